@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The claim table: one claim per socket and tuple.
+ *
+ * Claims that differ only in the local address form a group. The first sits in
+ * the group's own element; further ones, always with a final local address,
+ * are in a map of their own, and the group's word counts them. A claim whose
+ * local address is unknown (wildcard) must be alone, or stand beside sockets
+ * that are seen to use another address. What arbitrates between processors:
+ * insertion with BPF_NOEXIST, and compare-and-swap of a word that never
+ * repeats. Nothing here waits.
+ */
+#ifndef TUPLEGUARD_CLAIMS_BPF_H
+#define TUPLEGUARD_CLAIMS_BPF_H
+
+#include "tuple.bpf.h"
+
+/* Set before loading, so the verifier removes the branches of the policies not chosen. */
+const volatile struct tg_policy policy;
+
+/* Table sizes are set by the user side before the maps are made. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct tg_group_key);
+	__type(value, struct tg_group);
+} groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct tg_tuple);
+	__type(value, struct tg_further);
+} further SEC(".maps");
+
+/* Unique ids for words, a series for each CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} ids SEC(".maps");
+
+enum verdict {
+	UNDECIDED,
+	GRANTED,
+	RECLAIMED, /* the socket had this claim already */
+	CONFLICT,
+	EXEMPT,
+	NO_ROOM,
+};
+
+/* A connect that wants a tuple, and what became of it. */
+struct claimant {
+	/* The 4-tuple, and the element to insert, overlap in the local address: stack is scarce. */
+	union {
+		struct tg_tuple tuple;
+		struct {
+			struct tg_group_key key;
+			struct tg_group wanted; /* its claim is ours */
+		};
+	};
+	struct tg_claim holder; /* of the tuple, when refused */
+	__u32 verdict;
+	__u16 reason;
+	__u16 taken_over;
+};
+
+#define RETRIES 32
+
+static __always_inline __u64 new_id(void)
+{
+	__u64 cpu = bpf_get_smp_processor_id();
+	__u32 zero = 0;
+	__u64 *last = bpf_map_lookup_elem(&ids, &zero);
+
+	if (!last) /* cannot happen: the map has one element */
+		return 0;
+	return (cpu << 34 | ((__sync_fetch_and_add(last, 1) + 1) & ((1ULL << 34) - 1)))
+	       << TG_WORD_ID_SHIFT;
+}
+
+static __always_inline bool swap_word(__u64 *word, __u64 from, __u64 to)
+{
+	return __sync_val_compare_and_swap(word, from, to) == from;
+}
+
+#define READ_WORD(p) (*(volatile __u64 *)(p))
+
+/* What there is to judge about a claim, without its owner. */
+struct view {
+	__u64 word;
+	__u64 cookie;
+	__u64 sock;
+	__u64 time_ns;
+	__u32 source[4];
+};
+
+static __always_inline void view_claim(struct view *seen, const struct tg_claim *claim)
+{
+	seen->cookie = claim->cookie;
+	seen->sock = claim->sock;
+	seen->time_ns = *(volatile __u64 *)&claim->time_ns;
+}
+
+/*
+ * A view of the element that is consistent as of some moment: an element may
+ * be deleted and used for another key while it is read, so afterwards it must
+ * still be found under its key with the word unchanged.
+ */
+static __always_inline struct tg_group *view_group(const struct tg_tuple *key, struct view *seen)
+{
+	struct tg_group *group = bpf_map_lookup_elem(&groups, key);
+
+	if (!group)
+		return NULL;
+	seen->word = READ_WORD(&group->word);
+	barrier();
+	view_claim(seen, &group->claim);
+	set_address(seen->source, group->source);
+	barrier();
+	if (bpf_map_lookup_elem(&groups, key) != group || READ_WORD(&group->word) != seen->word)
+		return NULL;
+	return group;
+}
+
+static __always_inline struct tg_further *view_further(const struct tg_tuple *key,
+						       struct view *seen)
+{
+	struct tg_further *claim = bpf_map_lookup_elem(&further, key);
+
+	if (!claim)
+		return NULL;
+	seen->word = READ_WORD(&claim->word);
+	barrier();
+	view_claim(seen, &claim->claim);
+	set_address(seen->source, key->local);
+	barrier();
+	if (bpf_map_lookup_elem(&further, key) != claim || READ_WORD(&claim->word) != seen->word)
+		return NULL;
+	return claim;
+}
+
+/* Takes the inline claim off; false when the word changed meanwhile. */
+static __always_inline bool remove_inline(struct tg_group *group, __u64 word,
+					  const struct tg_tuple *key)
+{
+	if (!swap_word(&group->word, word, new_id() | (word & TG_WORD_FURTHER)))
+		return false;
+	if (!(word & TG_WORD_FURTHER))
+		bpf_map_delete_elem(&groups, key);
+	return true;
+}
+
+static long count_down_once(__u32 round, const struct tg_group_key *key)
+{
+	struct tg_group *group = bpf_map_lookup_elem(&groups, key);
+	__u64 word;
+
+	if (!group)
+		return 1;
+	word = READ_WORD(&group->word);
+	if (!(word & TG_WORD_FURTHER))
+		return 1;
+	if (!swap_word(&group->word, word,
+		       new_id() | (word & (TG_WORD_INLINE | TG_WORD_REFRESHED)) |
+			   ((word & TG_WORD_FURTHER) - 1)))
+		return 0;
+	if (!(word & TG_WORD_INLINE) && (word & TG_WORD_FURTHER) == 1)
+		bpf_map_delete_elem(&groups, key);
+	return 1;
+}
+
+/* One further claim less; an empty group goes. */
+__noinline int count_down(const struct tg_tuple *tuple)
+{
+	struct tg_group_key key; /* how a tuple begins */
+
+	if (!tuple)
+		return 0;
+	key = *(const struct tg_group_key *)tuple;
+	bpf_loop(RETRIES, count_down_once, &key, 0);
+	return 0;
+}
+
+static __always_inline bool remove_further(struct tg_further *claim, __u64 word,
+					   const struct tg_tuple *key)
+{
+	if (!swap_word(&claim->word, word, 0))
+		return false;
+	bpf_map_delete_elem(&further, key);
+	count_down(key);
+	return true;
+}
+
+enum judgement {
+	SHARE,
+	REFUSE_HELD,
+	REFUSE_IN_FLIGHT,
+	TAKE_OVER,
+};
+
+static __always_inline bool is_young(const struct claimant *me, const struct view *seen)
+{
+	return (__s64)(me->wanted.claim.time_ns - seen->time_ns) < (__s64)policy.grace_ns;
+}
+
+/* What the claim of another socket means to us. */
+static __always_inline enum judgement judge(const struct claimant *me, const struct tg_tuple *key,
+					    const struct view *seen)
+{
+	bool seen_final = !is_zero(seen->source), my_final = !is_zero(key->local);
+	struct holding holding = {};
+
+	if (seen_final && my_final && !is_same(seen->source, key->local))
+		return SHARE;
+	read_holding(seen->sock, seen->cookie, key, &holding);
+	if (!holding.tuple)
+		return !holding.gone && is_young(me, seen) ? REFUSE_IN_FLIGHT : TAKE_OVER;
+	if (seen_final || !my_final || is_zero(holding.local) || is_same(holding.local, key->local))
+		return REFUSE_HELD;
+	/*
+	 * It is connected from another address. After a refresh that need not
+	 * last: a thread that disconnects the socket lets the kernel choose
+	 * anew in a connect that is under way.
+	 */
+	if ((seen->word & TG_WORD_REFRESHED) && is_young(me, seen))
+		return REFUSE_IN_FLIGHT;
+	return SHARE;
+}
+
+/* What contend() found; its callers either end or go on from there. */
+enum step {
+	TRY_AGAIN,
+	CLAIM_FURTHER, /* the claims there leave room, and count us in already */
+	SETTLED,       /* not 1: a returned 1 must be a constant that the verifier can see */
+};
+
+static __always_inline int settle(struct claimant *me, __u32 verdict)
+{
+	me->verdict = verdict;
+	return SETTLED;
+}
+
+static __always_inline int refuse(struct claimant *me, const struct tg_claim *holder, __u32 reason)
+{
+	me->holder = *holder;
+	me->reason = reason;
+	return settle(me, CONFLICT);
+}
+
+/* The inline claim is ours already: renew it, so that it stays ours for this connect too. */
+static __always_inline int reclaim(struct claimant *me, const struct tg_tuple *key,
+				   struct tg_group *group, const struct view *seen)
+{
+	bool seen_final = !is_zero(seen->source), my_final = !is_zero(key->local);
+
+	/* Others were let in beside the address that we had. */
+	if (seen_final != my_final || (!my_final && (seen->word & TG_WORD_FURTHER)))
+		return refuse(me, &group->claim, TG_REASON_AMBIGUOUS);
+	*(volatile __u64 *)&group->claim.time_ns = me->wanted.claim.time_ns;
+	if (!swap_word(&group->word, seen->word,
+		       new_id() | TG_WORD_INLINE | TG_WORD_REFRESHED |
+			   (seen->word & TG_WORD_FURTHER)))
+		return TRY_AGAIN;
+	return settle(me, RECLAIMED);
+}
+
+/* The inline claim is another socket's. */
+static __always_inline int contend_inline(struct claimant *me, const struct tg_tuple *key,
+					  struct tg_group *group, const struct view *seen)
+{
+	switch (judge(me, key, seen)) {
+	case REFUSE_HELD:
+		if (is_broadcast(seen->sock))
+			return settle(me, EXEMPT);
+		return refuse(me, &group->claim, TG_REASON_HELD);
+	case REFUSE_IN_FLIGHT:
+		return refuse(me, &group->claim, TG_REASON_IN_FLIGHT);
+	case TAKE_OVER:
+		if (remove_inline(group, seen->word, key))
+			me->taken_over++;
+		return TRY_AGAIN;
+	default:
+		return CLAIM_FURTHER;
+	}
+}
+
+/* A further claim of our whole tuple exists. */
+static __always_inline int contend_further(struct claimant *me, const struct tg_tuple *key,
+					   struct view *seen)
+{
+	struct tg_further *claim = view_further(key, seen);
+
+	if (!claim || !seen->word)
+		return TRY_AGAIN;
+	if (seen->cookie == me->wanted.claim.cookie) {
+		*(volatile __u64 *)&claim->claim.time_ns = me->wanted.claim.time_ns;
+		return swap_word(&claim->word, seen->word, new_id()) ? settle(me, RECLAIMED)
+								     : TRY_AGAIN;
+	}
+	switch (judge(me, key, seen)) {
+	case REFUSE_HELD:
+		return refuse(me, &claim->claim, TG_REASON_HELD);
+	case REFUSE_IN_FLIGHT:
+		return refuse(me, &claim->claim, TG_REASON_IN_FLIGHT);
+	default:
+		if (remove_further(claim, seen->word, key))
+			me->taken_over++;
+		return TRY_AGAIN;
+	}
+}
+
+/* The group exists: are its claims ours, in our way, stale, or compatible? */
+__noinline int contend(struct claimant *me)
+{
+	struct tg_tuple key;
+	struct tg_group *group;
+	struct view seen;
+	__u64 word;
+	int step;
+
+	if (!me)
+		return TRY_AGAIN;
+	key = me->tuple;
+	group = view_group(&key, &seen);
+	if (!group || !(seen.word & (TG_WORD_INLINE | TG_WORD_FURTHER)))
+		return TRY_AGAIN;
+	word = seen.word;
+	if (word & TG_WORD_INLINE) {
+		if (seen.cookie == me->wanted.claim.cookie)
+			return reclaim(me, &key, group, &seen);
+		step = contend_inline(me, &key, group, &seen);
+		if (step != CLAIM_FURTHER)
+			return step;
+	}
+	/* Only further claims are left, and which addresses they name can't be listed. */
+	if (is_zero(key.local)) {
+		me->reason = TG_REASON_AMBIGUOUS;
+		return settle(me, CONFLICT);
+	}
+	if (bpf_map_lookup_elem(&further, &key))
+		return contend_further(me, &key, &seen);
+	if ((word & TG_WORD_FURTHER) == TG_WORD_FURTHER)
+		return settle(me, NO_ROOM);
+	/* The swap proves that the inline claim that we judged is still the one. */
+	if (!swap_word(&group->word, word, new_id() | ((word & ~(~0ULL << TG_WORD_ID_SHIFT)) + 1)))
+		return TRY_AGAIN;
+	return CLAIM_FURTHER;
+}
+
+static __always_inline bool is_no_room(long error)
+{
+	return error == -E2BIG || error == -ENOMEM;
+}
+
+static long claim_once(__u32 round, struct claimant *me)
+{
+	long error;
+	int step;
+
+	me->wanted.word = new_id() | TG_WORD_INLINE;
+	error = bpf_map_update_elem(&groups, &me->tuple, &me->wanted, BPF_NOEXIST);
+	if (!error) {
+		me->verdict = GRANTED;
+		return 1;
+	}
+	if (is_no_room(error)) {
+		me->verdict = NO_ROOM;
+		return 1;
+	}
+	step = contend(me);
+	if (step == SETTLED)
+		return 1;
+	if (step != CLAIM_FURTHER)
+		return 0;
+	/* struct tg_further is what struct tg_group ends with. */
+	error = bpf_map_update_elem(&further, &me->tuple, &me->wanted.word, BPF_NOEXIST);
+	if (!error) {
+		me->verdict = GRANTED;
+		return 1;
+	}
+	count_down(&me->tuple);
+	if (!is_no_room(error))
+		return 0;
+	me->verdict = NO_ROOM;
+	return 1;
+}
+
+/* Claims me->tuple for me->wanted.claim; the answer is in me->verdict. */
+static __always_inline void claim(struct claimant *me)
+{
+	me->verdict = UNDECIDED;
+	bpf_loop(RETRIES, claim_once, me, 0);
+	if (me->verdict == UNDECIDED) {
+		me->verdict = CONFLICT;
+		me->reason = TG_REASON_BUSY;
+	}
+}
+
+/* A claim to give up. */
+struct departure {
+	struct tg_tuple tuple;
+	__u64 cookie;
+	__u64 before_ns; /* only if claimed before this; 0: in any case */
+	bool done;
+};
+
+/*
+ * Gives up what `cookie` has claimed of the tuple, if anything. Swapping the
+ * word makes sure that it is still that claim which goes.
+ */
+static long drop_once(__u32 round, struct departure *d)
+{
+	struct tg_group *group = bpf_map_lookup_elem(&groups, &d->tuple);
+	struct tg_further *claim;
+	__u64 word, time;
+
+	d->done = true;
+	if (!group)
+		return 1;
+	word = READ_WORD(&group->word);
+	barrier();
+	if ((word & TG_WORD_INLINE) && group->claim.cookie == d->cookie) {
+		time = *(volatile __u64 *)&group->claim.time_ns;
+		if (d->before_ns && (__s64)(time - d->before_ns) >= 0) {
+			d->done = false;
+			return 1;
+		}
+		return remove_inline(group, word, &d->tuple);
+	}
+	claim = bpf_map_lookup_elem(&further, &d->tuple);
+	if (!claim)
+		return 1;
+	word = READ_WORD(&claim->word);
+	barrier();
+	if (!word || claim->claim.cookie != d->cookie)
+		return 1;
+	time = *(volatile __u64 *)&claim->claim.time_ns;
+	if (d->before_ns && (__s64)(time - d->before_ns) >= 0) {
+		d->done = false;
+		return 1;
+	}
+	return remove_further(claim, word, &d->tuple);
+}
+
+/* True when the cookie has no claim of the tuple any more. */
+__noinline int drop_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns)
+{
+	struct departure d = {.cookie = cookie, .before_ns = before_ns};
+
+	if (!tuple)
+		return true;
+	d.tuple = *tuple;
+	bpf_loop(RETRIES, drop_once, &d, 0);
+	return d.done;
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the guard tells: counters that are exact, conflicts kept per tuple for
+ * whoever looks later, and events for whoever listens. Only events may be
+ * lost, when nobody drains the ring buffer, and then the loss is counted.
+ */
+#ifndef TUPLEGUARD_EVENTS_BPF_H
+#define TUPLEGUARD_EVENTS_BPF_H
+
+#include "claims.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tg_tuple);
+	__type(value, struct tg_conflict);
+} conflicts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_abi_info);
+} abi SEC(".maps");
+
+/* Atomic: a program in task context may be preempted by itself. */
+#define COUNT(counters, name) __sync_fetch_and_add(&(counters)->name, 1)
+#define COUNT_MORE(counters, name, n) __sync_fetch_and_add(&(counters)->name, n)
+
+static __always_inline struct tg_counters *find_counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+static __always_inline void count_refusal(struct tg_counters *counters, __u32 reason)
+{
+	switch (reason) {
+	case TG_REASON_HELD:
+		COUNT(counters, refused_held);
+		break;
+	case TG_REASON_IN_FLIGHT:
+		COUNT(counters, refused_in_flight);
+		break;
+	case TG_REASON_AMBIGUOUS:
+		COUNT(counters, refused_ambiguous);
+		break;
+	case TG_REASON_OUTSIDE:
+		COUNT(counters, refused_outside);
+		break;
+	case TG_REASON_TABLE_FULL:
+		COUNT(counters, refused_table_full);
+		break;
+	default:
+		COUNT(counters, refused_busy);
+	}
+}
+
+/* Tells of a connect that met a conflict. */
+static __noinline int report(struct claimant *me, __u64 attachment, bool allowed,
+			     struct tg_counters *counters)
+{
+	struct tg_conflict fresh = {.count = 1};
+	struct tg_event *event = &fresh.last;
+	struct tg_conflict *known;
+
+	if (!counters)
+		return 0;
+	fresh.first_ns = me->wanted.claim.time_ns;
+	event->time_ns = me->wanted.claim.time_ns;
+	event->attachment = attachment;
+	event->reason = me->reason;
+	event->allowed = allowed;
+	event->tuple = me->tuple;
+	event->claimant = me->wanted.claim.owner;
+	event->claimant_cookie = me->wanted.claim.cookie;
+	event->holder = me->holder.owner;
+	event->holder_cookie = me->holder.cookie;
+	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
+		COUNT(counters, events_dropped);
+	if (!bpf_map_update_elem(&conflicts, &me->tuple, &fresh, BPF_NOEXIST))
+		return 0;
+	known = bpf_map_lookup_elem(&conflicts, &me->tuple);
+	if (!known)
+		return 0;
+	__sync_fetch_and_add(&known->count, 1);
+	known->last = *event;
+	return 0;
+}
+
+#endif

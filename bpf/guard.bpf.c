@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The guard: refuses a connect() that would give two UDP sockets one 4-tuple.
+ *
+ * connect4 and connect6 claim the tuple before the kernel connects the socket,
+ * sock_release gives it back. Attached to a cgroup they see the sockets that
+ * were created in it. Two iterators claim for the sockets that exist already,
+ * and a sweep drops claims whose socket left without a release hook.
+ */
+#include "stock.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+enum { REJECT = 0, ALLOW = 1 };
+
+/* Where a connect goes; true for IPv4, which the address decides, not the socket's family. */
+static __always_inline bool read_remote4(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
+{
+	set_mapped(tuple->remote, ctx->user_ip4);
+	return true;
+}
+
+static __always_inline bool read_remote6(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
+{
+	tuple->remote[0] = ctx->user_ip6[0];
+	tuple->remote[1] = ctx->user_ip6[1];
+	tuple->remote[2] = ctx->user_ip6[2];
+	tuple->remote[3] = ctx->user_ip6[3];
+	if (!is_mapped(tuple->remote))
+		return false;
+	set_mapped(tuple->remote, tuple->remote[3]); /* ::ffff:0.0.0.0 is as good as 0.0.0.0 */
+	return true;
+}
+
+/*
+ * 0.0.0.0 and :: stand for this host: the kernel goes to the socket's own
+ * address, or to loopback (ip_route_output_key_hash_rcu, __ip6_datagram_connect).
+ */
+static __always_inline void resolve_this_host(struct tg_tuple *tuple, bool v4, __u64 sk)
+{
+	__u32 own[4];
+
+	if (!is_zero(tuple->remote))
+		return;
+	if (v4) {
+		read_local(sk, true, own);
+		if (is_zero(own))
+			set_mapped(own, LOOPBACK4);
+		set_address(tuple->remote, own);
+		return;
+	}
+	read_local(sk, false, own);
+	if (is_mapped(own))
+		set_mapped(tuple->remote, LOOPBACK4);
+	else
+		tuple->remote[3] = bpf_htonl(1);
+}
+
+static __always_inline void introduce(struct tg_claim *claim, __u64 cookie, __u64 sk)
+{
+	claim->cookie = cookie;
+	claim->sock = sk;
+	claim->time_ns = bpf_ktime_get_coarse_ns();
+	claim->owner.cgroup = bpf_get_current_cgroup_id();
+	claim->owner.pid = bpf_get_current_pid_tgid() >> 32;
+	claim->owner.uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(claim->owner.comm, sizeof(claim->owner.comm));
+}
+
+/*
+ * Sockets that never passed a hook, found as a packet would find them. The
+ * look-up takes the remote's point of view, finds only sockets whose connect
+ * is over, and walks every socket on the local address and port.
+ */
+static __noinline int is_held_outside(struct bpf_sock_addr *ctx, struct claimant *me)
+{
+	const struct tg_tuple *tuple = &me->tuple;
+	struct bpf_sock_tuple key = {};
+	struct bpf_sock *found;
+	bool held;
+
+	if (is_zero(tuple->local))
+		return false;
+	if (is_mapped(tuple->remote)) {
+		key.ipv4.saddr = tuple->remote[3];
+		key.ipv4.daddr = tuple->local[3];
+		key.ipv4.sport = bpf_htons(tuple->remote_port);
+		key.ipv4.dport = bpf_htons(tuple->local_port);
+		found = bpf_sk_lookup_udp(ctx, &key, sizeof(key.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		set_address(key.ipv6.saddr, tuple->remote);
+		set_address(key.ipv6.daddr, tuple->local);
+		key.ipv6.sport = bpf_htons(tuple->remote_port);
+		key.ipv6.dport = bpf_htons(tuple->local_port);
+		found = bpf_sk_lookup_udp(ctx, &key, sizeof(key.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!found)
+		return false;
+	me->holder.sock = as_number(found);
+	held = me->holder.sock != me->wanted.claim.sock && is_connected_to(me->holder.sock, tuple);
+	if (held) {
+		me->holder.cookie = SOCK_FIELD(me->holder.sock, __sk_common.skc_cookie.counter);
+		me->holder.owner.uid = SOCK_FIELD(me->holder.sock, sk_uid.val);
+	}
+	bpf_sk_release(found);
+	return held;
+}
+
+/* A conflict, or a claim that can't be kept: what the policy says. */
+static __always_inline int reject(struct claimant *me, struct tg_counters *counters)
+{
+	if (policy.observe) {
+		COUNT(counters, observed);
+		report(me, policy.attachment, true, counters);
+		return ALLOW;
+	}
+	count_refusal(counters, me->reason);
+	report(me, policy.attachment, false, counters);
+	if (policy.error != EPERM) /* which a bare rejection gives */
+		bpf_set_retval(-(int)policy.error);
+	return REJECT;
+}
+
+static __always_inline int on_full_table(struct claimant *me, struct tg_counters *counters)
+{
+	if (!policy.refuse_when_full) {
+		COUNT(counters, allowed_table_full);
+		return ALLOW;
+	}
+	me->reason = TG_REASON_TABLE_FULL;
+	return reject(me, counters);
+}
+
+/* Claims me->tuple and keeps the record; the tuple is complete. */
+static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
+				 struct tg_counters *counters)
+{
+	__u64 cookie = me->wanted.claim.cookie;
+	struct tg_place *home = find_home(cookie, policy.homes_mask);
+	struct tg_place *first;
+	struct revisit before = {};
+
+	if (!home) /* cannot happen: the index is masked */
+		return ALLOW;
+	first = find_first(home, cookie);
+	if (first) {
+		revisit(first, me, &before);
+		if (before.pruned)
+			COUNT_MORE(counters, pruned, before.pruned);
+	}
+	claim(me);
+	if (me->taken_over)
+		COUNT_MORE(counters, taken_over, me->taken_over);
+	switch (me->verdict) {
+	case CONFLICT:
+		return reject(me, counters);
+	case NO_ROOM:
+		return on_full_table(me, counters);
+	case EXEMPT:
+		COUNT(counters, exempt_broadcast);
+		return ALLOW;
+	}
+	if (!before.has_place && !remember(home, first, me)) {
+		drop_claim(&me->tuple, cookie, 0);
+		if (!first || first->more != (1 << (TG_PLACES - 1)) - 1)
+			return on_full_table(me, counters);
+		me->reason = TG_REASON_BUSY;
+		return reject(me, counters);
+	}
+	if (policy.look_up && me->verdict == GRANTED && is_held_outside(ctx, me)) {
+		me->reason = TG_REASON_OUTSIDE;
+		return reject(me, counters);
+	}
+	if (me->verdict == GRANTED)
+		COUNT(counters, claimed);
+	else
+		COUNT(counters, reclaimed);
+	return ALLOW;
+}
+
+/*
+ * Without a port there is no tuple yet. The kernel will pick a port that no
+ * other socket has, unless the socket is ready to share (SO_REUSEADDR).
+ */
+static __always_inline int without_port(struct bpf_sock_addr *ctx, struct tg_counters *counters)
+{
+	int reuse = 0;
+
+	bpf_getsockopt(ctx, 1 /* SOL_SOCKET */, 2 /* SO_REUSEADDR */, &reuse, sizeof(reuse));
+	if (reuse)
+		COUNT(counters, unresolved);
+	else
+		COUNT(counters, exclusive_port);
+	return ALLOW;
+}
+
+static __always_inline int on_connect(struct bpf_sock_addr *ctx,
+				      bool (*read_remote)(struct bpf_sock_addr *,
+							  struct tg_tuple *))
+{
+	struct tg_counters *counters;
+	struct claimant me = {};
+	struct bpf_sock *sk = ctx->sk;
+	__u64 number;
+	bool v4;
+
+	if (ctx->protocol != IPPROTO_UDP || !sk)
+		return ALLOW;
+	counters = find_counters();
+	if (!counters) /* cannot happen: the map has one element */
+		return ALLOW;
+	if (bpf_get_retval()) {
+		COUNT(counters, already_rejected);
+		return ALLOW; /* which leaves the rejection as it is */
+	}
+	me.tuple.local_port = sk->src_port;
+	if (!me.tuple.local_port)
+		return without_port(ctx, counters);
+	number = as_number(sk);
+	v4 = read_remote(ctx, &me.tuple);
+	resolve_this_host(&me.tuple, v4, number);
+	read_local_if_final(number, &me.tuple);
+	if (is_multicast(me.tuple.remote) || is_multicast(me.tuple.local)) {
+		COUNT(counters, exempt_multicast);
+		return ALLOW;
+	}
+	me.tuple.remote_port = bpf_ntohs(ctx->user_port);
+	me.tuple.netns = bpf_get_netns_cookie(ctx);
+	introduce(&me.wanted.claim, bpf_get_socket_cookie(ctx), number);
+	return guard(ctx, &me, counters);
+}
+
+SEC("cgroup/connect4")
+int guard_connect4(struct bpf_sock_addr *ctx)
+{
+	return on_connect(ctx, read_remote4);
+}
+
+SEC("cgroup/connect6")
+int guard_connect6(struct bpf_sock_addr *ctx)
+{
+	return on_connect(ctx, read_remote6);
+}
+
+SEC("cgroup/sock_release")
+int guard_release(struct bpf_sock *ctx)
+{
+	struct tg_counters *counters;
+	struct tg_place *home;
+	__u64 cookie;
+	int claims;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return ALLOW;
+	cookie = bpf_get_socket_cookie(ctx);
+	home = find_home(cookie, policy.homes_mask);
+	if (!home)
+		return ALLOW;
+	claims = give_back_all(home, cookie);
+	if (!claims)
+		return ALLOW;
+	counters = find_counters();
+	if (counters)
+		COUNT_MORE(counters, released, claims);
+	return ALLOW;
+}
+
+/* Every open file of every process, for the sockets' owners. */
+SEC("iter/task_file")
+int stock_files(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct claimant me = {};
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk || SOCK_FIELD(as_number(sk), sk_protocol) != IPPROTO_UDP)
+		return 0;
+	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
+	me.wanted.claim.owner.pid = task->tgid;
+	bpf_core_read(me.wanted.claim.owner.comm, TG_COMM_LEN, &task->comm);
+	tell(ctx->meta, take_stock(as_number(sk), &me));
+	return 0;
+}
+
+/* Every UDP socket of the network namespace of whoever opened the iterator. */
+SEC("iter/udp")
+int stock_sockets(struct bpf_iter__udp *ctx)
+{
+	struct udp_sock *sk = ctx->udp_sk;
+	struct claimant me = {};
+
+	if (!sk)
+		return 0;
+	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
+	tell(ctx->meta, take_stock(as_number(sk), &me));
+	return 0;
+}
+
+SEC("syscall")
+int sweep(struct tg_sweep *sweep)
+{
+	sweep->now_ns = bpf_ktime_get_ns();
+	struct tg_sweep total = *sweep;
+
+	bpf_for_each_map_elem(&groups, sweep_group, &total, 0);
+	bpf_for_each_map_elem(&further, sweep_further, &total, 0);
+	bpf_for_each_map_elem(&homes, sweep_home, &total, 0);
+	bpf_for_each_map_elem(&spares, sweep_spare, &total, 0);
+	*sweep = total;
+	return 0;
+}

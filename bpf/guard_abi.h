@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the programs in this folder and the user side: every
+ * struct that crosses a map or the ring buffer, and nothing else. A struct
+ * that changes layout or meaning needs a new TG_ABI: pinned maps outlive the
+ * program that made them, and must never be misread.
+ */
+#ifndef TUPLEGUARD_GUARD_ABI_H
+#define TUPLEGUARD_GUARD_ABI_H
+
+#include <linux/types.h>
+
+enum {
+	TG_ABI = 1,
+	/* "tupleguard" as a number, first word of the pinned `abi` map. */
+	TG_MAGIC = 0x74757067,
+	TG_COMM_LEN = 16,
+	/* Claims of one socket at one time: see struct tg_place. */
+	TG_PLACES = 3,
+};
+
+/* What the pinned `abi` map holds: one element, written once. */
+struct tg_abi_info {
+	__u32 magic;
+	__u32 abi;
+	__u32 table_size; /* claims, as asked for when the maps were made */
+	__u32 reserved;
+};
+
+/* What the claims of one group have in common; begins like struct tg_tuple. */
+struct tg_group_key {
+	__u32 netns;
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 remote[4];
+};
+
+/*
+ * A 4-tuple in canonical form: addresses are 16 bytes in network order with
+ * IPv4 as ::ffff:a.b.c.d, ports are in host order. `netns` is the low half of
+ * the network namespace's cookie.
+ */
+struct tg_tuple {
+	__u32 netns;
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 remote[4];
+	__u32 local[4]; /* all zero: not known yet, or not final */
+};
+
+/* A process, as it was when it called connect(). */
+struct tg_process {
+	__u64 cgroup; /* id of its cgroup in the v2 hierarchy */
+	__u32 pid;    /* thread group; 0: not known */
+	__u32 uid;
+	char comm[TG_COMM_LEN];
+};
+
+/* A socket's title to a tuple. */
+struct tg_claim {
+	__u64 cookie;
+	__u64 sock;    /* address of its struct sock: read with care, never followed blindly */
+	__u64 time_ns; /* CLOCK_MONOTONIC, in steps of a clock tick */
+	struct tg_process owner;
+};
+
+/*
+ * The word of a group: [id:46][REFRESHED:1][INLINE:1][further:16]. The id is
+ * new with every change, so that a compare-and-swap on the word proves that
+ * nothing changed since it was read. A word with neither an inline claim nor
+ * further ones is a tombstone: whoever wrote it deletes the element.
+ */
+#define TG_WORD_FURTHER 0xffffULL
+#define TG_WORD_INLINE (1ULL << 16)
+#define TG_WORD_REFRESHED (1ULL << 17)
+#define TG_WORD_ID_SHIFT 18
+
+/* All claims that differ in nothing but the local address. */
+struct tg_group {
+	__u32 source[4]; /* local address of the inline claim; all zero: unknown */
+	__u64 word;
+	struct tg_claim claim; /* valid while the word has TG_WORD_INLINE */
+};
+
+/* A further claim of a group, found by its whole tuple; word 0 is a tombstone. */
+struct tg_further {
+	__u64 word;
+	struct tg_claim claim;
+};
+
+enum tg_place_kind {
+	TG_PLACE_EMPTY = 0,
+	TG_PLACE_EXACT = 1,    /* claimed with a final local address */
+	TG_PLACE_WILDCARD = 2, /* claimed with the local address unknown */
+};
+
+/*
+ * What one socket has claimed, so that it can be given back. A socket's first
+ * place is an element of the array `homes`, at its cookie modulo the array's
+ * size, or, when another socket lives there, of the hash `spares`; its further
+ * places are in `spares` too.
+ */
+struct tg_place {
+	__u64 cookie;	   /* owner; 0: free */
+	__u64 sock;	   /* as in struct tg_claim */
+	__u32 displaced;   /* homes only: sockets that had to go to `spares` instead */
+	__u32 thread : 22; /* id of the thread that claimed last (PID_MAX_LIMIT is 2^22) */
+	__u32 kind : 4;	   /* enum tg_place_kind */
+	__u32 more : 6;	   /* first place only: bit i set when place i + 1 is in use */
+	struct tg_tuple tuple;
+};
+
+struct tg_spare_key {
+	__u64 cookie;
+	__u64 index; /* 0 to TG_PLACES - 1 */
+};
+
+/* Why a connect was a conflict. */
+enum tg_reason {
+	TG_REASON_HELD = 1, /* another socket is connected with this tuple */
+	TG_REASON_IN_FLIGHT =
+	    2, /* another socket claimed it moments ago, its connect not yet seen */
+	TG_REASON_AMBIGUOUS = 3,  /* local address unknown beside sockets that share the port */
+	TG_REASON_OUTSIDE = 4,	  /* a socket without a claim, found by the look-up, holds it */
+	TG_REASON_TABLE_FULL = 5, /* no room to claim it, and the policy is to refuse then */
+	TG_REASON_BUSY = 6, /* too many claims in flight on this socket, or too much contention */
+	TG_REASON_EXISTING = 7, /* found while taking stock: both sockets hold it already */
+};
+
+/* One conflict, as sent through the ring buffer. */
+struct tg_event {
+	__u64 time_ns;	  /* CLOCK_MONOTONIC */
+	__u64 attachment; /* id of the cgroup whose guard decided; 0: taking stock */
+	__u32 reason;	  /* enum tg_reason */
+	__u32 allowed;	  /* 1: counted and let through */
+	struct tg_tuple tuple;
+	struct tg_process claimant;
+	__u64 claimant_cookie;
+	struct tg_process holder; /* pid 0 where not known */
+	__u64 holder_cookie;	  /* 0 where not known */
+};
+
+/* One refused tuple, in the pinned LRU map `conflicts`, by struct tg_tuple. */
+struct tg_conflict {
+	__u64 count;
+	__u64 first_ns;
+	struct tg_event last;
+};
+
+/* Per-CPU counters of one attachment; each is added to atomically. */
+struct tg_counters {
+	__u64 claimed;
+	__u64 reclaimed;
+	__u64 released;
+	__u64 pruned;
+	__u64 taken_over;
+	__u64 refused_held;
+	__u64 refused_in_flight;
+	__u64 refused_ambiguous;
+	__u64 refused_outside;
+	__u64 refused_table_full;
+	__u64 refused_busy;
+	__u64 observed;
+	__u64 allowed_table_full;
+	__u64 exempt_multicast;
+	__u64 exempt_broadcast;
+	__u64 unresolved;
+	__u64 exclusive_port;
+	__u64 already_rejected;
+	__u64 events_dropped;
+};
+
+/* How one attachment behaves: the programs' read-only data. */
+struct tg_policy {
+	__u64 attachment;  /* id of the cgroup that it is attached to */
+	__u64 attached_ns; /* CLOCK_REALTIME */
+	__u64 grace_ns;	   /* how long a claim may wait for its connect */
+	__u32 observe;	   /* 1: count and report, allow */
+	__u32 error;	   /* errno of a refusal */
+	__u32 refuse_when_full;
+	__u32 look_up;	    /* 1: look for sockets outside the cgroup too */
+	__u32 look_up_auto; /* 1: look_up was derived, not asked for */
+	__u32 homes_mask;   /* elements of `homes` - 1, a power of two less one */
+};
+
+/* What the iterators write, a byte for each connected UDP socket that they meet. */
+enum tg_stock {
+	TG_STOCK_NOT_CONNECTED = 0, /* not written */
+	TG_STOCK_CLAIMED = 1,
+	TG_STOCK_KNOWN = 2,
+	TG_STOCK_CONFLICT = 3, /* another socket has a claim of that tuple */
+	TG_STOCK_NO_ROOM = 4,
+};
+
+/* Argument and result of the sweep. */
+struct tg_sweep {
+	__u64 grace_ns; /* how old a claim must be that no socket holds */
+	__u64 now_ns;	/* set by the program */
+	__u64 claims;	/* seen */
+	__u64 dropped;	/* claims without a socket */
+	__u64 places;	/* freed records of sockets that are gone */
+};
+
+#endif

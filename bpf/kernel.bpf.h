@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The few kernel types that the guard looks into, with only the members that
+ * it reads. Offsets are resolved against the running kernel's BTF when the
+ * programs are loaded, so the order here means nothing.
+ */
+#ifndef TUPLEGUARD_KERNEL_BPF_H
+#define TUPLEGUARD_KERNEL_BPF_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_UDP 17
+#define SOCK_BINDADDR_LOCK 4
+#define TCP_ESTABLISHED 1 /* include/net/tcp_states.h: also a connected UDP socket */
+#define RTCF_BROADCAST 0x10000000
+#define EPERM 1
+#define E2BIG 7
+#define ENOMEM 12
+#define EEXIST 17
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct refcount_struct {
+	struct {
+		int counter;
+	} refs;
+};
+
+struct net {
+	__u64 net_cookie;
+};
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	unsigned char skc_state;
+	possible_net_t skc_net;
+	struct {
+		__u32 in6_u[4];
+	} skc_v6_daddr, skc_v6_rcv_saddr;
+	atomic64_t skc_cookie;
+	struct refcount_struct skc_refcnt;
+};
+
+struct dst_entry;
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct dst_entry *sk_dst_cache;
+	__u16 sk_protocol;
+	__u8 sk_userlocks : 4;
+	struct {
+		__u32 val;
+	} sk_uid;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct rtable {
+	unsigned int rt_flags;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct file;
+
+struct task_struct {
+	int pid;
+	int tgid;
+	char comm[16];
+};
+
+struct udp_sock;
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
+	unsigned int uid;
+	int bucket;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+};
+
+#pragma clang attribute pop
+
+#endif

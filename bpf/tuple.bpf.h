@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Addresses and tuples: the canonical form of what a hook's context says, and
+ * what a `struct sock` elsewhere in memory holds right now.
+ *
+ * Functions without `static`, here and in claims.bpf.h, are what the verifier
+ * checks once and by themselves: inlined, they would take it past its limit.
+ * They must doubt their pointers, and read keys from their own stack (6.1).
+ */
+#ifndef TUPLEGUARD_TUPLE_BPF_H
+#define TUPLEGUARD_TUPLE_BPF_H
+
+#include "kernel.bpf.h"
+#include "guard_abi.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define MAPPED_PREFIX bpf_htonl(0xffff)
+#define LOOPBACK4 bpf_htonl(0x7f000001)
+
+static __always_inline bool is_zero(const __u32 a[4])
+{
+	return !(a[0] | a[1] | a[2] | a[3]);
+}
+
+static __always_inline bool is_same(const __u32 a[4], const __u32 b[4])
+{
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
+static __always_inline bool is_mapped(const __u32 a[4])
+{
+	return !(a[0] | a[1]) && a[2] == MAPPED_PREFIX;
+}
+
+static __always_inline void set_address(__u32 to[4], const __u32 from[4])
+{
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+	to[3] = from[3];
+}
+
+/* 0.0.0.0 becomes all zero, like ::, which stands for "not known". */
+static __always_inline void set_mapped(__u32 to[4], __be32 from)
+{
+	to[0] = 0;
+	to[1] = 0;
+	to[2] = from ? MAPPED_PREFIX : 0;
+	to[3] = from;
+}
+
+/* Multicast of either family, and the limited broadcast address. */
+static __always_inline bool is_multicast(const __u32 a[4])
+{
+	if (is_mapped(a))
+		return (a[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || a[3] == ~0U;
+	return (a[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/* The address of `sk` as a plain number, which may be kept and read through. */
+static __always_inline __u64 as_number(void *sk)
+{
+	__u64 slot = 0;
+
+	/* What an exchange leaves in memory is no pointer to the verifier. */
+	__sync_lock_test_and_set(&slot, (__u64)sk);
+	return *(volatile __u64 *)&slot;
+}
+
+#define SOCK_FIELD(sk, field)                                                                      \
+	({                                                                                         \
+		typeof(((struct sock *)0)->field) value;                                           \
+		bpf_core_read(&value, sizeof(value), &((struct sock *)(sk))->field);               \
+		value;                                                                             \
+	})
+
+/* The local address of `sk`; `v4` where its traffic is IPv4. */
+static __always_inline void read_local(__u64 sk, bool v4, __u32 local[4])
+{
+	if (v4)
+		set_mapped(local, SOCK_FIELD(sk, __sk_common.skc_rcv_saddr));
+	else
+		bpf_core_read(local, 16, &((struct sock *)sk)->__sk_common.skc_v6_rcv_saddr);
+}
+
+/*
+ * Whether the local address that `sk` shows is final: given to bind(). One
+ * that a connect chose is lost again with connect(AF_UNSPEC).
+ */
+static __always_inline bool is_address_locked(__u64 sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)sk, sk_userlocks) & SOCK_BINDADDR_LOCK;
+}
+
+static __always_inline void read_local_if_final(__u64 sk, struct tg_tuple *tuple)
+{
+	if (is_address_locked(sk))
+		read_local(sk, is_mapped(tuple->remote), tuple->local);
+	else
+		set_mapped(tuple->local, 0);
+}
+
+/* What a socket elsewhere holds. */
+struct holding {
+	bool gone;  /* the socket that was meant no longer exists */
+	bool tuple; /* it is connected with the tuple in question */
+	__u32 local[4];
+};
+
+/* Whether `sk` is connected with the ports and the destination of `tuple`. */
+static __always_inline bool is_connected_to(__u64 sk, const struct tg_tuple *tuple)
+{
+	__u32 remote[4];
+
+	if (SOCK_FIELD(sk, __sk_common.skc_state) != TCP_ESTABLISHED ||
+	    SOCK_FIELD(sk, __sk_common.skc_num) != tuple->local_port ||
+	    SOCK_FIELD(sk, __sk_common.skc_dport) != bpf_htons(tuple->remote_port))
+		return false;
+	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
+		set_mapped(remote, SOCK_FIELD(sk, __sk_common.skc_daddr));
+	else /* the kernel keeps the mapped form here for IPv4 traffic */
+		bpf_core_read(remote, sizeof(remote),
+			      &((struct sock *)sk)->__sk_common.skc_v6_daddr);
+	return is_same(remote, tuple->remote);
+}
+
+/*
+ * The memory at `sk` may long be another socket's: UDP sockets are recycled
+ * (SLAB_TYPESAFE_BY_RCU), but a cookie never is, so it is read first and last.
+ */
+static __always_inline bool is_socket(__u64 sk, __u64 cookie)
+{
+	return SOCK_FIELD(sk, __sk_common.skc_cookie.counter) == (__s64)cookie &&
+	       SOCK_FIELD(sk, __sk_common.skc_refcnt.refs.counter) != 0;
+}
+
+__noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple,
+			    struct holding *out)
+{
+	if (!tuple || !out)
+		return 0;
+	out->tuple = false;
+	out->gone = !is_socket(sk, cookie);
+	if (out->gone)
+		return 0;
+	out->tuple = is_connected_to(sk, tuple);
+	read_local(sk, is_mapped(tuple->remote), out->local);
+	if (!is_socket(sk, cookie)) {
+		out->gone = true;
+		out->tuple = false;
+	}
+	return 0;
+}
+
+/*
+ * Whether the route that connected socket `sk` uses leads to a broadcast
+ * address. Only the kernel's routing knows a subnet's broadcast address.
+ */
+static __always_inline bool is_broadcast(__u64 sk)
+{
+	struct rtable *route = (struct rtable *)SOCK_FIELD(sk, sk_dst_cache);
+	unsigned int flags = 0;
+
+	if (SOCK_FIELD(sk, __sk_common.skc_family) != AF_INET || !route)
+		return false;
+	bpf_core_read(&flags, sizeof(flags), &route->rt_flags);
+	return flags & RTCF_BROADCAST;
+}
+
+#endif
