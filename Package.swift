@@ -1,0 +1,53 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+import PackageDescription
+
+/// Every target of the package: warnings are errors.
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+let package = Package(
+    name: "tupleguard",
+    products: [
+        .executable(name: "tupleguard", targets: ["tupleguard"])
+    ],
+    dependencies: [
+        // Subcommands, help, completions.
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        // The agent's log, in the form that every Swift service uses.
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        // Ends the agent's parts in order when a signal arrives.
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        // HTTP on the agent's socket.
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLibbpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        .target(name: "CLinux"),
+        .systemLibrary(name: "GuardABI", path: "bpf"),
+        .plugin(name: "BPFBuild", capability: .buildTool(), path: "Sources/BPFBuild"),
+
+        .target(name: "Net", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(
+            name: "Guard", dependencies: ["CLibbpf", "CLinux", "GuardABI", "Net"],
+            swiftSettings: strict, plugins: ["BPFBuild"]),
+        .target(
+            name: "Agent",
+            dependencies: [
+                "CLinux", "Guard", "Net",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "tupleguard",
+            dependencies: [
+                "Agent", "Guard", "Net",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
+    ],
+    swiftLanguageModes: [.v6]
+)

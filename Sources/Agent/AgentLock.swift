@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// One agent at a time: a lock that ends with the process that holds it.
+
+import Glibc
+import Guard
+import Net
+
+/// Where a running agent keeps its lock and its socket.
+public struct RunFolder: Sendable {
+    public static let defaultPath = "/run/tupleguard"
+    public let path: String
+
+    public init(path: String = RunFolder.defaultPath) {
+        self.path = path
+    }
+
+    public var socket: String { path + "/agent.sock" }
+    var lock: String { path + "/agent.lock" }
+
+    /// The process id of the agent that runs; nil when none does.
+    public var agent: Int32? {
+        guard let file = try? OwnedDescriptor(path: lock, flags: O_RDONLY) else { return nil }
+        if flock(file.raw, LOCK_SH | LOCK_NB) == 0 { return nil }
+        return contents(of: lock).flatMap { Int32($0.filter(\.isNumber)) } ?? 0
+    }
+}
+
+/// The agent's lock. The kernel gives it back with the last descriptor, however the agent ends.
+struct AgentLock: ~Copyable {
+    private let file: OwnedDescriptor
+
+    init(_ folder: RunFolder) throws(GuardError) {
+        if mkdir(folder.path, 0o750) != 0 && errno != EEXIST {
+            throw .failed(what: "make the folder \(folder.path)", errno: .last, detail: "")
+        }
+        let raw = open(folder.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        guard raw >= 0 else {
+            throw .failed(what: "open \(folder.lock)", errno: .last, detail: "")
+        }
+        let file = OwnedDescriptor(taking: raw)
+        guard flock(raw, LOCK_EX | LOCK_NB) == 0 else {
+            let pid = folder.agent.map { " (pid \($0))" } ?? ""
+            throw .locked(path: folder.lock, by: "another agent is running\(pid)")
+        }
+        let text = "\(getpid())\n"
+        ftruncate(raw, 0)
+        _ = text.withCString { pwrite(raw, $0, strlen($0), 0) }
+        self.file = file
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's log: lines on stderr, for people or as JSON.
+
+import Glibc
+import Guard
+import Logging
+
+public enum LogFormat: String, CaseIterable, Sendable {
+    case text
+    case json
+}
+
+/// Writes a line for each message to stderr.
+struct AgentLogHandler: LogHandler {
+    var metadata: Logger.Metadata = [:]
+    var logLevel: Logger.Level = .info
+    let format: LogFormat
+
+    init(format: LogFormat) {
+        self.format = format
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    private struct Line: Encodable {
+        let time: String
+        let level: String
+        let message: String
+    }
+
+    func log(event: LogEvent) {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        let time = timestamp(UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec))
+        let fields = metadata.merging(event.metadata ?? [:]) { $1 }.sorted { $0.key < $1.key }
+        let message = event.message.description + fields.map { " \($0.key)=\($0.value)" }.joined()
+        switch format {
+        case .text: writeLine("\(time) \(event.level) \(message)")
+        case .json:
+            writeLine(encodeJSON(Line(time: time, level: "\(event.level)", message: message)))
+        }
+    }
+}
+
+/// One write, so that lines of several threads do not mix.
+func writeLine(_ line: String) {
+    _ = (line + "\n").withCString { write(STDERR_FILENO, $0, strlen($0)) }
+}
+
+/// Logs conflicts: each in a line of its own, up to a number in a second, then their count.
+///
+/// A program that retries in a loop is refused a million times a second; a log
+/// that followed would fill the disk. Counters and `conflicts` know of them all.
+struct ConflictLog {
+    static let linesPerSecond = 100
+
+    let logger: Logger
+    let format: LogFormat
+    private let cgroups = CgroupNames()
+    private var second: UInt64 = 0
+    private var lines = 0
+    private var suppressed = 0
+
+    init(logger: Logger, format: LogFormat) {
+        self.logger = logger
+        self.format = format
+    }
+
+    /// - Returns: the report, for whoever follows.
+    mutating func log(_ event: ConflictEvent) -> String {
+        let report = ConflictEventReport(event, cgroups: cgroups)
+        let encoded = encodeJSON(report)
+        let now = event.time / 1_000_000_000
+        if now != second {
+            flush()
+            second = now
+            lines = 0
+        }
+        guard lines < Self.linesPerSecond else {
+            suppressed += 1
+            return encoded
+        }
+        lines += 1
+        switch format {
+        case .text: writeLine("\(report.time) notice \(report.line)")
+        case .json: writeLine(encoded)
+        }
+        return encoded
+    }
+
+    /// Says how many conflicts had no line of their own.
+    mutating func flush() {
+        guard suppressed > 0 else { return }
+        logger.notice("\(suppressed) more conflicts in that second, not logged one by one")
+        suppressed = 0
+    }
+}

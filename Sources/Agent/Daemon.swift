@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon: attaches, watches, reports, until it is told to stop. The guard
+// itself lives in the kernel and does not need it.
+
+import Glibc
+import Guard
+import Logging
+import ServiceLifecycle
+
+public enum Daemon {
+    /// Runs the agent in the foreground until SIGTERM or SIGINT.
+    ///
+    /// - Throws: `GuardError` when it cannot start; nothing new is left attached then.
+    public static func run(_ configuration: AgentConfiguration) async throws {
+        try Platform.check()
+        let lock = try AgentLock(configuration.runFolder)
+        var logger = Logger(label: "tupleguard") { _ in
+            AgentLogHandler(format: configuration.logFormat)
+        }
+        logger.logLevel = .info
+        let manager = ServiceManager()
+        let followers = Followers()
+        let pump = try EventPump(
+            state: configuration.state, logger: logger, format: configuration.logFormat,
+            followers: followers)
+        let reconciler = Reconciler(configuration, logger: logger, pump: pump, manager: manager)
+        try await reconciler.begin()
+        let server = AgentServer(
+            path: configuration.runFolder.socket, followers: followers, logger: logger)
+        let group = ServiceGroup(
+            services: [reconciler, pump, server], gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
+        let summary = await reconciler.summary
+        manager.ready(summary)
+        logger.info("ready, \(summary)")
+        try await group.run()
+        logger.info(
+            configuration.detachOnExit
+                ? "stopped" : "stopped; the guard stays attached (`tupleguard detach` ends it)")
+        _ = lock
+    }
+}

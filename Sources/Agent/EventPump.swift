@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moves events from the ring buffer to the log and to those who follow.
+
+import Glibc
+import Guard
+import Logging
+import Net
+import ServiceLifecycle
+import Synchronization
+
+/// Those who follow the events: each gets the lines as they come.
+final class Followers: Sendable {
+    static let limit = 16
+    typealias Sink = @Sendable (String) -> Void
+
+    private let sinks = Mutex<[UInt64: Sink]>([:])
+    private let next = Atomic<UInt64>(0)
+
+    /// Nil when there are too many already.
+    func add(_ sink: @escaping Sink) -> UInt64? {
+        let id = next.wrappingAdd(1, ordering: .relaxed).newValue
+        return sinks.withLock { sinks in
+            guard sinks.count < Self.limit else { return nil }
+            sinks[id] = sink
+            return id
+        }
+    }
+
+    func remove(_ id: UInt64) {
+        _ = sinks.withLock { $0.removeValue(forKey: id) }
+    }
+
+    func send(_ line: String) {
+        for sink in sinks.withLock({ Array($0.values) }) { sink(line) }
+    }
+}
+
+/// Reads the ring buffer on a thread of its own, which sleeps while nothing happens.
+final class EventPump: Service, Sendable {
+    private let state: GuardState
+    private let logger: Logger
+    private let format: LogFormat
+    private let followers: Followers
+    /// A pipe, written to when the thread should look up.
+    private let wakeReader: OwnedDescriptor
+    private let wakeWriter: OwnedDescriptor
+    private let isStopping = Atomic<Bool>(false)
+
+    init(state: GuardState, logger: Logger, format: LogFormat, followers: Followers) throws {
+        self.state = state
+        self.logger = logger
+        self.format = format
+        self.followers = followers
+        var ends: [Int32] = [-1, -1]
+        try Errno.check { pipe(&ends) }
+        wakeReader = OwnedDescriptor(taking: ends[0])
+        wakeWriter = OwnedDescriptor(taking: ends[1])
+    }
+
+    /// Runs until shutdown; what is in the buffer then is still handled.
+    func run() async throws {
+        let (ended, end) = AsyncStream.makeStream(of: Void.self)
+        let thread = Thread {
+            self.pump()
+            end.finish()
+        }
+        try thread.start()
+        try? await gracefulShutdown()
+        isStopping.store(true, ordering: .sequentiallyConsistent)
+        lookAgain()
+        for await _ in ended {}
+        thread.join()
+    }
+
+    /// Makes the thread open the ring buffer again, if another one is pinned now.
+    func lookAgain() {
+        _ = write(wakeWriter.raw, "!", 1)
+    }
+
+    private func takeWake() {
+        var bytes = [UInt8](repeating: 0, count: 64)
+        _ = read(wakeReader.raw, &bytes, bytes.count)
+    }
+
+    private func pump() {
+        var log = ConflictLog(logger: logger, format: format)
+        while !isStopping.load(ordering: .sequentiallyConsistent) {
+            do {
+                let reader = try EventReader(state) { [followers] event in
+                    guard let event else { return }
+                    followers.send(log.log(event))
+                }
+                drain(reader)
+            } catch {
+                // No guard is attached any more; the reconciler wakes us when there is one.
+                waitForWake()
+            }
+            log.flush()
+        }
+    }
+
+    private func waitForWake() {
+        var ready = pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0)
+        poll(&ready, 1, -1)
+        takeWake()
+    }
+
+    /// Until there is another buffer, or the end.
+    private func drain(_ reader: borrowing EventReader) {
+        while true {
+            var ready = [
+                pollfd(fd: reader.descriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0),
+            ]
+            poll(&ready, 2, -1)
+            reader.poll(milliseconds: 0)
+            guard ready[1].revents != 0 else { continue }
+            takeWake()
+            if isStopping.load(ordering: .sequentiallyConsistent) { return }
+            if state.eventsMapID != reader.mapID { return }
+        }
+    }
+}
+
+/// A POSIX thread, joined by whoever started it.
+private final class Thread: @unchecked Sendable {
+    private let body: @Sendable () -> Void
+    private var handle = pthread_t()
+
+    init(_ body: @escaping @Sendable () -> Void) {
+        self.body = body
+    }
+
+    func start() throws(Errno) {
+        let context = Unmanaged.passRetained(self)
+        let failure = pthread_create(
+            &handle, nil,
+            { context in
+                Unmanaged<Thread>.fromOpaque(context!).takeRetainedValue().body()
+                return nil
+            }, context.toOpaque())
+        if failure != 0 {
+            context.release()
+            throw Errno(failure)
+        }
+    }
+
+    func join() {
+        pthread_join(handle, nil)
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shapes in which the guard's records leave the program as JSON. Their
+// field names are stable: scripts and monitoring lean on them.
+
+import FoundationEssentials
+import Glibc
+import Guard
+import Net
+
+/// Encodes what a program is to read: one line, keys in alphabetical order.
+public func encodeJSON(_ value: some Encodable) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    // Numbers, strings and arrays of them: nothing that an encoder can refuse.
+    return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC: "2026-01-31T12:00:00.000Z".
+public func timestamp(_ nanoseconds: UInt64) -> String {
+    var seconds = time_t(nanoseconds / 1_000_000_000)
+    var fields = tm()
+    gmtime_r(&seconds, &fields)
+    let milliseconds = Int32(nanoseconds / 1_000_000 % 1000)
+    func digits(_ number: Int32, _ width: Int) -> String {
+        let text = String(number)
+        return String(repeating: "0", count: max(0, width - text.count)) + text
+    }
+    let date = "\(digits(fields.tm_year + 1900, 4))-\(digits(fields.tm_mon + 1, 2))-\(digits(fields.tm_mday, 2))"
+    let time = "\(digits(fields.tm_hour, 2)):\(digits(fields.tm_min, 2)):\(digits(fields.tm_sec, 2))"
+    return "\(date)T\(time).\(digits(milliseconds, 3))Z"
+}
+
+/// A process in a report.
+public struct ProcessReport: Codable, Sendable {
+    public let pid: UInt32
+    public let uid: UInt32
+    public let command: String
+    public let cgroup: String?
+    public let cgroupId: UInt64
+
+    /// Nil for a process of which nothing is known.
+    public init?(_ process: Process, cgroups: CgroupNames) {
+        guard process.isKnown || process.cgroup != 0 || process.uid != 0 else { return nil }
+        pid = process.pid
+        uid = process.uid
+        command = process.command
+        cgroup = cgroups.path(of: process.cgroup)
+        cgroupId = process.cgroup
+    }
+
+    /// "curl (pid 4711, uid 0) in /user.slice"
+    public var description: String {
+        let who = pid == 0 ? "a process that is not known (uid \(uid))" : "\(command) (pid \(pid), uid \(uid))"
+        guard let cgroup else { return who }
+        return "\(who) in \(cgroup)"
+    }
+}
+
+/// One conflict as it happened.
+public struct ConflictEventReport: Codable, Sendable {
+    public let time: String
+    public let action: String
+    public let reason: String
+    public let local: String
+    public let remote: String
+    public let networkNamespace: UInt32
+    public let guardedCgroup: String?
+    public let guardedCgroupId: UInt64
+    public let claimant: ProcessReport?
+    public let holder: ProcessReport?
+
+    public init(_ event: ConflictEvent, cgroups: CgroupNames) {
+        time = timestamp(event.time)
+        action = event.reason == .existing ? "found" : event.wasAllowed ? "observed" : "refused"
+        reason = event.reason.name
+        local = event.tuple.local.description
+        remote = event.tuple.remote.description
+        networkNamespace = event.networkNamespace
+        guardedCgroup = cgroups.path(of: event.attachment)
+        guardedCgroupId = event.attachment
+        claimant = ProcessReport(event.claimant, cgroups: cgroups)
+        holder = ProcessReport(event.holder, cgroups: cgroups)
+    }
+
+    /// Decodes what `json` made of one; nil for anything else.
+    public init?(json line: String) {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        guard let report = try? decoder.decode(Self.self, from: Data(line.utf8)) else { return nil }
+        self = report
+    }
+
+    /// One line for people.
+    public var line: String {
+        let why = Reason.allCases.first { $0.name == reason }?.explanation ?? reason
+        let holder = self.holder.map { ", held by \($0.description)" } ?? ""
+        let claimant = self.claimant?.description ?? "unknown"
+        return "\(action) \(local) -> \(remote) for \(claimant)\(holder): \(why)"
+    }
+}
+
+/// All conflicts of one tuple.
+public struct ConflictReport: Encodable, Sendable {
+    public let count: UInt64
+    public let firstTime: String
+    public let lastTime: String
+    public let last: ConflictEventReport
+
+    public init(_ conflict: Conflict, cgroups: CgroupNames) {
+        count = conflict.count
+        firstTime = timestamp(conflict.first)
+        lastTime = timestamp(conflict.last.time)
+        last = ConflictEventReport(conflict.last, cgroups: cgroups)
+    }
+}
+
+/// Paths of cgroups by id, each looked up once; a bounded number is remembered.
+public final class CgroupNames {
+    private let hierarchy: CgroupHierarchy?
+    private var known: [UInt64: String?] = [:]
+
+    public init() {
+        hierarchy = try? CgroupHierarchy()
+    }
+
+    public func path(of id: UInt64) -> String? {
+        if id == 0 { return nil }
+        if let path = known[id] { return path }
+        let path = hierarchy?.path(of: id)
+        if known.count >= 1024 { known = [:] }
+        known[id] = path
+        return path
+    }
+}

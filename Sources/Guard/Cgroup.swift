@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cgroups of the v2 hierarchy: finding, naming, identifying them.
+
+import CLinux
+import Glibc
+import Net
+
+/// The cgroup v2 hierarchy, wherever it is mounted.
+public struct CgroupHierarchy: Sendable {
+    /// Where it is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on hybrid machines.
+    public let mountPoint: String
+
+    /// Finds it in /proc/mounts.
+    public init() throws(GuardError) {
+        try self.init(mounts: contents(of: "/proc/self/mounts") ?? "")
+    }
+
+    init(mounts: String) throws(GuardError) {
+        for line in mounts.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            if fields.count > 2 && fields[2] == "cgroup2" {
+                mountPoint = String(fields[1])
+                return
+            }
+        }
+        throw .noCgroup2
+    }
+
+    /// The path of a cgroup relative to the hierarchy, "/" first; nil when the cgroup exists no more.
+    public func path(of id: UInt64) -> String? {
+        guard let mount = try? OwnedDescriptor(path: mountPoint, flags: O_RDONLY | O_DIRECTORY),
+            let folder = try? OwnedDescriptor({ linux_open_cgroup(mount.raw, id) })
+        else { return nil }
+        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let length = readlink("/proc/self/fd/\(folder.raw)", &buffer, buffer.count)
+        guard length > 0 else { return nil }
+        let path = String(decoding: buffer[..<length], as: UTF8.self)
+        if path.hasSuffix(" (deleted)") { return nil }
+        return relative(path)
+    }
+
+    /// Without the mount point.
+    func relative(_ path: String) -> String {
+        guard path.hasPrefix(mountPoint) else { return path }
+        let rest = path.dropFirst(mountPoint.count)
+        return rest.isEmpty ? "/" : String(rest)
+    }
+
+    /// The cgroup that a process is in, as a path in the file system; nil when there is no such process.
+    public func folder(ofProcess pid: Int32) -> String? {
+        guard let lines = contents(of: "/proc/\(pid)/cgroup") else { return nil }
+        for line in lines.split(separator: "\n") where line.hasPrefix("0::") {
+            return mountPoint + line.dropFirst(3)
+        }
+        return nil
+    }
+}
+
+/// A cgroup of the v2 hierarchy that exists.
+public struct Cgroup: Hashable, Sendable {
+    /// Its folder.
+    public let folder: String
+    /// Relative to the hierarchy, as systemd and /proc/PID/cgroup write it: "/system.slice".
+    public let path: String
+    /// Unique for as long as the machine runs: one made again under the same name has another.
+    public let id: UInt64
+    /// Whether every process is in it.
+    public let isRoot: Bool
+
+    private static let cgroup2Magic: UInt64 = 0x6367_7270
+    private static let cgroup1Magic: UInt64 = 0x27_e0eb
+
+    /// Finds a cgroup by its folder or by its path in the hierarchy
+    /// ("/sys/fs/cgroup/system.slice", "/system.slice" or "system.slice").
+    public init(_ name: String, in hierarchy: CgroupHierarchy) throws(GuardError) {
+        let folder = try Self.findFolder(name, in: hierarchy)
+        let magic = linux_filesystem_magic(folder)
+        if magic == Self.cgroup1Magic {
+            throw .notACgroup(
+                path: name,
+                why: "it is a cgroup of version 1; the v2 hierarchy is at \(hierarchy.mountPoint)")
+        }
+        if magic != Self.cgroup2Magic {
+            throw .notACgroup(
+                path: name, why: "it is not in the cgroup v2 hierarchy at \(hierarchy.mountPoint)")
+        }
+        var id: UInt64 = 0
+        do {
+            let descriptor = try OwnedDescriptor(path: folder, flags: O_RDONLY | O_DIRECTORY)
+            try Errno.check { linux_cgroup_id(descriptor.raw, &id) }
+        } catch let error {
+            throw .notACgroup(path: name, why: "it cannot be opened: \(error)")
+        }
+        self.folder = folder
+        self.path = hierarchy.relative(folder)
+        self.id = id
+        self.isRoot = self.path == "/"
+    }
+
+    private static func findFolder(
+        _ name: String, in hierarchy: CgroupHierarchy
+    ) throws(GuardError) -> String {
+        guard !name.isEmpty else { throw .notACgroup(path: "''", why: "the path is empty") }
+        var candidates = [hierarchy.mountPoint + (name.hasPrefix("/") ? name : "/" + name)]
+        if name.hasPrefix("/") { candidates.insert(name, at: 0) }
+        for candidate in candidates {
+            guard let resolved = realpath(candidate, nil) else { continue }
+            defer { free(resolved) }
+            var status = stat()
+            guard stat(resolved, &status) == 0 else { continue }
+            guard status.st_mode & S_IFMT == S_IFDIR else {
+                throw .notACgroup(path: name, why: "it is a file; a cgroup is a folder")
+            }
+            return String(cString: resolved)
+        }
+        throw .notACgroup(
+            path: name,
+            why: "there is no such folder, nor one of that name in \(hierarchy.mountPoint)")
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// How one guarded cgroup behaves.
+
+import Glibc
+internal import GuardABI
+
+/// How the guard of one cgroup behaves.
+public struct Policy: Hashable, Sendable {
+    public enum Mode: String, CaseIterable, Sendable {
+        /// Conflicts are refused.
+        case enforce
+        /// Conflicts are counted and reported, and let through.
+        case observe
+    }
+
+    /// What connect() gives to a program that is refused.
+    public enum Refusal: String, CaseIterable, Sendable {
+        case eperm = "EPERM"
+        case eaddrnotavail = "EADDRNOTAVAIL"
+        case eaddrinuse = "EADDRINUSE"
+
+        var number: Int32 {
+            switch self {
+            case .eperm: EPERM
+            case .eaddrnotavail: EADDRNOTAVAIL
+            case .eaddrinuse: EADDRINUSE
+            }
+        }
+    }
+
+    public enum WhenFull: String, CaseIterable, Sendable {
+        /// Connects are let through without a claim, and counted.
+        case allow
+        /// Connects are refused, and counted.
+        case refuse
+    }
+
+    /// Whether each new claim is also looked up among the sockets outside the cgroup.
+    public enum LookUp: String, CaseIterable, Sendable {
+        /// On, except for the root cgroup, outside of which there is nothing.
+        case auto
+        case on
+        case off
+    }
+
+    public var mode: Mode = .enforce
+    public var refusal: Refusal = .eperm
+    public var whenFull: WhenFull = .allow
+    public var lookUp: LookUp = .auto
+
+    public init() {}
+
+    /// Claims that can be held at once, when nothing else is asked for.
+    public static let defaultTableSize = 262_144
+
+    /// How long a claim may wait for its connect before another may take it
+    /// over. A connect takes microseconds; this covers one that is stalled.
+    static let graceNanoseconds: UInt64 = 1_000_000_000
+
+    /// As the programs read it.
+    func forPrograms(cgroup: Cgroup, homes: Int) -> tg_policy {
+        var policy = tg_policy()
+        policy.attachment = cgroup.id
+        policy.attached_ns = Platform.now(CLOCK_REALTIME)
+        policy.grace_ns = Self.graceNanoseconds
+        policy.observe = mode == .observe ? 1 : 0
+        policy.error = UInt32(refusal.number)
+        policy.refuse_when_full = whenFull == .refuse ? 1 : 0
+        policy.look_up = lookUp == .on || (lookUp == .auto && !cgroup.isRoot) ? 1 : 0
+        policy.look_up_auto = lookUp == .auto ? 1 : 0
+        policy.homes_mask = UInt32(homes - 1)
+        return policy
+    }
+
+    /// What an attached guard's programs were given.
+    init(fromPrograms policy: tg_policy) {
+        mode = policy.observe != 0 ? .observe : .enforce
+        refusal = Refusal.allCases.first { $0.number == Int32(policy.error) } ?? .eperm
+        whenFull = policy.refuse_when_full != 0 ? .refuse : .allow
+        lookUp = policy.look_up_auto != 0 ? .auto : policy.look_up != 0 ? .on : .off
+    }
+}

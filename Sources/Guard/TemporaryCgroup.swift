@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// A cgroup for the time of one command.
+
+import Glibc
+import Net
+
+/// A cgroup that is made fresh, and removed with everything in it.
+public struct TemporaryCgroup: ~Copyable {
+    private static let prefix = "tupleguard-exec-"
+
+    public let cgroup: Cgroup
+
+    /// Makes one below this process's own cgroup, or, where the kernel does not
+    /// let it (threaded cgroups), below the root.
+    public init(in hierarchy: CgroupHierarchy) throws(GuardError) {
+        let name = "\(Self.prefix)\(getpid())"
+        let own = hierarchy.folder(ofProcess: getpid()) ?? hierarchy.mountPoint
+        let parents = own == hierarchy.mountPoint ? [own] : [own, hierarchy.mountPoint]
+        var failure = Errno(ENOENT)
+        for parent in parents {
+            let folder = (parent.hasSuffix("/") ? parent : parent + "/") + name
+            if mkdir(folder, 0o755) == 0 {
+                cgroup = try Cgroup(folder, in: hierarchy)
+                return
+            }
+            failure = .last
+        }
+        throw .failed(
+            what: "make the cgroup \(name) below \(own)", errno: failure,
+            detail: "it needs root and a writable cgroup v2 hierarchy")
+    }
+
+    deinit {
+        Self.remove(cgroup.folder)
+    }
+
+    /// Moves this process into a cgroup.
+    public static func enter(_ folder: String) throws(GuardError) {
+        do {
+            let file = try OwnedDescriptor(path: folder + "/cgroup.procs", flags: O_WRONLY)
+            try Errno.check { write(file.raw, "0", 1) }
+        } catch {
+            throw .failed(what: "enter the cgroup \(folder)", errno: error, detail: "")
+        }
+    }
+
+    /// Processes that are in it.
+    public var processes: [Int32] { Self.processes(in: cgroup.folder) }
+
+    private static func processes(in folder: String) -> [Int32] {
+        (contents(of: folder + "/cgroup.procs") ?? "").split(separator: "\n").compactMap { Int32($0) }
+    }
+
+    /// Ends what is still running in it.
+    public func killAll() {
+        Self.killAll(in: cgroup.folder)
+    }
+
+    public static func killAll(in folder: String) {
+        guard let file = try? OwnedDescriptor(path: folder + "/cgroup.kill", flags: O_WRONLY) else {
+            return
+        }
+        _ = write(file.raw, "1", 1)
+    }
+
+    /// A cgroup can be removed once the last process in it is really gone, a moment after it was killed.
+    private static func remove(_ folder: String) {
+        killAll(in: folder)
+        for _ in 0..<500 {
+            for child in names(in: folder) where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
+                remove("\(folder)/\(child)")
+            }
+            if rmdir(folder) == 0 || errno == ENOENT { return }
+            usleep(10_000)
+        }
+    }
+
+    /// Removes what runs of the command left behind that were killed before they could tidy up.
+    public static func removeAbandoned(_ state: GuardState) {
+        guard let hierarchy = try? CgroupHierarchy(), let attachments = try? state.attachments() else {
+            return
+        }
+        for attachment in attachments {
+            guard let path = attachment.path,
+                let name = path.split(separator: "/").last, name.hasPrefix(prefix),
+                let pid = Int32(name.dropFirst(prefix.count)),
+                kill(pid, 0) != 0 && errno == ESRCH,
+                processes(in: hierarchy.mountPoint + path).isEmpty
+            else { continue }
+            try? state.detach(attachment.id, path: path)
+            remove(hierarchy.mountPoint + path)
+        }
+    }
+}

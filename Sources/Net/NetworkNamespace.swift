@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Network namespaces: finding them, and working inside one.
+
+import CLinux
+import Glibc
+
+/// Where the network namespaces of this host can be entered.
+public enum NetworkNamespaces {
+    /// A path for each network namespace that a process is in or that is mounted
+    /// under /run/netns (ip-netns(8)), each namespace once.
+    ///
+    /// A namespace that is kept alive by nothing but an open socket has no path.
+    public static func paths() -> [String] {
+        var seen: Set<ino_t> = []
+        var paths: [String] = []
+        let candidates =
+            ["/proc/self/ns/net"]
+            + names(in: "/run/netns").map { "/run/netns/\($0)" }
+            + names(in: "/proc").filter { $0.allSatisfy(\.isNumber) }.map { "/proc/\($0)/ns/net" }
+        for path in candidates {
+            var status = stat()
+            if stat(path, &status) == 0, seen.insert(status.st_ino).inserted {
+                paths.append(path)
+            }
+        }
+        return paths
+    }
+
+    /// Runs `body` on a thread of its own inside the network namespace at `path`.
+    ///
+    /// The thread ends with the call, so no other code ever runs in the wrong
+    /// namespace. Needs CAP_SYS_ADMIN (setns(2)).
+    public static func inside<Result: Sendable>(
+        path: String, _ body: @escaping @Sendable () throws -> Result
+    ) throws -> Result {
+        let namespace = try OwnedDescriptor(path: path, flags: O_RDONLY)
+        let raw = namespace.raw
+        let result = onOwnThread { () throws -> Result in
+            try Errno.check { linux_enter_network_namespace(raw) }
+            return try body()
+        }
+        _ = namespace
+        return try result.get()
+    }
+
+    /// Runs `body` on a thread that exists for this call only, and waits for it.
+    public static func onOwnThread<Value: Sendable>(
+        _ body: @escaping @Sendable () throws -> Value
+    ) -> Result<Value, any Error> {
+        let work = Work(body)
+        var thread = pthread_t()
+        let context = Unmanaged.passRetained(work)
+        let failure = pthread_create(
+            &thread, nil,
+            { context in
+                Unmanaged<AnyWork>.fromOpaque(context!).takeRetainedValue().run()
+                return nil
+            }, context.toOpaque())
+        guard failure == 0 else {
+            context.release()
+            return .failure(Errno(failure))
+        }
+        pthread_join(thread, nil)
+        return work.result!
+    }
+}
+
+/// What a thread is given; the pointer that it gets cannot be generic.
+private class AnyWork {
+    func run() {}
+}
+
+private final class Work<Value: Sendable>: AnyWork {
+    private let body: @Sendable () throws -> Value
+    private(set) var result: Result<Value, any Error>?
+
+    init(_ body: @escaping @Sendable () throws -> Value) {
+        self.body = body
+    }
+
+    override func run() {
+        result = Result(catching: body)
+    }
+}
+
+/// The names in a folder, without "." and ".."; empty when it cannot be read.
+public func names(in folder: String) -> [String] {
+    guard let stream = opendir(folder) else { return [] }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+        let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        if name != "." && name != ".." { names.append(name) }
+    }
+    return names
+}
+
+/// The whole of a small file, such as those of /proc; nil when it cannot be read.
+public func contents(of path: String) -> String? {
+    guard let file = try? OwnedDescriptor(path: path, flags: O_RDONLY) else { return nil }
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while true {
+        guard let count = try? Errno.check({ read(file.raw, &buffer, buffer.count) }) else { return nil }
+        if count == 0 { break }
+        bytes += buffer[..<count]
+    }
+    return String(decoding: bytes, as: UTF8.self)
+}

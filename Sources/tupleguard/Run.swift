@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+import Agent
+import ArgumentParser
+import Guard
+
+/// `tupleguard run`
+struct Run: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run the agent: guard cgroups and log every refusal.",
+        discussion: """
+            Runs in the foreground, as a service manager wants it, and tells systemd when it is \
+            ready (Type=notify). The guard stays attached when the agent ends or is killed; the \
+            next agent adopts it. SIGTERM and SIGINT end it.
+
+            EXAMPLES
+              tupleguard run --cgroup system.slice
+              tupleguard run --cgroup system.slice --cgroup user.slice --log-format json
+              tupleguard run --cgroup proxy.slice --mode observe --detach-on-exit
+            """)
+
+    @Option(
+        name: .customLong("cgroup"),
+        help: ArgumentHelp("A cgroup to guard; may be given several times.", valueName: "cgroup"))
+    var cgroups: [String]
+
+    @Option(help: "text: lines for people; json: an object for each line.")
+    var logFormat: LogFormat = .text
+
+    @Flag(help: "Detach from these cgroups when the agent is told to stop.")
+    var detachOnExit = false
+
+    @Option(
+        help: ArgumentHelp(
+            "How often to drop claims without a socket and to claim for sockets that have none.",
+            valueName: "seconds"))
+    var sweepInterval = 60
+
+    @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
+    @OptionGroup(title: "Places") var places: Places
+
+    func validate() throws {
+        if cgroups.isEmpty { throw ValidationError("give at least one --cgroup") }
+        if !(1...86_400).contains(sweepInterval) {
+            throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
+        }
+    }
+
+    func run() async throws {
+        try await Daemon.run(
+            AgentConfiguration(
+                cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
+                state: places.guardState, runFolder: RunFolder(path: places.runFolder),
+                logFormat: logFormat, detachOnExit: detachOnExit,
+                sweepInterval: .seconds(sweepInterval)))
+    }
+}
+
+extension LogFormat: ExpressibleByArgument {}

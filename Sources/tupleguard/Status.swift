@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+import Agent
+import ArgumentParser
+import Guard
+
+/// `tupleguard status`
+struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show which cgroups are guarded, how, and how full the table is.",
+        discussion: """
+            Ends with 0 when a guard is attached, with 3 when none is.
+
+            EXAMPLES
+              tupleguard status
+              tupleguard status --json
+            """)
+
+    @Flag(help: "One JSON object.")
+    var json = false
+
+    @OptionGroup(title: "Places") var places: Places
+
+    private struct Report: Encodable {
+        struct Guarded: Encodable {
+            struct Program: Encodable {
+                let hook: String
+                let id: UInt32
+                let tag: String
+            }
+
+            let cgroup: String?
+            let cgroupId: UInt64
+            let mode: String
+            let errno: String
+            let whenFull: String
+            let lookUp: String
+            let looksUp: Bool
+            let since: String
+            let programs: [Program]
+        }
+
+        struct AgentState: Encodable {
+            let running: Bool
+            let pid: Int32?
+        }
+
+        let guarded: [Guarded]
+        let claims: Int
+        let tableSize: Int
+        let agent: AgentState
+        let kernel: String
+        let features: [String]
+        let abi: UInt32
+    }
+
+    func run() throws {
+        try Platform.requireCapabilities()
+        let state = places.guardState
+        let agent = RunFolder(path: places.runFolder).agent
+        let attachments: [Attachment]
+        do {
+            attachments = try state.attachments()
+        } catch GuardError.noGuard {
+            try reportNone(agent: agent)
+            throw ExitCode(3)
+        }
+        let claims = try state.claimCount()
+        let size = try state.tableSize()
+        if json {
+            print(encodeJSON(report(attachments, claims, size, agent)))
+        } else {
+            show(attachments, claims, size, agent)
+        }
+    }
+
+    /// What the programs lean on in this kernel.
+    private var features: [String] {
+        ["bpf_link", "set_retval", "bpf_loop", "ring buffer", "BTF", "iter/task_file", "iter/udp"]
+    }
+
+    private func report(
+        _ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?
+    ) -> Report {
+        Report(
+            guarded: attachments.map { attachment in
+                Report.Guarded(
+                    cgroup: attachment.path, cgroupId: attachment.id,
+                    mode: attachment.policy.mode.rawValue, errno: attachment.policy.refusal.rawValue,
+                    whenFull: attachment.policy.whenFull.rawValue,
+                    lookUp: attachment.policy.lookUp.rawValue, looksUp: attachment.looksUp,
+                    since: timestamp(attachment.since),
+                    programs: attachment.programs.map { .init(hook: $0.hook, id: $0.id, tag: $0.tag) })
+            },
+            claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
+            kernel: Platform.kernelRelease, features: features, abi: GuardState.abi)
+    }
+
+    private func reportNone(agent: Int32?) throws {
+        if json {
+            print(encodeJSON(report([], 0, 0, agent)))
+        } else {
+            print("no guard is attached; attach one with: tupleguard attach CGROUP")
+        }
+    }
+
+    private func show(_ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?) {
+        var table = Table(columns: [
+            .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
+            .init(title: "WHEN FULL"), .init(title: "LOOK-UP"), .init(title: "SINCE"),
+        ])
+        for attachment in attachments {
+            let policy = attachment.policy
+            let lookUp = attachment.looksUp ? "on" : "off"
+            table.rows.append([
+                attachment.path ?? "(gone: cgroup \(attachment.id))", policy.mode.rawValue,
+                policy.refusal.rawValue, policy.whenFull.rawValue,
+                policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, clock(attachment.since),
+            ])
+        }
+        table.print()
+        print("")
+        var programs = Table(columns: [
+            .init(title: "CGROUP", isFlexible: true), .init(title: "HOOK"),
+            .init(title: "PROGRAM", alignment: .right), .init(title: "TAG"),
+        ])
+        for attachment in attachments {
+            for program in attachment.programs {
+                programs.rows.append([
+                    attachment.path ?? "(gone)", program.hook, "\(program.id)", program.tag,
+                ])
+            }
+        }
+        programs.print()
+        print("")
+        let share = size > 0 ? 100 * claims / size : 0
+        print("claims    \(claims) of \(size) (\(share)%)")
+        print("agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")")
+        print("kernel    \(Platform.kernelRelease): \(features.joined(separator: ", "))")
+    }
+}

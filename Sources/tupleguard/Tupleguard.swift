@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command `tupleguard`: its subcommands are one file each.
+
+import ArgumentParser
+import Glibc
+import Guard
+
+@main
+struct Tupleguard: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tupleguard",
+        abstract: "Keeps two UDP sockets from holding one 4-tuple.",
+        discussion: """
+            On Linux two connected UDP sockets can have the same source and destination, address \
+            and port. One of them receives, the other goes silent, and nobody is told. tupleguard \
+            attaches BPF programs to a cgroup that refuse the second connect().
+
+            EXAMPLES
+              tupleguard exec -- tupleguard overshadow    see it refused
+              tupleguard attach system.slice              guard every system service
+              tupleguard run --cgroup system.slice        the same, with a log of refusals
+              tupleguard conflicts                        who was refused, and who holds the tuple
+
+            EXIT STATUS
+              0   done
+              1   it failed; the message says why
+              3   status: no guard is attached
+              64  the arguments make no sense
+              exec ends with the command's own status; 125: exec itself failed, \
+            126: the command cannot be run, 127: there is no such command.
+
+            ENVIRONMENT
+              TUPLEGUARD_STATE  as --state        TUPLEGUARD_RUN  as --run-folder
+              TUPLEGUARD_DEBUG  set: show what libbpf says
+            """,
+        version: "0.1.0",
+        subcommands: [
+            Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
+            Conflicts.self, Claims.self, Overshadow.self,
+        ])
+}
+
+/// Where the guard's state and the agent's socket are.
+struct Places: ParsableArguments {
+    @Option(help: ArgumentHelp("Folder of the pinned state.", valueName: "folder"))
+    var state = environment("TUPLEGUARD_STATE") ?? GuardState.defaultFolder
+
+    @Option(help: ArgumentHelp("Folder of the agent's socket and lock.", valueName: "folder"))
+    var runFolder = environment("TUPLEGUARD_RUN") ?? "/run/tupleguard"
+
+    var guardState: GuardState { GuardState(folder: state) }
+
+    func validate() throws {
+        for (name, path) in [("--state", state), ("--run-folder", runFolder)] {
+            // A BPF file system has no names with a dot in them.
+            guard path.hasPrefix("/"), path.count > 1, path.utf8.count < 90,
+                name != "--state" || !path.contains(".")
+            else { throw ValidationError("\(name) \(path): give an absolute path without dots") }
+        }
+    }
+}
+
+func environment(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+}
+
+/// How a cgroup is to be guarded.
+struct PolicyOptions: ParsableArguments {
+    @Option(help: "enforce: refuse conflicts; observe: count and report them, let them through.")
+    var mode: Policy.Mode = .enforce
+
+    @Option(
+        name: .customLong("errno"),
+        help: "What a refused connect() fails with: EPERM, EADDRNOTAVAIL or EADDRINUSE.")
+    var refusal: Policy.Refusal = .eperm
+
+    @Option(help: "What to do with connects that the full claim table has no room for.")
+    var whenFull: Policy.WhenFull = .allow
+
+    @Option(
+        help: """
+            Look up each new tuple among the sockets outside the cgroup too. Its cost grows with \
+            the sockets on one source address and port. auto: on, except for the root cgroup.
+            """)
+    var lookUp: Policy.LookUp = .auto
+
+    @Option(
+        help: """
+            Claims that the table has room for (default \(Policy.defaultTableSize)); shared by all \
+            guarded cgroups and fixed by the first attach.
+            """)
+    var tableSize: Int?
+
+    var policy: Policy {
+        var policy = Policy()
+        policy.mode = mode
+        policy.refusal = refusal
+        policy.whenFull = whenFull
+        policy.lookUp = lookUp
+        return policy
+    }
+
+    func validate() throws {
+        if let tableSize, !GuardError.tableSizes.contains(tableSize) {
+            throw ValidationError(GuardError.tableSize(tableSize).description)
+        }
+    }
+}
+
+extension Policy.Mode: ExpressibleByArgument {}
+extension Policy.WhenFull: ExpressibleByArgument {}
+extension Policy.LookUp: ExpressibleByArgument {}
+extension Policy.Refusal: ExpressibleByArgument {
+    /// In either case: "EPERM", "eperm".
+    public init?(argument: String) {
+        self.init(rawValue: argument.uppercased())
+    }
+}
