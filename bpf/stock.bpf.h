@@ -31,16 +31,32 @@ static __noinline int remember_existing(struct tg_place *home, struct claimant *
 	return true;
 }
 
+/*
+ * Whether two sockets that claim one tuple really share it, now: a wildcard
+ * socket's claim may be in the way of sockets with another local address.
+ */
+static __noinline int share_tuple(__u64 sk, __u64 other, const struct tg_tuple *tuple)
+{
+	__u32 local[4], other_local[4];
+	bool v4 = is_mapped(tuple->remote);
+
+	read_local(sk, v4, local);
+	read_local(other, v4, other_local);
+	return is_same(local, other_local) && is_connected_to(sk, tuple) &&
+	       is_connected_to(other, tuple);
+}
+
 /* The same pair is found each time that stock is taken; once is enough. */
-static __always_inline void report_existing(struct claimant *me)
+static __noinline int report_existing(struct claimant *me)
 {
 	struct tg_conflict *known = bpf_map_lookup_elem(&conflicts, &me->tuple);
 	struct tg_counters *counters = find_counters();
 
 	if (known && known->last.claimant_cookie == me->wanted.claim.cookie)
-		return;
+		return 0;
 	me->reason = TG_REASON_EXISTING;
 	report(me, 0, true, counters);
+	return 0;
 }
 
 static __noinline int read_tuple(__u64 sk, struct tg_tuple *tuple)
@@ -105,7 +121,7 @@ static __always_inline __u8 take_stock(__u64 sk, struct claimant *me)
 	case NO_ROOM:
 		return TG_STOCK_NO_ROOM;
 	default:
-		if (me->reason == TG_REASON_HELD)
+		if (me->reason == TG_REASON_HELD && share_tuple(sk, me->holder.sock, &me->tuple))
 			report_existing(me);
 		return TG_STOCK_CONFLICT;
 	}

@@ -73,7 +73,8 @@ static __always_inline __u64 as_number(void *sk)
 #define SOCK_FIELD(sk, field)                                                                      \
 	({                                                                                         \
 		typeof(((struct sock *)0)->field) value;                                           \
-		bpf_core_read(&value, sizeof(value), &((struct sock *)(sk))->field);               \
+		__u64 address_ = (sk); /* outside of what is relocated */                          \
+		bpf_core_read(&value, sizeof(value), &((struct sock *)address_)->field);           \
 		value;                                                                             \
 	})
 

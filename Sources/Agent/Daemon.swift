@@ -2,16 +2,33 @@
 // The daemon: attaches, watches, reports, until it is told to stop. The guard
 // itself lives in the kernel and does not need it.
 
+import Dispatch
 import Glibc
 import Guard
 import Logging
 import ServiceLifecycle
+import Synchronization
 
 public enum Daemon {
-    /// Runs the agent in the foreground until SIGTERM or SIGINT.
+    /// Runs the agent in the foreground until SIGTERM or SIGINT; blocks the calling thread.
     ///
     /// - Throws: `GuardError` when it cannot start; nothing new is left attached then.
-    public static func run(_ configuration: AgentConfiguration) async throws {
+    public static func run(_ configuration: AgentConfiguration) throws {
+        let outcome = Mutex<Result<Void, any Error>>(.success(()))
+        let ended = DispatchSemaphore(value: 0)
+        Task {
+            do {
+                try await start(configuration)
+            } catch {
+                outcome.withLock { $0 = .failure(error) }
+            }
+            ended.signal()
+        }
+        ended.wait()
+        try outcome.withLock { $0 }.get()
+    }
+
+    private static func start(_ configuration: AgentConfiguration) async throws {
         try Platform.check()
         let lock = try AgentLock(configuration.runFolder)
         var logger = Logger(label: "tupleguard") { _ in

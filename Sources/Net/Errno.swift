@@ -25,12 +25,13 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
         "\(String(cString: strerror(number))) (\(name))"
     }
 
-    /// Runs a call that answers -1 and sets `errno` when it fails; EINTR starts it again.
+    /// Runs a call that answers below zero and sets `errno` when it fails (libbpf's answer
+    /// -errno); EINTR starts it again.
     @discardableResult
     public static func check<Result: SignedInteger>(_ call: () -> Result) throws(Errno) -> Result {
         while true {
             let result = call()
-            if result != -1 { return result }
+            if result >= 0 { return result }
             if errno != EINTR { throw .last }
         }
     }

@@ -4,7 +4,7 @@ import ArgumentParser
 import Guard
 
 /// `tupleguard run`
-struct Run: AsyncParsableCommand {
+struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the agent: guard cgroups and log every refusal.",
         discussion: """
@@ -45,8 +45,8 @@ struct Run: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
-        try await Daemon.run(
+    func run() throws {
+        try Daemon.run(
             AgentConfiguration(
                 cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
                 state: places.guardState, runFolder: RunFolder(path: places.runFolder),

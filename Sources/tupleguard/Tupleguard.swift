@@ -6,7 +6,7 @@ import Glibc
 import Guard
 
 @main
-struct Tupleguard: AsyncParsableCommand {
+struct Tupleguard: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tupleguard",
         abstract: "Keeps two UDP sockets from holding one 4-tuple.",
