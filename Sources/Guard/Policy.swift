@@ -57,12 +57,15 @@ public struct Policy: Hashable, Sendable {
     /// over. A connect takes microseconds; this covers one that is stalled.
     static let graceNanoseconds: UInt64 = 1_000_000_000
 
+    /// As above; tests shorten it rather than wait.
+    var graceNanoseconds = Self.graceNanoseconds
+
     /// As the programs read it.
     func forPrograms(cgroup: Cgroup, homes: Int) -> tg_policy {
         var policy = tg_policy()
         policy.attachment = cgroup.id
         policy.attached_ns = Platform.now(CLOCK_REALTIME)
-        policy.grace_ns = Self.graceNanoseconds
+        policy.grace_ns = graceNanoseconds
         policy.observe = mode == .observe ? 1 : 0
         policy.error = UInt32(refusal.number)
         policy.refuse_when_full = whenFull == .refuse ? 1 : 0
@@ -77,6 +80,7 @@ public struct Policy: Hashable, Sendable {
         mode = policy.observe != 0 ? .observe : .enforce
         refusal = Refusal.allCases.first { $0.number == Int32(policy.error) } ?? .eperm
         whenFull = policy.refuse_when_full != 0 ? .refuse : .allow
+        graceNanoseconds = policy.grace_ns
         lookUp = policy.look_up_auto != 0 ? .auto : policy.look_up != 0 ? .on : .off
     }
 }
