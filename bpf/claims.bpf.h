@@ -351,14 +351,15 @@ __noinline int contend(struct claimant *me)
 	return CLAIM_FURTHER;
 }
 
-static __always_inline bool is_no_room(long error)
+/* An int: before 6.4 maps answered one, and the helper's upper half was left to chance. */
+static __always_inline bool is_no_room(int error)
 {
 	return error == -E2BIG || error == -ENOMEM;
 }
 
 static long claim_once(__u32 round, struct claimant *me)
 {
-	long error;
+	int error;
 	int step;
 
 	me->wanted.word = new_id() | TG_WORD_INLINE;
