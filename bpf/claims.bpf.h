@@ -401,62 +401,95 @@ static __always_inline void claim(struct claimant *me)
 	}
 }
 
-/* A claim to give up. */
-struct departure {
+/* A claim of one's own to give up, or to claim anew. */
+struct change {
 	struct tg_tuple tuple;
 	__u64 cookie;
-	__u64 before_ns; /* only if claimed before this; 0: in any case */
-	bool done;
+	__u64 before_ns; /* give it up only if claimed before this; 0: in any case */
+	__u64 renew_ns;	 /* not 0: keep it, as claimed at this time */
+	bool gone;
 };
 
-/*
- * Gives up what `cookie` has claimed of the tuple, if anything. Swapping the
- * word makes sure that it is still that claim which goes.
- */
-static long drop_once(__u32 round, struct departure *d)
+static __always_inline bool is_kept(const struct change *change, const struct tg_claim *claim)
 {
-	struct tg_group *group = bpf_map_lookup_elem(&groups, &d->tuple);
-	struct tg_further *claim;
-	__u64 word, time;
+	__u64 time_ns = *(volatile __u64 *)&claim->time_ns;
 
-	d->done = true;
+	return change->before_ns && (__s64)(time_ns - change->before_ns) >= 0;
+}
+
+static __always_inline bool change_inline(struct change *change, struct tg_group *group, __u64 word)
+{
+	if (change->renew_ns) {
+		*(volatile __u64 *)&group->claim.time_ns = change->renew_ns;
+		return swap_word(&group->word, word,
+				 new_id() | (word & ~(~0ULL << TG_WORD_ID_SHIFT)));
+	}
+	if (is_kept(change, &group->claim)) {
+		change->gone = false;
+		return true;
+	}
+	return remove_inline(group, word, &change->tuple);
+}
+
+static __always_inline bool change_further(struct change *change, struct tg_further *claim,
+					   __u64 word)
+{
+	if (change->renew_ns) {
+		*(volatile __u64 *)&claim->claim.time_ns = change->renew_ns;
+		return swap_word(&claim->word, word, new_id());
+	}
+	if (is_kept(change, &claim->claim)) {
+		change->gone = false;
+		return true;
+	}
+	return remove_further(claim, word, &change->tuple);
+}
+
+/* Swapping the word makes sure that it is still the cookie's claim which changes. */
+static long change_once(__u32 round, struct change *change)
+{
+	struct tg_group *group = bpf_map_lookup_elem(&groups, &change->tuple);
+	struct tg_further *claim;
+	__u64 word;
+
+	change->gone = true;
 	if (!group)
 		return 1;
 	word = READ_WORD(&group->word);
 	barrier();
-	if ((word & TG_WORD_INLINE) && group->claim.cookie == d->cookie) {
-		time = *(volatile __u64 *)&group->claim.time_ns;
-		if (d->before_ns && (__s64)(time - d->before_ns) >= 0) {
-			d->done = false;
-			return 1;
-		}
-		return remove_inline(group, word, &d->tuple);
-	}
-	claim = bpf_map_lookup_elem(&further, &d->tuple);
+	if ((word & TG_WORD_INLINE) && group->claim.cookie == change->cookie)
+		return change_inline(change, group, word);
+	claim = bpf_map_lookup_elem(&further, &change->tuple);
 	if (!claim)
 		return 1;
 	word = READ_WORD(&claim->word);
 	barrier();
-	if (!word || claim->claim.cookie != d->cookie)
+	if (!word || claim->claim.cookie != change->cookie)
 		return 1;
-	time = *(volatile __u64 *)&claim->claim.time_ns;
-	if (d->before_ns && (__s64)(time - d->before_ns) >= 0) {
-		d->done = false;
-		return 1;
-	}
-	return remove_further(claim, word, &d->tuple);
+	return change_further(change, claim, word);
 }
 
-/* True when the cookie has no claim of the tuple any more. */
-__noinline int drop_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns)
+__noinline int change_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns,
+			    __u64 renew_ns)
 {
-	struct departure d = {.cookie = cookie, .before_ns = before_ns};
+	struct change change = {.cookie = cookie, .before_ns = before_ns, .renew_ns = renew_ns};
 
 	if (!tuple)
 		return true;
-	d.tuple = *tuple;
-	bpf_loop(RETRIES, drop_once, &d, 0);
-	return d.done;
+	change.tuple = *tuple;
+	bpf_loop(RETRIES, change_once, &change, 0);
+	return change.gone;
+}
+
+/* Gives the claim up, if it is older than asked for; true when there is none any more. */
+static __always_inline bool drop_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns)
+{
+	return change_claim(tuple, cookie, before_ns, 0);
+}
+
+static __always_inline void renew_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 now_ns)
+{
+	change_claim(tuple, cookie, 0, now_ns);
 }
 
 #endif

@@ -69,6 +69,20 @@ static __always_inline void count_refusal(struct tg_counters *counters, __u32 re
 	}
 }
 
+/* Who has claimed; the rest from the socket, while it is still the one that is meant. */
+static __noinline int describe_owner(const struct tg_claim *claim, struct tg_process *out)
+{
+	__u64 sk = claim->sock;
+
+	out->pid = claim->pid;
+	__builtin_memcpy(out->comm, claim->comm, TG_COMM_LEN);
+	if (!sk || !is_socket(sk, claim->cookie))
+		return 0;
+	out->uid = SOCK_FIELD(sk, sk_uid.val);
+	out->cgroup = BPF_CORE_READ((struct sock *)sk, sk_cgrp_data.cgroup, kn, id);
+	return 0;
+}
+
 /* Tells of a connect that met a conflict. */
 static __noinline int report(struct claimant *me, __u64 attachment, bool allowed,
 			     struct tg_counters *counters)
@@ -85,17 +99,21 @@ static __noinline int report(struct claimant *me, __u64 attachment, bool allowed
 	event->reason = me->reason;
 	event->allowed = allowed;
 	event->tuple = me->tuple;
-	event->claimant = me->wanted.claim.owner;
 	event->claimant_cookie = me->wanted.claim.cookie;
-	event->holder = me->holder.owner;
 	event->holder_cookie = me->holder.cookie;
+	describe_owner(&me->wanted.claim, &event->claimant);
+	describe_owner(&me->holder, &event->holder);
 	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
 		COUNT(counters, events_dropped);
-	if (!bpf_map_update_elem(&conflicts, &me->tuple, &fresh, BPF_NOEXIST))
-		return 0;
+	/* Looked up first: an LRU map gives an element up before it finds that the key exists. */
 	known = bpf_map_lookup_elem(&conflicts, &me->tuple);
-	if (!known)
-		return 0;
+	if (!known) {
+		if (!bpf_map_update_elem(&conflicts, &me->tuple, &fresh, BPF_NOEXIST))
+			return 0;
+		known = bpf_map_lookup_elem(&conflicts, &me->tuple);
+		if (!known)
+			return 0;
+	}
 	__sync_fetch_and_add(&known->count, 1);
 	known->last = *event;
 	return 0;

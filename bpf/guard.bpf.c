@@ -32,16 +32,29 @@ static __always_inline bool read_remote6(struct bpf_sock_addr *ctx, struct tg_tu
 	return true;
 }
 
+static __always_inline void write_remote4(struct bpf_sock_addr *ctx, const struct tg_tuple *tuple)
+{
+	ctx->user_ip4 = tuple->remote[3];
+}
+
+static __always_inline void write_remote6(struct bpf_sock_addr *ctx, const struct tg_tuple *tuple)
+{
+	ctx->user_ip6[0] = tuple->remote[0];
+	ctx->user_ip6[1] = tuple->remote[1];
+	ctx->user_ip6[2] = tuple->remote[2];
+	ctx->user_ip6[3] = tuple->remote[3];
+}
+
 /*
  * 0.0.0.0 and :: stand for this host: the kernel goes to the socket's own
  * address, or to loopback (ip_route_output_key_hash_rcu, __ip6_datagram_connect).
+ * What we resolve is written back, or the kernel might decide otherwise: its own
+ * address is one that another thread may change meanwhile.
  */
 static __always_inline void resolve_this_host(struct tg_tuple *tuple, bool v4, __u64 sk)
 {
 	__u32 own[4];
 
-	if (!is_zero(tuple->remote))
-		return;
 	if (v4) {
 		read_local(sk, true, own);
 		if (is_zero(own))
@@ -61,10 +74,8 @@ static __always_inline void introduce(struct tg_claim *claim, __u64 cookie, __u6
 	claim->cookie = cookie;
 	claim->sock = sk;
 	claim->time_ns = bpf_ktime_get_coarse_ns();
-	claim->owner.cgroup = bpf_get_current_cgroup_id();
-	claim->owner.pid = bpf_get_current_pid_tgid() >> 32;
-	claim->owner.uid = bpf_get_current_uid_gid();
-	bpf_get_current_comm(claim->owner.comm, sizeof(claim->owner.comm));
+	claim->pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(claim->comm, sizeof(claim->comm));
 }
 
 /*
@@ -98,10 +109,8 @@ static __noinline int is_held_outside(struct bpf_sock_addr *ctx, struct claimant
 		return false;
 	me->holder.sock = as_number(found);
 	held = me->holder.sock != me->wanted.claim.sock && is_connected_to(me->holder.sock, tuple);
-	if (held) {
+	if (held)
 		me->holder.cookie = SOCK_FIELD(me->holder.sock, __sk_common.skc_cookie.counter);
-		me->holder.owner.uid = SOCK_FIELD(me->holder.sock, sk_uid.val);
-	}
 	bpf_sk_release(found);
 	return held;
 }
@@ -194,9 +203,10 @@ static __always_inline int without_port(struct bpf_sock_addr *ctx, struct tg_cou
 	return ALLOW;
 }
 
-static __always_inline int on_connect(struct bpf_sock_addr *ctx,
-				      bool (*read_remote)(struct bpf_sock_addr *,
-							  struct tg_tuple *))
+static __always_inline int
+on_connect(struct bpf_sock_addr *ctx,
+	   bool (*read_remote)(struct bpf_sock_addr *, struct tg_tuple *),
+	   void (*write_remote)(struct bpf_sock_addr *, const struct tg_tuple *))
 {
 	struct tg_counters *counters;
 	struct claimant me = {};
@@ -218,7 +228,10 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx,
 		return without_port(ctx, counters);
 	number = as_number(sk);
 	v4 = read_remote(ctx, &me.tuple);
-	resolve_this_host(&me.tuple, v4, number);
+	if (is_zero(me.tuple.remote)) {
+		resolve_this_host(&me.tuple, v4, number);
+		write_remote(ctx, &me.tuple);
+	}
 	read_local_if_final(number, &me.tuple);
 	if (is_multicast(me.tuple.remote) || is_multicast(me.tuple.local)) {
 		COUNT(counters, exempt_multicast);
@@ -233,13 +246,13 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx,
 SEC("cgroup/connect4")
 int guard_connect4(struct bpf_sock_addr *ctx)
 {
-	return on_connect(ctx, read_remote4);
+	return on_connect(ctx, read_remote4, write_remote4);
 }
 
 SEC("cgroup/connect6")
 int guard_connect6(struct bpf_sock_addr *ctx)
 {
-	return on_connect(ctx, read_remote6);
+	return on_connect(ctx, read_remote6, write_remote6);
 }
 
 SEC("cgroup/sock_release")
@@ -284,8 +297,8 @@ int stock_files(struct bpf_iter__task_file *ctx)
 	if (!sk || SOCK_FIELD(as_number(sk), sk_protocol) != IPPROTO_UDP)
 		return 0;
 	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
-	me.wanted.claim.owner.pid = task->tgid;
-	bpf_core_read(me.wanted.claim.owner.comm, TG_COMM_LEN, &task->comm);
+	me.wanted.claim.pid = task->tgid;
+	bpf_core_read(me.wanted.claim.comm, TG_COMM_LEN, &task->comm);
 	tell(ctx->meta, take_stock(as_number(sk), &me));
 	return 0;
 }

@@ -48,20 +48,27 @@ struct tg_tuple {
 	__u32 local[4]; /* all zero: not known yet, or not final */
 };
 
-/* A process, as it was when it called connect(). */
+/* Who was part of a conflict. */
 struct tg_process {
-	__u64 cgroup; /* id of its cgroup in the v2 hierarchy */
-	__u32 pid;    /* thread group; 0: not known */
+	__u64
+	    cgroup; /* id in the v2 hierarchy: the claimant's own, the one of the holder's socket */
+	__u32 pid;  /* thread group; 0: not known */
 	__u32 uid;
 	char comm[TG_COMM_LEN];
 };
 
-/* A socket's title to a tuple. */
+/*
+ * A socket's title to a tuple, and who claimed it. Whatever else is to be known
+ * of the owner is read from its socket when it is asked for: every word here is
+ * paid for in each connect.
+ */
 struct tg_claim {
 	__u64 cookie;
 	__u64 sock;    /* address of its struct sock: read with care, never followed blindly */
 	__u64 time_ns; /* CLOCK_MONOTONIC, in steps of a clock tick */
-	struct tg_process owner;
+	__u32 pid;     /* thread group that claimed it; 0: not known */
+	__u32 reserved;
+	char comm[TG_COMM_LEN]; /* of the thread */
 };
 
 /*
@@ -104,7 +111,7 @@ struct tg_place {
 	__u64 cookie;	   /* owner; 0: free */
 	__u64 sock;	   /* as in struct tg_claim */
 	__u32 displaced;   /* homes only: sockets that had to go to `spares` instead */
-	__u32 thread : 22; /* id of the thread that claimed last (PID_MAX_LIMIT is 2^22) */
+	__u32 thread : 22; /* id of the thread that claimed (PID_MAX_LIMIT is 2^22); 0: several */
 	__u32 kind : 4;	   /* enum tg_place_kind */
 	__u32 more : 6;	   /* first place only: bit i set when place i + 1 is in use */
 	struct tg_tuple tuple;

@@ -76,11 +76,25 @@ static __always_inline bool prune(struct tg_place *place, const struct claimant 
 	const struct tg_claim *mine = &me->wanted.claim;
 	__u64 before_ns = place->thread == thread ? 0 : mine->time_ns - policy.grace_ns;
 
-	if (is_connected_to(mine->sock, &place->tuple) ||
-	    !drop_claim(&place->tuple, mine->cookie, before_ns))
+	if (is_connected_to(mine->sock, &place->tuple)) {
+		/*
+		 * Held now, but perhaps not for long, while another thread is
+		 * still on its way here: its grace begins anew.
+		 */
+		renew_claim(&place->tuple, mine->cookie, mine->time_ns);
+		return false;
+	}
+	if (!drop_claim(&place->tuple, mine->cookie, before_ns))
 		return false;
 	place->kind = TG_PLACE_EMPTY;
 	return true;
+}
+
+/* The socket wants this place's tuple again. What several threads went for, none can call over. */
+static __always_inline void revisit_place(struct tg_place *place, __u32 thread)
+{
+	if (place->thread != thread)
+		place->thread = 0;
 }
 
 struct revisit {
@@ -99,7 +113,7 @@ static __noinline int revisit(struct tg_place *first, struct claimant *me, struc
 		return 0;
 	if (is_place_for(first, &me->tuple)) {
 		out->has_place = true;
-		first->thread = thread;
+		revisit_place(first, thread);
 	} else if (first->kind != TG_PLACE_EMPTY && prune(first, me, thread)) {
 		out->pruned++;
 	}
@@ -109,7 +123,7 @@ static __noinline int revisit(struct tg_place *first, struct claimant *me, struc
 		place = find_spare(me->wanted.claim.cookie, index);
 		if (place && is_place_for(place, &me->tuple)) {
 			out->has_place = true;
-			place->thread = thread;
+			revisit_place(place, thread);
 		} else if (!place || prune(place, me, thread)) {
 			delete_spare(me->wanted.claim.cookie, index);
 			first->more &= ~(1 << (index - 1));

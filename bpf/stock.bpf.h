@@ -85,8 +85,6 @@ static __noinline int describe(__u64 sk, struct claimant *me)
 	read_tuple(sk, &me->tuple);
 	mine->sock = sk;
 	mine->time_ns = bpf_ktime_get_ns();
-	mine->owner.cgroup = BPF_CORE_READ((struct sock *)sk, sk_cgrp_data.cgroup, kn, id);
-	mine->owner.uid = SOCK_FIELD(sk, sk_uid.val);
 	return 0;
 }
 

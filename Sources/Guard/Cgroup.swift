@@ -46,6 +46,11 @@ public struct CgroupHierarchy: Sendable {
         return rest.isEmpty ? "/" : String(rest)
     }
 
+    /// The cgroup that a process is in, as a path in the hierarchy; nil when there is no such process.
+    public func path(ofProcess pid: Int32) -> String? {
+        folder(ofProcess: pid).map(relative)
+    }
+
     /// The cgroup that a process is in, as a path in the file system; nil when there is no such process.
     public func folder(ofProcess pid: Int32) -> String? {
         guard let lines = contents(of: "/proc/\(pid)/cgroup") else { return nil }

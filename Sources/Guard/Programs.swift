@@ -81,7 +81,7 @@ enum MapName: String, CaseIterable {
 }
 
 /// An object of libbpf, closed with its owner.
-private struct BPFObject: ~Copyable {
+struct BPFObject: ~Copyable {
     let pointer: OpaquePointer
 
     deinit {

@@ -5,29 +5,33 @@ internal import GuardABI
 import Glibc
 import Net
 
-/// A process, as it was when it called connect().
+/// A process that was part of a conflict.
 public struct Process: Hashable, Sendable {
     /// Process id in the initial PID namespace; 0 when it is not known.
     public let pid: UInt32
+    /// Owner of its socket.
     public let uid: UInt32
-    /// The first 15 bytes of its name (`/proc/PID/comm`), unprintable ones as "?".
+    /// The first 15 bytes of the connecting thread's name (`/proc/PID/comm` where it
+    /// names none of its own), unprintable ones as "?".
     public let command: String
-    /// Id of its cgroup in the v2 hierarchy; 0 when it is not known.
+    /// Id of its socket's cgroup in the v2 hierarchy; 0 when it is not known.
     public let cgroup: UInt64
 
     init(_ process: tg_process) {
         pid = process.pid
         uid = process.uid
         cgroup = process.cgroup
-        // A process names itself: nothing that a terminal would obey may come through.
-        command = withUnsafeBytes(of: process.comm) { bytes in
-            String(
-                decoding: bytes.prefix { $0 != 0 }.map { (0x20..<0x7f).contains($0) ? $0 : 0x3f },
-                as: UTF8.self)
-        }
+        command = withUnsafeBytes(of: process.comm) { printable($0) }
     }
 
     public var isKnown: Bool { pid != 0 }
+}
+
+/// A process names itself: nothing that a terminal would obey may come through.
+private func printable(_ name: UnsafeRawBufferPointer) -> String {
+    String(
+        decoding: name.prefix { $0 != 0 }.map { (0x20..<0x7f).contains($0) ? $0 : 0x3f },
+        as: UTF8.self)
 }
 
 extension FourTuple {
@@ -48,7 +52,10 @@ public struct Claim: Sendable {
     public let cookie: UInt64
     /// When it was claimed: nanoseconds since 1970.
     public let since: UInt64
-    public let owner: Process
+    /// The process that claimed it, in the initial PID namespace; 0 when it is not known.
+    public let pid: UInt32
+    /// The first 15 bytes of the connecting thread's name, unprintable ones as "?".
+    public let command: String
 }
 
 /// Why a connect was a conflict.
@@ -182,6 +189,7 @@ extension Claim {
     fileprivate init(_ tuple: tg_tuple, _ claim: tg_claim) {
         self.init(
             tuple: FourTuple(tuple), networkNamespace: tuple.netns, cookie: claim.cookie,
-            since: Platform.timeOfDay(monotonic: claim.time_ns), owner: Process(claim.owner))
+            since: Platform.timeOfDay(monotonic: claim.time_ns), pid: claim.pid,
+            command: withUnsafeBytes(of: claim.comm) { printable($0) })
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Agent
 import ArgumentParser
+import Glibc
 import Guard
 import Net
 
@@ -43,59 +44,88 @@ struct Claims: ParsableCommand {
             let networkNamespace: UInt32
             let socketCookie: UInt64
             let since: String
-            let owner: ProcessReport?
+            let pid: UInt32?
+            let command: String?
+            let uid: UInt32?
+            let cgroup: String?
         }
 
         let claims: [OfClaim]
     }
 
-    func run() throws {
-        try Platform.requireCapabilities()
-        let names = CgroupNames()
-        let below = try cgroup.map { try Cgroup($0, in: CgroupHierarchy()).path }
-        let claims = try places.guardState.claims()
-            .filter { matches($0, below: below, names) }
-            .sorted { $0.since < $1.since }
-        if json {
-            print(
-                encodeJSON(
-                    Report(
-                        claims: claims.map { claim in
-                            .init(
-                                local: claim.tuple.local.description,
-                                remote: claim.tuple.remote.description,
-                                networkNamespace: claim.networkNamespace, socketCookie: claim.cookie,
-                                since: timestamp(claim.since),
-                                owner: ProcessReport(claim.owner, cgroups: names))
-                        })))
-        } else {
-            show(claims, names)
+    /// What /proc knows of the process that claimed; it may be gone, or have handed its socket on.
+    private struct Owner {
+        let uid: UInt32?
+        let cgroup: String?
+    }
+
+    /// Looks each process up once.
+    private struct Owners {
+        let hierarchy: CgroupHierarchy
+        var known: [UInt32: Owner] = [:]
+
+        mutating func find(_ pid: UInt32) -> Owner {
+            if let owner = known[pid] { return owner }
+            var status = stat()
+            let exists = pid != 0 && stat("/proc/\(pid)", &status) == 0
+            let owner = Owner(
+                uid: exists ? status.st_uid : nil,
+                cgroup: exists ? hierarchy.path(ofProcess: Int32(pid)) : nil)
+            known[pid] = owner
+            return owner
         }
     }
 
-    private func matches(_ claim: Claim, below: String?, _ names: CgroupNames) -> Bool {
+    func run() throws {
+        try Platform.requireCapabilities()
+        let hierarchy = try CgroupHierarchy()
+        var owners = Owners(hierarchy: hierarchy)
+        let below = try cgroup.map { try Cgroup($0, in: hierarchy).path }
+        let claims = try places.guardState.claims()
+            .filter { matches($0) }
+            .map { (claim: $0, owner: owners.find($0.pid)) }
+            .filter { below == nil || isIn($0.owner.cgroup, below!) }
+            .sorted { $0.claim.since < $1.claim.since }
+        if json {
+            print(encodeJSON(Report(claims: claims.map { report($0.claim, $0.owner) })))
+        } else {
+            show(claims)
+        }
+    }
+
+    private func matches(_ claim: Claim) -> Bool {
         let ends = [claim.tuple.local, claim.tuple.remote]
         if let address, !ends.contains(where: { $0.address == address }) { return false }
         if let port, !ends.contains(where: { $0.port == port }) { return false }
-        if let pid, claim.owner.pid != pid { return false }
-        guard let below, below != "/" else { return true }
-        guard let path = names.path(of: claim.owner.cgroup) else { return false }
-        return path == below || path.hasPrefix(below + "/")
+        if let pid, claim.pid != pid { return false }
+        return true
     }
 
-    private func show(_ claims: [Claim], _ names: CgroupNames) {
+    private func isIn(_ path: String?, _ ancestor: String) -> Bool {
+        guard let path else { return false }
+        return ancestor == "/" || path == ancestor || path.hasPrefix(ancestor + "/")
+    }
+
+    private func report(_ claim: Claim, _ owner: Owner) -> Report.OfClaim {
+        .init(
+            local: claim.tuple.local.description, remote: claim.tuple.remote.description,
+            networkNamespace: claim.networkNamespace, socketCookie: claim.cookie,
+            since: timestamp(claim.since), pid: claim.pid == 0 ? nil : claim.pid,
+            command: claim.pid == 0 ? nil : claim.command, uid: owner.uid, cgroup: owner.cgroup)
+    }
+
+    private func show(_ claims: [(claim: Claim, owner: Owner)]) {
         var table = Table(columns: [
             .init(title: "LOCAL"), .init(title: "PEER"), .init(title: "PROCESS"),
             .init(title: "UID", alignment: .right), .init(title: "AGE", alignment: .right),
             .init(title: "NETNS", alignment: .right), .init(title: "CGROUP", isFlexible: true),
         ])
-        for claim in claims {
-            let owner = claim.owner
+        for (claim, owner) in claims {
             table.rows.append([
                 claim.tuple.local.description, claim.tuple.remote.description,
-                owner.isKnown ? "\(owner.command)(\(owner.pid))" : "-", "\(owner.uid)",
-                age(claim.since), "\(claim.networkNamespace)",
-                names.path(of: owner.cgroup) ?? "-",
+                claim.pid == 0 ? "-" : "\(claim.command)(\(claim.pid))",
+                owner.uid.map { "\($0)" } ?? "-", age(claim.since), "\(claim.networkNamespace)",
+                owner.cgroup ?? "-",
             ])
         }
         table.print()

@@ -169,7 +169,7 @@ extension IntegrationTests {
                 #expect(try collide(sandbox) == "EPERM")
                 let claim = try #require(try sandbox.claims().first)
                 #expect(claim.tuple.description == "127.0.0.1:5000 -> 127.0.0.1:6000")
-                #expect(claim.owner.pid == UInt32(getpid()))
+                #expect(claim.pid == UInt32(getpid()))
                 let conflict = try #require(try sandbox.state.conflicts().first)
                 #expect(conflict.last.claimant.pid == UInt32(getpid()))
                 #expect(conflict.last.holder.pid == UInt32(getpid()))

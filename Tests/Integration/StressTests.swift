@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The oracle's verdict, in short; by hand it runs for as long as you like: see README.md.
+
+import Glibc
+import Net
+import TestSupport
+import Testing
+
+@testable import Guard
+
+extension IntegrationTests {
+    @Suite(.serialized) struct Stress {
+        private let stress = Sandbox.program("tupleguard-stress")
+
+        private func run(_ arguments: [String], policy: Policy = Policy(), _ title: String = "") throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(policy, tableSize: 65536)
+                let outcome = try sandbox.command(stress, arguments + ["--netns"], in: sandbox.cgroup)
+                #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
+                #expect(try sandbox.counters()["claimed"] > 0)
+                // All sockets are closed: nothing of this cgroup may be left in the table.
+                let left = try sandbox.state.claims().filter {
+                    $0.command == "tupleguard-stre" && kill(Int32($0.pid), 0) != 0
+                }
+                #expect(left.isEmpty)
+            }
+        }
+
+        @Test(arguments: [2, 4, 8])
+        func oneWinnerInEachRound(_ threads: Int) throws {
+            try run(["race", "--threads", "\(threads)", "--rounds", "100000", "--family", "mixed"])
+        }
+
+        @Test func theRaceIsLostWithoutAGuard() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.command(
+                    stress, ["race", "--threads", "4", "--rounds", "2000", "--netns"], in: sandbox.cgroup)
+                #expect(outcome.status == 1, "\(outcome.output)\(outcome.errors)")
+            }
+        }
+
+        @Test(arguments: [Policy.LookUp.off, .on])
+        func chaos(_ lookUp: Policy.LookUp) throws {
+            var policy = Policy()
+            policy.lookUp = lookUp
+            try run(
+                ["chaos", "--operations", "1000000", "--threads", "4", "--processes", "2"], policy: policy)
+        }
+
+        @Test func chaosBreaksThingsWithoutAGuard() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.command(
+                    stress, ["chaos", "--operations", "200000", "--threads", "4", "--processes", "2", "--netns"],
+                    in: sandbox.cgroup)
+                #expect(outcome.status == 1, "\(outcome.output)\(outcome.errors)")
+            }
+        }
+
+        @Test func threadsThatShareSockets() throws {
+            try run(["shared", "--rounds", "20000", "--threads", "4"])
+        }
+
+        @Test func everyRefusalHasAHolder() throws {
+            try run(["chaos", "--operations", "300000", "--threads", "1", "--processes", "1"])
+        }
+    }
+}
