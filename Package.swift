@@ -48,15 +48,19 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .target(
             name: "TestSupport", dependencies: ["CTestSupport", "Guard", "Net"],
             path: "Tests/TestSupport", swiftSettings: strict),
         .executableTarget(name: "tupleguard-stress", path: "Tests/Stress"),
+        .executableTarget(
+            name: "tupleguard-bench", path: "Tests/Bench", exclude: ["lookup.bpf.c"],
+            linkerSettings: [.linkedLibrary("bpf")]),
         .testTarget(
             name: "Integration",
-            dependencies: ["TestSupport", "Guard", "Net", "CLibbpf", "tupleguard", "tupleguard-stress"],
+            dependencies: [
+                "TestSupport", "Guard", "Net", "CLibbpf", "tupleguard", "tupleguard-stress",
+            ],
             path: "Tests/Integration", swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]

@@ -69,26 +69,29 @@ struct ConflictLog {
         self.format = format
     }
 
-    /// - Returns: the report, for whoever follows.
-    mutating func log(_ event: ConflictEvent) -> String {
-        let report = ConflictEventReport(event, cgroups: cgroups)
-        let encoded = encodeJSON(report)
+    /// - Parameter isFollowed: whether somebody wants the report too.
+    /// - Returns: the report as JSON, if so.
+    mutating func log(_ event: ConflictEvent, isFollowed: Bool) -> String? {
         let now = event.time / 1_000_000_000
         if now != second {
             flush()
             second = now
             lines = 0
         }
-        guard lines < Self.linesPerSecond else {
-            suppressed += 1
-            return encoded
-        }
-        lines += 1
+        let hasLine = lines < Self.linesPerSecond
+        if hasLine { lines += 1 } else { suppressed += 1 }
+        // In a flood nearly all events end here, before anything is made of them.
+        guard hasLine || isFollowed else { return nil }
+        let report = ConflictEventReport(event, cgroups: cgroups)
+        if hasLine { write(report) }
+        return isFollowed ? encodeJSON(report) : nil
+    }
+
+    private func write(_ report: ConflictEventReport) {
         switch format {
         case .text: writeLine("\(report.time) notice \(report.line)")
-        case .json: writeLine(encoded)
+        case .json: writeLine(encodeJSON(report))
         }
-        return encoded
     }
 
     /// Says how many conflicts had no line of their own.

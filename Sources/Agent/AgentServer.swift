@@ -121,7 +121,8 @@ private final class RequestHandler: ChannelInboundHandler {
             return
         }
         let head = HTTPResponseHead(
-            version: request.version, status: .ok, headers: ["content-type": "application/x-ndjson"])
+            version: request.version, status: .ok, headers: ["content-type": "application/x-ndjson"]
+        )
         context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
     }
 }

@@ -30,6 +30,8 @@ final class Followers: Sendable {
         _ = sinks.withLock { $0.removeValue(forKey: id) }
     }
 
+    var isEmpty: Bool { sinks.withLock { $0.isEmpty } }
+
     func send(_ line: String) {
         for sink in sinks.withLock({ Array($0.values) }) { sink(line) }
     }
@@ -88,7 +90,9 @@ final class EventPump: Service, Sendable {
             do {
                 let reader = try EventReader(state) { [followers] event in
                     guard let event else { return }
-                    followers.send(log.log(event))
+                    if let report = log.log(event, isFollowed: !followers.isEmpty) {
+                        followers.send(report)
+                    }
                 }
                 drain(reader)
             } catch {

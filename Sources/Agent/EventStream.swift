@@ -64,9 +64,11 @@ public struct EventStream: ~Copyable {
                 let line = pending[..<end]
                 pending.removeFirst(end + 1)
                 return String(
-                    decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self)
+                    decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line,
+                    as: UTF8.self)
             }
-            guard let count = try? Errno.check({ read(socket.raw, &buffer, buffer.count) }), count > 0
+            guard let count = try? Errno.check({ read(socket.raw, &buffer, buffer.count) }),
+                count > 0
             else { return nil }
             pending += buffer[..<count]
         }

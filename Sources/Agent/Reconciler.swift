@@ -49,7 +49,8 @@ actor Reconciler: Service {
     private var eventsMapID: UInt32?
 
     init(
-        _ configuration: AgentConfiguration, logger: Logger, pump: EventPump, manager: ServiceManager
+        _ configuration: AgentConfiguration, logger: Logger, pump: EventPump,
+        manager: ServiceManager
     ) {
         self.configuration = configuration
         self.logger = logger
@@ -161,7 +162,8 @@ actor Reconciler: Service {
         let stock = try Maintenance(state).takeStock()
         if stock.claimed > 0 || stock.conflicts > 0 || stock.unclaimed > 0 {
             logger.info(
-                "took stock: \(stock.claimed) sockets now have a claim, \(stock.known) had one, \(stock.conflicts) share a tuple with another, \(stock.unclaimed) went without")
+                "took stock: \(stock.claimed) sockets now have a claim, \(stock.known) had one, \(stock.conflicts) share a tuple with another, \(stock.unclaimed) went without"
+            )
         }
     }
 
@@ -172,7 +174,8 @@ actor Reconciler: Service {
             let sweep = try maintenance.sweep()
             if sweep.dropped > 0 || sweep.records > 0 {
                 logger.info(
-                    "swept: of \(sweep.claims) claims \(sweep.dropped) had no socket; \(sweep.records) records freed")
+                    "swept: of \(sweep.claims) claims \(sweep.dropped) had no socket; \(sweep.records) records freed"
+                )
             }
             _ = try maintenance.takeStock()
         } catch {

@@ -26,8 +26,10 @@ public func timestamp(_ nanoseconds: UInt64) -> String {
         let text = String(number)
         return String(repeating: "0", count: max(0, width - text.count)) + text
     }
-    let date = "\(digits(fields.tm_year + 1900, 4))-\(digits(fields.tm_mon + 1, 2))-\(digits(fields.tm_mday, 2))"
-    let time = "\(digits(fields.tm_hour, 2)):\(digits(fields.tm_min, 2)):\(digits(fields.tm_sec, 2))"
+    let date =
+        "\(digits(fields.tm_year + 1900, 4))-\(digits(fields.tm_mon + 1, 2))-\(digits(fields.tm_mday, 2))"
+    let time =
+        "\(digits(fields.tm_hour, 2)):\(digits(fields.tm_min, 2)):\(digits(fields.tm_sec, 2))"
     return "\(date)T\(time).\(digits(milliseconds, 3))Z"
 }
 
@@ -51,7 +53,9 @@ public struct ProcessReport: Codable, Sendable {
 
     /// "curl (pid 4711, uid 0) in /user.slice"
     public var description: String {
-        let who = pid == 0 ? "a process that is not known (uid \(uid))" : "\(command) (pid \(pid), uid \(uid))"
+        let who =
+            pid == 0
+            ? "a process that is not known (uid \(uid))" : "\(command) (pid \(pid), uid \(uid))"
         guard let cgroup else { return who }
         return "\(who) in \(cgroup)"
     }

@@ -2,8 +2,8 @@
 // Attaching the guard to cgroups, and telling where it is attached.
 
 import CLibbpf
-internal import GuardABI
 import Glibc
+internal import GuardABI
 import Net
 
 /// A cgroup's guard, as it is pinned.
@@ -190,7 +190,8 @@ extension GuardState {
             let foreign = names(in: folder)
             if !foreign.isEmpty {
                 throw GuardError.damagedState(
-                    path: folder, why: "it also holds \(foreign.joined(separator: ", ")), left in place")
+                    path: folder,
+                    why: "it also holds \(foreign.joined(separator: ", ")), left in place")
             }
         }
     }

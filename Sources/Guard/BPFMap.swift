@@ -50,8 +50,12 @@ struct BPFMap: ~Copyable, Sendable {
         let stride = (valueSize + 7) & ~7  // the kernel rounds up to eight bytes
         var key = index
         return withUnsafeTemporaryAllocation(byteCount: stride * count, alignment: 8) { buffer in
-            guard bpf_map_lookup_elem(descriptor.raw, &key, buffer.baseAddress!) == 0 else { return [] }
-            return (0..<count).map { buffer.loadUnaligned(fromByteOffset: $0 * stride, as: Value.self) }
+            guard bpf_map_lookup_elem(descriptor.raw, &key, buffer.baseAddress!) == 0 else {
+                return []
+            }
+            return (0..<count).map {
+                buffer.loadUnaligned(fromByteOffset: $0 * stride, as: Value.self)
+            }
         }
     }
 
@@ -96,7 +100,8 @@ struct BPFMap: ~Copyable, Sendable {
         let result = start.withUnsafeMutableBytes { start in
             next.withUnsafeMutableBytes { next in
                 bpf_map_lookup_batch(
-                    descriptor.raw, position == nil ? nil : start.baseAddress, next.baseAddress, keys,
+                    descriptor.raw, position == nil ? nil : start.baseAddress, next.baseAddress,
+                    keys,
                     values, &count, nil)
             }
         }

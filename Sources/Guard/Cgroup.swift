@@ -79,16 +79,6 @@ public struct Cgroup: Hashable, Sendable {
     /// ("/sys/fs/cgroup/system.slice", "/system.slice" or "system.slice").
     public init(_ name: String, in hierarchy: CgroupHierarchy) throws(GuardError) {
         let folder = try Self.findFolder(name, in: hierarchy)
-        let magic = linux_filesystem_magic(folder)
-        if magic == Self.cgroup1Magic {
-            throw .notACgroup(
-                path: name,
-                why: "it is a cgroup of version 1; the v2 hierarchy is at \(hierarchy.mountPoint)")
-        }
-        if magic != Self.cgroup2Magic {
-            throw .notACgroup(
-                path: name, why: "it is not in the cgroup v2 hierarchy at \(hierarchy.mountPoint)")
-        }
         var id: UInt64 = 0
         do {
             let descriptor = try OwnedDescriptor(path: folder, flags: O_RDONLY | O_DIRECTORY)
@@ -102,24 +92,36 @@ public struct Cgroup: Hashable, Sendable {
         self.isRoot = self.path == "/"
     }
 
+    /// The path as it is given, if that is a cgroup, else below the mount point.
     private static func findFolder(
         _ name: String, in hierarchy: CgroupHierarchy
     ) throws(GuardError) -> String {
         guard !name.isEmpty else { throw .notACgroup(path: "''", why: "the path is empty") }
-        var candidates = [hierarchy.mountPoint + (name.hasPrefix("/") ? name : "/" + name)]
-        if name.hasPrefix("/") { candidates.insert(name, at: 0) }
-        for candidate in candidates {
-            guard let resolved = realpath(candidate, nil) else { continue }
-            defer { free(resolved) }
-            var status = stat()
-            guard stat(resolved, &status) == 0 else { continue }
-            guard status.st_mode & S_IFMT == S_IFDIR else {
-                throw .notACgroup(path: name, why: "it is a file; a cgroup is a folder")
-            }
-            return String(cString: resolved)
-        }
-        throw .notACgroup(
+        var fault = GuardError.notACgroup(
             path: name,
             why: "there is no such folder, nor one of that name in \(hierarchy.mountPoint)")
+        let below = hierarchy.mountPoint + (name.hasPrefix("/") ? name : "/" + name)
+        for candidate in name.hasPrefix("/") ? [below, name] : [below] {
+            guard let resolved = realpath(candidate, nil) else { continue }
+            defer { free(resolved) }
+            let folder = String(cString: resolved)
+            guard let why = whyNotACgroup(folder, in: hierarchy) else { return folder }
+            fault = .notACgroup(path: name, why: why)
+        }
+        throw fault
+    }
+
+    private static func whyNotACgroup(_ folder: String, in hierarchy: CgroupHierarchy) -> String? {
+        var status = stat()
+        guard stat(folder, &status) == 0 else { return "it cannot be read: \(Errno.last)" }
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            return "it is a file; a cgroup is a folder"
+        }
+        switch linux_filesystem_magic(folder) {
+        case cgroup2Magic: return nil
+        case cgroup1Magic:
+            return "it is a cgroup of version 1; the v2 hierarchy is at \(hierarchy.mountPoint)"
+        default: return "it is not in the cgroup v2 hierarchy at \(hierarchy.mountPoint)"
+        }
     }
 }

@@ -19,14 +19,19 @@ public struct Counters: Hashable, Sendable {
     nonisolated(unsafe) private static let fields: [Field] = [
         ("refused_held", "refused: another socket is connected with the tuple", \.refused_held),
         (
-            "refused_in_flight", "refused: another socket claimed the tuple less than a second before",
+            "refused_in_flight",
+            "refused: another socket claimed the tuple less than a second before",
             \.refused_in_flight
         ),
         (
-            "refused_ambiguous", "refused: local address unknown beside sockets that share the port",
+            "refused_ambiguous",
+            "refused: local address unknown beside sockets that share the port",
             \.refused_ambiguous
         ),
-        ("refused_outside", "refused: a socket outside the cgroup holds the tuple", \.refused_outside),
+        (
+            "refused_outside", "refused: a socket outside the cgroup holds the tuple",
+            \.refused_outside
+        ),
         ("refused_table_full", "refused: no room for the claim", \.refused_table_full),
         ("refused_busy", "refused: too many connects in flight on one socket", \.refused_busy),
         ("observed", "conflicts let through, because the mode is observe", \.observed),
@@ -34,17 +39,31 @@ public struct Counters: Hashable, Sendable {
         ("claimed", "connects that claimed a tuple", \.claimed),
         ("reclaimed", "connects to a tuple that the socket had claimed already", \.reclaimed),
         ("released", "claims given back when their socket was closed", \.released),
-        ("pruned", "claims given back because their connect failed or the socket moved on", \.pruned),
+        (
+            "pruned", "claims given back because their connect failed or the socket moved on",
+            \.pruned
+        ),
         ("taken_over", "stale claims of other sockets that made way", \.taken_over),
         (
-            "unresolved", "let through: shared port (SO_REUSEADDR) that the kernel was still to choose",
+            "unresolved",
+            "let through: shared port (SO_REUSEADDR) that the kernel was still to choose",
             \.unresolved
         ),
-        ("exclusive_port", "let through: a port of its own, that the kernel was to choose", \.exclusive_port),
+        (
+            "exclusive_port", "let through: a port of its own, that the kernel was to choose",
+            \.exclusive_port
+        ),
         ("exempt_multicast", "let through: multicast or 255.255.255.255", \.exempt_multicast),
         ("exempt_broadcast", "let through: a subnet's broadcast address", \.exempt_broadcast),
-        ("already_rejected", "left alone: another program had rejected the connect", \.already_rejected),
-        ("events_dropped", "events lost because nobody read them in time; every counter is still exact", \.events_dropped),
+        (
+            "already_rejected", "left alone: another program had rejected the connect",
+            \.already_rejected
+        ),
+        (
+            "events_dropped",
+            "events lost because nobody read them in time; every counter is still exact",
+            \.events_dropped
+        ),
     ]
 
     /// Every counter, in the order of `values`.

@@ -18,7 +18,8 @@ public struct EventReader: ~Copyable {
     }
 
     /// - Parameter body: called for each event, with nil for a record that makes no sense.
-    public init(_ state: GuardState, _ body: @escaping (ConflictEvent?) -> Void) throws(GuardError) {
+    public init(_ state: GuardState, _ body: @escaping (ConflictEvent?) -> Void) throws(GuardError)
+    {
         let map = try state.open(.events)
         let handler = Unmanaged.passRetained(Handler(body))
         let buffer = ring_buffer__new(
@@ -31,7 +32,8 @@ public struct EventReader: ~Copyable {
             }, handler.toOpaque(), nil)
         guard let buffer else {
             handler.release()
-            throw .failed(what: "open the ring buffer", errno: .last, detail: LibbpfLog.takeDetail())
+            throw .failed(
+                what: "open the ring buffer", errno: .last, detail: LibbpfLog.takeDetail())
         }
         self.buffer = buffer
         self.handler = handler

@@ -75,7 +75,8 @@ public enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
             return
                 "\(path) is not a guard's state as it should be: \(why); `tupleguard detach --all` removes it"
         case .noGuard(let path):
-            return "no guard is attached (nothing at \(path)); attach one with: tupleguard attach CGROUP"
+            return
+                "no guard is attached (nothing at \(path)); attach one with: tupleguard attach CGROUP"
         case .tableSize(let size):
             return
                 "a claim table of \(size) entries is out of range: choose between \(Self.tableSizes.lowerBound) and \(Self.tableSizes.upperBound)"

@@ -12,8 +12,8 @@
 // Whatever is built is pinned in a folder new-… and renamed into place.
 
 import CLibbpf
-internal import GuardABI
 import Glibc
+internal import GuardABI
 import Net
 
 /// The guard's state in the BPF file system.
@@ -112,7 +112,9 @@ public struct GuardState: Sendable {
                 // The last one to leave removes the folder: is it still the one at this path?
                 var ours = stat()
                 var there = stat()
-                if fstat(lock.raw, &ours) == 0, stat(folder, &there) == 0, ours.st_ino == there.st_ino {
+                if fstat(lock.raw, &ours) == 0, stat(folder, &there) == 0,
+                    ours.st_ino == there.st_ino
+                {
                     return lock
                 }
             } else if Platform.now(CLOCK_MONOTONIC) > deadline {

@@ -2,8 +2,8 @@
 // Loading the BPF programs through libbpf.
 
 import CLibbpf
-internal import GuardABI
 import Glibc
+internal import GuardABI
 import Net
 
 /// The hooks, by the name of their program and of their pinned link.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the guard tells: processes, claims, conflicts, events.
 
-internal import GuardABI
 import Glibc
+internal import GuardABI
 import Net
 
 /// A process that was part of a conflict.

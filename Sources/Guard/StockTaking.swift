@@ -2,8 +2,8 @@
 // Claims for sockets that exist already, and the end of claims whose socket is gone.
 
 import CLibbpf
-internal import GuardABI
 import Glibc
+internal import GuardABI
 import Net
 
 /// What taking stock of the host's UDP sockets found.

@@ -48,7 +48,9 @@ public struct TemporaryCgroup: ~Copyable {
     public var processes: [Int32] { Self.processes(in: cgroup.folder) }
 
     private static func processes(in folder: String) -> [Int32] {
-        (contents(of: folder + "/cgroup.procs") ?? "").split(separator: "\n").compactMap { Int32($0) }
+        (contents(of: folder + "/cgroup.procs") ?? "").split(separator: "\n").compactMap {
+            Int32($0)
+        }
     }
 
     /// Ends what is still running in it.
@@ -67,7 +69,8 @@ public struct TemporaryCgroup: ~Copyable {
     private static func remove(_ folder: String) {
         killAll(in: folder)
         for _ in 0..<500 {
-            for child in names(in: folder) where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
+            for child in names(in: folder)
+            where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
                 remove("\(folder)/\(child)")
             }
             if rmdir(folder) == 0 || errno == ENOENT { return }
@@ -77,7 +80,8 @@ public struct TemporaryCgroup: ~Copyable {
 
     /// Removes what runs of the command left behind that were killed before they could tidy up.
     public static func removeAbandoned(_ state: GuardState) {
-        guard let hierarchy = try? CgroupHierarchy(), let attachments = try? state.attachments() else {
+        guard let hierarchy = try? CgroupHierarchy(), let attachments = try? state.attachments()
+        else {
             return
         }
         for attachment in attachments {

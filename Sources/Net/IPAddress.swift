@@ -29,8 +29,10 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// The four words in network order.
     public var networkWords: (UInt32, UInt32, UInt32, UInt32) {
         (
-            UInt32(truncatingIfNeeded: high >> 32).bigEndian, UInt32(truncatingIfNeeded: high).bigEndian,
-            UInt32(truncatingIfNeeded: low >> 32).bigEndian, UInt32(truncatingIfNeeded: low).bigEndian
+            UInt32(truncatingIfNeeded: high >> 32).bigEndian,
+            UInt32(truncatingIfNeeded: high).bigEndian,
+            UInt32(truncatingIfNeeded: low >> 32).bigEndian,
+            UInt32(truncatingIfNeeded: low).bigEndian
         )
     }
 
@@ -74,7 +76,8 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
             address.__in6_u.__u6_addr32 = networkWords
             inet_ntop(AF_INET6, &address, &buffer, socklen_t(buffer.count))
         }
-        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(
+            decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }
 

@@ -103,7 +103,9 @@ public func contents(of path: String) -> String? {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)
     while true {
-        guard let count = try? Errno.check({ read(file.raw, &buffer, buffer.count) }) else { return nil }
+        guard let count = try? Errno.check({ read(file.raw, &buffer, buffer.count) }) else {
+            return nil
+        }
         if count == 0 { break }
         bytes += buffer[..<count]
     }

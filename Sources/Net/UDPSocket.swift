@@ -14,7 +14,8 @@ public struct UDPSocket: ~Copyable {
     public init(family: Int32, bound name: Endpoint? = nil) throws(Errno) {
         let descriptor = try OwnedDescriptor {
             socket(
-                family, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+                family, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue),
+                0)
         }
         var on: Int32 = 1
         let raw = descriptor.raw

@@ -45,7 +45,8 @@ struct Conflicts: ParsableCommand {
         let names = CgroupNames()
         let conflicts = Array(try places.guardState.conflicts().prefix(limit ?? .max))
         if json {
-            print(encodeJSON(Report(conflicts: conflicts.map { ConflictReport($0, cgroups: names) })))
+            print(
+                encodeJSON(Report(conflicts: conflicts.map { ConflictReport($0, cgroups: names) })))
         } else if conflicts.isEmpty {
             print("no conflicts")
         } else {
@@ -54,20 +55,27 @@ struct Conflicts: ParsableCommand {
     }
 
     /// A block of lines that any terminal has room for.
-    static func show(_ conflict: Conflict, _ names: CgroupNames, to show: (String) -> Void = { print($0) }) {
+    static func show(
+        _ conflict: Conflict, _ names: CgroupNames, to show: (String) -> Void = { print($0) }
+    ) {
         let last = ConflictEventReport(conflict.last, cgroups: names)
-        let times = conflict.count == 1 ? "once" : "\(conflict.count) times, first \(clock(conflict.first))"
+        let times =
+            conflict.count == 1 ? "once" : "\(conflict.count) times, first \(clock(conflict.first))"
         let lines = [
             "\(Terminal.bold(conflict.last.tuple.description))",
-            "  \(last.action)   \(times)\(conflict.count == 1 ? "," : ", last") \(clock(conflict.last.time))",
-            "  claimant  \(last.claimant?.description ?? "not known")",
-            "  holder    \(last.holder?.description ?? "not known")",
-            "  because   \(conflict.last.reason.explanation)",
+            "  \(label(last.action))\(times)\(conflict.count == 1 ? "," : ", last") \(clock(conflict.last.time))",
+            "  \(label("claimant"))\(last.claimant?.description ?? "not known")",
+            "  \(label("holder"))\(last.holder?.description ?? "not known")",
+            "  \(label("because"))\(conflict.last.reason.explanation)",
         ]
         let width = Terminal.width ?? .max
         for (index, line) in lines.enumerated() {
             show(index == 0 ? line : Terminal.fit(line, width))
         }
+    }
+
+    private static func label(_ text: String) -> String {
+        text + String(repeating: " ", count: max(1, 10 - text.count))
     }
 
     private func followEvents() throws {
@@ -80,6 +88,7 @@ struct Conflicts: ParsableCommand {
             }
             fflush(nil)  // also into a pipe, line by line
         }
-        throw GuardError.failed(what: "follow any longer", errno: .init(EPIPE), detail: "the agent has stopped")
+        throw GuardError.failed(
+            what: "follow any longer", errno: .init(EPIPE), detail: "the agent has stopped")
     }
 }

@@ -46,7 +46,9 @@ struct Exec: ParsableCommand {
     }
 
     func validate() throws {
-        if command.isEmpty { throw ValidationError("give a command after --, such as: tupleguard exec -- ls") }
+        if command.isEmpty {
+            throw ValidationError("give a command after --, such as: tupleguard exec -- ls")
+        }
     }
 
     func run() throws {
@@ -75,7 +77,8 @@ struct Exec: ParsableCommand {
         let status = try run(in: temporary, hierarchy, signals)
         let stragglers = temporary.processes.count
         if stragglers > 0 && !quiet {
-            Terminal.note("tupleguard: ended \(amount(stragglers, "process")) that the command left running")
+            Terminal.note(
+                "tupleguard: ended \(amount(stragglers, "process")) that the command left running")
         }
         temporary.killAll()
         if !quiet { try report(state, cgroup, status) }
@@ -117,10 +120,12 @@ struct Exec: ParsableCommand {
             return
         }
         let connects = counters["claimed"] + counters["reclaimed"]
-        var summary = "tupleguard: \(amount(connects, "UDP connect")) guarded, \(counters.refused) refused"
+        var summary =
+            "tupleguard: \(amount(connects, "UDP connect")) guarded, \(counters.refused) refused"
         if counters["observed"] > 0 { summary += ", \(counters["observed"]) would have been" }
         if counters["unresolved"] > 0 {
-            summary += ", \(counters["unresolved"]) not guarded (shared port for the kernel to choose)"
+            summary +=
+                ", \(counters["unresolved"]) not guarded (shared port for the kernel to choose)"
         }
         Terminal.note(summary)
         for conflict in conflicts.prefix(20) {

@@ -56,7 +56,9 @@ struct Overshadow: ParsableCommand {
         let local = try first.localName()
         say("The first socket connects \(local) -> \(remote).")
         try first.connect(to: remote)
-        say("The second socket does the same. Both have set SO_REUSEADDR, as programs do that share ports.")
+        say(
+            "The second socket does the same. Both have set SO_REUSEADDR, as programs do that share ports."
+        )
         let second = try UDPSocket(family: secondFamily, bound: local)
         var refusal: Errno?
         do {
@@ -89,7 +91,8 @@ struct Overshadow: ParsableCommand {
             print(
                 refusal.number == EPERM
                     ? "EPERM from connect() comes from a BPF program on this process's cgroup: a guard is attached."
-                    : "A guard with --errno \(refusal.name), or another filter, is attached to this process's cgroup.")
+                    : "A guard with --errno \(refusal.name), or another filter, is attached to this process's cgroup."
+            )
             return
         }
         print(Terminal.red("It succeeded: no error, nothing in any log."))
@@ -97,14 +100,17 @@ struct Overshadow: ParsableCommand {
             "\(answers) the first socket received \(report.receivedByFirst), the second \(report.receivedBySecond)."
         )
         switch report.judged.overshadowed {
-        case "first": print("The first socket is overshadowed: it can send, and waits for answers in vain.")
+        case "first":
+            print("The first socket is overshadowed: it can send, and waits for answers in vain.")
         case "second":
             print(
                 "The second socket is overshadowed: it can send, and waits for answers in vain. (Kernels before 6.16 let the first keep them on loopback.)"
             )
         default: print("The answers were shared out between them: neither has what it is owed.")
         }
-        print("A guard refuses the second connect: try `tupleguard exec -- tupleguard overshadow` as root.")
+        print(
+            "A guard refuses the second connect: try `tupleguard exec -- tupleguard overshadow` as root."
+        )
     }
 }
 
@@ -117,6 +123,7 @@ extension Overshadow.Report {
         }
         return Self(
             local: local, remote: remote, refused: refused, errno: errno, sent: sent,
-            receivedByFirst: receivedByFirst, receivedBySecond: receivedBySecond, overshadowed: loser)
+            receivedByFirst: receivedByFirst, receivedBySecond: receivedBySecond,
+            overshadowed: loser)
     }
 }

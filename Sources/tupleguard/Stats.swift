@@ -89,7 +89,8 @@ struct Stats: ParsableCommand {
     }
 
     private func show(
-        _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)], _ before: Counters?
+        _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
+        _ before: Counters?
     ) {
         var columns: [Table.Column] = [
             .init(title: "COUNTER"), .init(title: "TOTAL", alignment: .right),
@@ -108,7 +109,8 @@ struct Stats: ParsableCommand {
         guard kept.count > 1 else { return }
         for (attachment, counters) in kept {
             print("\n\(Terminal.bold(attachment.path ?? "(gone: cgroup \(attachment.id))"))")
-            for (description, value) in zip(Counters.descriptions, counters.values) where value > 0 {
+            for (description, value) in zip(Counters.descriptions, counters.values) where value > 0
+            {
                 print("  \(description.name)  \(value)")
             }
         }

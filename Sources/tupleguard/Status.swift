@@ -85,11 +85,14 @@ struct Status: ParsableCommand {
             guarded: attachments.map { attachment in
                 Report.Guarded(
                     cgroup: attachment.path, cgroupId: attachment.id,
-                    mode: attachment.policy.mode.rawValue, errno: attachment.policy.refusal.rawValue,
+                    mode: attachment.policy.mode.rawValue,
+                    errno: attachment.policy.refusal.rawValue,
                     whenFull: attachment.policy.whenFull.rawValue,
                     lookUp: attachment.policy.lookUp.rawValue, looksUp: attachment.looksUp,
                     since: timestamp(attachment.since),
-                    programs: attachment.programs.map { .init(hook: $0.hook, id: $0.id, tag: $0.tag) })
+                    programs: attachment.programs.map {
+                        .init(hook: $0.hook, id: $0.id, tag: $0.tag)
+                    })
             },
             claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
             kernel: Platform.kernelRelease, features: features, abi: GuardState.abi)
@@ -134,7 +137,9 @@ struct Status: ParsableCommand {
         print("")
         let share = size > 0 ? 100 * claims / size : 0
         print("claims    \(claims) of \(size) (\(share)%)")
-        print("agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")")
+        print(
+            "agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")"
+        )
         print("kernel    \(Platform.kernelRelease): \(features.joined(separator: ", "))")
     }
 }

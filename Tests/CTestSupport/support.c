@@ -46,7 +46,8 @@ int support_socket(const char *procs_file, int netns, int family, int type)
 
 	if (!stack)
 		return -ENOMEM;
-	pid = clone(carry_out, stack + size, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &order);
+	pid =
+	    clone(carry_out, stack + size, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &order);
 	failure = errno;
 	if (pid > 0)
 		waitpid(pid, NULL, 0);

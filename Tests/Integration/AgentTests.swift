@@ -180,7 +180,8 @@ extension IntegrationTests {
                 // An "older version": the IPv6 hook's program on the IPv4 hook, which the kernel takes.
                 let hooks = try sandbox.state.loadHooks(
                     for: sandbox.cgroup, policy: Policy(), tableSize: 1024, keepingCounters: true)
-                let link = try Link(pinned: "\(sandbox.state.attachmentFolder(sandbox.cgroup.id))/guard_connect4")
+                let link = try Link(
+                    pinned: "\(sandbox.state.attachmentFolder(sandbox.cgroup.id))/guard_connect4")
                 try link.update(to: hooks.program("guard_connect6"), at: .connect4)
                 let old = try sandbox.state.attachments()[0]
                 #expect(old.programs.map(\.tag) != current.programs.map(\.tag))
@@ -206,7 +207,8 @@ extension IntegrationTests {
                 #expect(outcome.status == 0)
                 let lines = outcome.errors.split(separator: "\n").count
                 #expect(lines < 5_000)
-                #expect(outcome.errors.contains("more conflicts in that second, not logged one by one"))
+                #expect(
+                    outcome.errors.contains("more conflicts in that second, not logged one by one"))
             }
         }
 

@@ -36,7 +36,8 @@ extension IntegrationTests {
             let mount = (try? CgroupHierarchy())?.mountPoint ?? ""
             return names(in: mount).filter { name in
                 guard name.hasPrefix("tupleguard-exec-") else { return false }
-                return Int32(name.dropFirst("tupleguard-exec-".count)).map { kill($0, 0) != 0 } ?? false
+                return Int32(name.dropFirst("tupleguard-exec-".count)).map { kill($0, 0) != 0 }
+                    ?? false
             }
         }
 
@@ -59,7 +60,8 @@ extension IntegrationTests {
         @Test func execEndsWithTheCommandsStatus() throws {
             try Sandbox.run { sandbox in
                 #expect(try sandbox.tupleguard("exec", "--", "sh", "-c", "exit 7").status == 7)
-                #expect(try sandbox.tupleguard("exec", "--", "sh", "-c", "kill -9 $$").status == 137)
+                #expect(
+                    try sandbox.tupleguard("exec", "--", "sh", "-c", "kill -9 $$").status == 137)
                 let missing = try sandbox.tupleguard("exec", "--", "/no/such/command")
                 #expect(missing.status == 127)
                 #expect(missing.errors.contains("cannot run /no/such/command"))
@@ -72,7 +74,11 @@ extension IntegrationTests {
         @Test func execHandsSignalsOnAndCleansUp() throws {
             try Sandbox.run { sandbox in
                 let run = try sandbox.start(
-                    tupleguard, ["exec", "--", "sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done"])
+                    tupleguard,
+                    [
+                        "exec", "--", "sh", "-c",
+                        "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done",
+                    ])
                 #expect(eventually { run.outputSoFar.contains("up") })
                 run.signal(SIGTERM)
                 let outcome = run.wait()
@@ -116,7 +122,8 @@ extension IntegrationTests {
 
         @Test func execReportsJSON() throws {
             try Sandbox.run { sandbox in
-                let outcome = try sandbox.tupleguard("exec", "--json", "--", tupleguard, "overshadow")
+                let outcome = try sandbox.tupleguard(
+                    "exec", "--json", "--", tupleguard, "overshadow")
                 let report = try object(outcome.errors)
                 #expect(report["refused"] as? Int == 1)
                 #expect(report["exit_status"] as? Int == 0)
@@ -154,14 +161,16 @@ extension IntegrationTests {
                 #expect(!conflicts.output.contains("\u{1B}"))  // no colour into a pipe
 
                 for (filter, count) in [
-                    (["--port", "5000"], 1), (["--port", "5999"], 0), (["--address", "127.0.0.1"], 1),
+                    (["--port", "5000"], 1), (["--port", "5999"], 0),
+                    (["--address", "127.0.0.1"], 1),
                     (["--address", "::1"], 0), (["--pid", "\(getpid())"], 1), (["--pid", "1"], 0),
                     (["--port", "6000", "--cgroup", "/"], 1),
                     (["--port", "6000", "--cgroup", sandbox.outside.path], 0),
                 ] {
                     let claims = try sandbox.command(
                         Sandbox.program("tupleguard"), ["claims", "--json"] + filter)
-                    let listed = try #require(try object(claims.output)["claims"] as? [[String: Any]])
+                    let listed = try #require(
+                        try object(claims.output)["claims"] as? [[String: Any]])
                     let ours = listed.filter { $0["local"] as? String == "127.0.0.1:5000" }
                     #expect(ours.count == count, "\(filter)")
                 }
@@ -193,9 +202,12 @@ extension IntegrationTests {
                     #expect(outcome.errors.split(separator: "\n").count == 1)
                 }
                 for arguments in [
-                    ["attach", "--table-size", "0", "x"], ["attach", "--table-size", "99999999999", "x"],
-                    ["attach", "--errno", "EIO", "x"], ["attach", "--mode", "maybe", "x"], ["detach"],
-                    ["detach", "--all", "x"], ["run"], ["claims", "--port", "70000"], ["frobnicate"],
+                    ["attach", "--table-size", "0", "x"],
+                    ["attach", "--table-size", "99999999999", "x"],
+                    ["attach", "--errno", "EIO", "x"], ["attach", "--mode", "maybe", "x"],
+                    ["detach"],
+                    ["detach", "--all", "x"], ["run"], ["claims", "--port", "70000"],
+                    ["frobnicate"],
                 ] {
                     #expect(try sandbox.command(tupleguard, arguments).status == 64, "\(arguments)")
                 }

@@ -141,7 +141,9 @@ extension IntegrationTests {
                 let c = try sandbox.socket(.v6, bound: "[::1]:5001")
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 #expect(c.connect("[::1]:6000") == "EPERM")
-                let holder = try sandbox.state.conflicts().first { $0.last.tuple.local.port == 5000 }?.last.holder
+                let holder = try sandbox.state.conflicts().first {
+                    $0.last.tuple.local.port == 5000
+                }?.last.holder
                 #expect(holder?.pid == UInt32(getpid()))
                 #expect(holder?.cgroup == sandbox.cgroup.id)
                 sandbox.close(a)
@@ -158,7 +160,9 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let maintenance = try Maintenance(sandbox.state)
                 for _ in 0..<3 { _ = try maintenance.takeStock() }
-                let found = try sandbox.state.conflicts().filter { $0.last.tuple.local.port == 5000 }
+                let found = try sandbox.state.conflicts().filter {
+                    $0.last.tuple.local.port == 5000
+                }
                 #expect(found.map(\.last.reason) == [.existing])
                 #expect(found.map(\.count) == [1])
             }
@@ -176,10 +180,11 @@ extension IntegrationTests {
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 sandbox.close(outsider)  // no hook runs
                 #expect(try sandbox.claims().count == 1)
-                #expect(try eventually { () throws in
-                    _ = try maintenance.sweep()
-                    return try sandbox.claims().isEmpty
-                })
+                #expect(
+                    try eventually { () throws in
+                        _ = try maintenance.sweep()
+                        return try sandbox.claims().isEmpty
+                    })
                 #expect(b.connect("127.0.0.1:6000") == nil)
             }
         }
@@ -204,7 +209,8 @@ extension IntegrationTests {
                     policy.lookUp = lookUp
                     try sandbox.attach(policy)
                     let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
-                    let outsider6 = try sandbox.socket(.v6, bound: "[::1]:5000", in: sandbox.outside)
+                    let outsider6 = try sandbox.socket(
+                        .v6, bound: "[::1]:5000", in: sandbox.outside)
                     #expect(outsider.connect("127.0.0.1:6000") == nil)
                     #expect(outsider6.connect("[::1]:6000") == nil)
                     let a = try sandbox.socket(bound: "127.0.0.1:5000")

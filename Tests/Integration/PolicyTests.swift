@@ -59,7 +59,9 @@ extension IntegrationTests {
                 #expect(room == 64)
                 let without = outcomes.count { $0 == "EPERM" }
                 let counters = try sandbox.counters()
-                #expect(UInt64(80) == counters["claimed"] + counters["allowed_table_full"] + counters["refused_table_full"])
+                #expect(
+                    UInt64(80) == counters["claimed"] + counters["allowed_table_full"]
+                        + counters["refused_table_full"])
                 switch whenFull {
                 case .allow:
                     #expect(without == 0)
@@ -119,7 +121,8 @@ extension IntegrationTests {
                 let target = try OwnedDescriptor(path: sandbox.cgroup.folder, flags: O_RDONLY)
                 #expect(
                     bpf_prog_attach(
-                        other.program("guard_connect4"), target.raw, BPF_CGROUP_INET4_CONNECT, 0) == 0)
+                        other.program("guard_connect4"), target.raw, BPF_CGROUP_INET4_CONNECT, 0)
+                        == 0)
                 let error = #expect(throws: GuardError.self) { try sandbox.attach() }
                 #expect("\(error!)".contains("guard_connect4"))
                 #expect("\(error!)".contains(sandbox.cgroup.path))
@@ -153,7 +156,9 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.attach()
                 unlink(sandbox.state.map(.groups))
-                let error = #expect(throws: GuardError.self) { try sandbox.attach(to: sandbox.outside) }
+                let error = #expect(throws: GuardError.self) {
+                    try sandbox.attach(to: sandbox.outside)
+                }
                 #expect("\(error!)".contains("maps/groups is missing"))
                 mkdir("\(sandbox.state.folder)/somebody-elses", 0o755)
                 let foreign = #expect(throws: GuardError.self) { try sandbox.state.detachAll() }

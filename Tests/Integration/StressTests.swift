@@ -12,10 +12,13 @@ extension IntegrationTests {
     @Suite(.serialized) struct Stress {
         private let stress = Sandbox.program("tupleguard-stress")
 
-        private func run(_ arguments: [String], policy: Policy = Policy(), _ title: String = "") throws {
+        private func run(_ arguments: [String], policy: Policy = Policy(), _ title: String = "")
+            throws
+        {
             try Sandbox.run { sandbox in
                 try sandbox.attach(policy, tableSize: 65536)
-                let outcome = try sandbox.command(stress, arguments + ["--netns"], in: sandbox.cgroup)
+                let outcome = try sandbox.command(
+                    stress, arguments + ["--netns"], in: sandbox.cgroup)
                 #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
                 #expect(try sandbox.counters()["claimed"] > 0)
                 // All sockets are closed: nothing of this cgroup may be left in the table.
@@ -34,7 +37,8 @@ extension IntegrationTests {
         @Test func theRaceIsLostWithoutAGuard() throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.command(
-                    stress, ["race", "--threads", "4", "--rounds", "2000", "--netns"], in: sandbox.cgroup)
+                    stress, ["race", "--threads", "4", "--rounds", "2000", "--netns"],
+                    in: sandbox.cgroup)
                 #expect(outcome.status == 1, "\(outcome.output)\(outcome.errors)")
             }
         }
@@ -44,13 +48,18 @@ extension IntegrationTests {
             var policy = Policy()
             policy.lookUp = lookUp
             try run(
-                ["chaos", "--operations", "1000000", "--threads", "4", "--processes", "2"], policy: policy)
+                ["chaos", "--operations", "1000000", "--threads", "4", "--processes", "2"],
+                policy: policy)
         }
 
         @Test func chaosBreaksThingsWithoutAGuard() throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.command(
-                    stress, ["chaos", "--operations", "200000", "--threads", "4", "--processes", "2", "--netns"],
+                    stress,
+                    [
+                        "chaos", "--operations", "200000", "--threads", "4", "--processes", "2",
+                        "--netns",
+                    ],
                     in: sandbox.cgroup)
                 #expect(outcome.status == 1, "\(outcome.output)\(outcome.errors)")
             }

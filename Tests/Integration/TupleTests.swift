@@ -31,10 +31,12 @@ extension IntegrationTests {
                 title: "IPv6", first: (.v6, "[::1]:5000", "[::1]:6000", nil),
                 second: (.v6, "[::1]:5000", "[::1]:6000", nil)),
             Pair(
-                title: "IPv4, then v4-mapped", first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
+                title: "IPv4, then v4-mapped",
+                first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
                 second: (.v6, "\(mapped):5000", "\(mapped):6000", nil)),
             Pair(
-                title: "v4-mapped, then IPv4", first: (.v6, "\(mapped):5000", "\(mapped):6000", nil),
+                title: "v4-mapped, then IPv4",
+                first: (.v6, "\(mapped):5000", "\(mapped):6000", nil),
                 second: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil)),
             Pair(
                 title: "IPv6 socket with an AF_INET address, then IPv4",
@@ -49,7 +51,8 @@ extension IntegrationTests {
                 first: (.v4, "0.0.0.0:5000", "127.0.0.1:6000", nil),
                 second: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil)),
             Pair(
-                title: "explicit, then wildcard", first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
+                title: "explicit, then wildcard",
+                first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
                 second: (.v4, "0.0.0.0:5000", "127.0.0.1:6000", nil)),
             Pair(
                 title: "wildcard twice", first: (.v4, "0.0.0.0:5000", "127.0.0.1:6000", nil),
@@ -119,7 +122,8 @@ extension IntegrationTests {
                 title: "two destinations", first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
                 second: (.v4, "127.0.0.1:5000", "127.0.0.2:6000", nil)),
             Pair(
-                title: "two destination ports", first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
+                title: "two destination ports",
+                first: (.v4, "127.0.0.1:5000", "127.0.0.1:6000", nil),
                 second: (.v4, "127.0.0.1:5000", "127.0.0.1:6001", nil)),
             Pair(
                 title: "two source addresses share one port to one destination",
@@ -177,7 +181,8 @@ extension IntegrationTests {
                 try sandbox.ip("addr", "del", "10.9.0.1/24", "dev", "lo")
                 try sandbox.ip("link", "add", "wire0", "type", "veth", "peer", "name", "wire1")
                 try sandbox.ip("link", "set", "wire0", "up")
-                try sandbox.ip("addr", "add", "10.9.0.1/24", "broadcast", "10.9.0.255", "dev", "wire0")
+                try sandbox.ip(
+                    "addr", "add", "10.9.0.1/24", "broadcast", "10.9.0.255", "dev", "wire0")
                 try sandbox.attach()
                 for _ in 0..<2 {
                     let socket = try sandbox.socket(bound: "10.9.0.1:5000")
@@ -205,8 +210,10 @@ extension IntegrationTests {
                 try Sandbox.run { other in
                     try one.attach()
                     let a = try one.socket(bound: "127.0.0.1:5000")
-                    let b = try one.socket(bound: "127.0.0.1:5000", netns: other.networkNamespace.raw)
-                    let c = try one.socket(bound: "127.0.0.1:5000", netns: other.networkNamespace.raw)
+                    let b = try one.socket(
+                        bound: "127.0.0.1:5000", netns: other.networkNamespace.raw)
+                    let c = try one.socket(
+                        bound: "127.0.0.1:5000", netns: other.networkNamespace.raw)
                     #expect(a.connect("127.0.0.1:6000") == nil)
                     #expect(b.connect("127.0.0.1:6000") == nil)
                     #expect(c.connect("127.0.0.1:6000") == "EPERM")

@@ -92,7 +92,8 @@ public final class Sandbox: Sendable {
     private static func removeCgroup(_ folder: String) {
         TemporaryCgroup.killAll(in: folder)
         for _ in 0..<500 {
-            for child in names(in: folder) where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
+            for child in names(in: folder)
+            where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
                 rmdir("\(folder)/\(child)")
             }
             if rmdir(folder) == 0 || errno == ENOENT { return }
@@ -178,7 +179,8 @@ public final class Sandbox: Sendable {
 
     /// The programs that were built with these tests.
     public static func program(_ name: String) -> String {
-        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        let own =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
         return URL(filePath: own).deletingLastPathComponent().appending(path: name).path()
     }
 
@@ -191,7 +193,9 @@ public final class Sandbox: Sendable {
         if asNobody { line += ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] }
         line += [program] + arguments
         if let cgroup {
-            line = ["/bin/sh", "-c", "echo $$ >'\(cgroup.folder)/cgroup.procs'; exec \"$@\"", "sh"] + line
+            line =
+                ["/bin/sh", "-c", "echo $$ >'\(cgroup.folder)/cgroup.procs'; exec \"$@\"", "sh"]
+                + line
         }
         var variables = ProcessInfo.processInfo.environment
         variables["TUPLEGUARD_STATE"] = state.folder
@@ -277,7 +281,8 @@ public final class RunningProgram: Sendable {
 
     public func wait() -> Sandbox.Outcome {
         process.waitUntilExit()
-        let status = process.terminationReason == .exit
+        let status =
+            process.terminationReason == .exit
             ? process.terminationStatus : 128 + process.terminationStatus
         return Sandbox.Outcome(status: status, output: output.all, errors: errors.all)
     }

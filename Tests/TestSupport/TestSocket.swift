@@ -23,12 +23,15 @@ public struct TestSocket: Sendable {
 
     public func bind(_ name: String) throws {
         let name = Endpoint(name)!
-        try Errno.check { name.withSocketAddress(family: family) { Glibc.bind(descriptor, $0, $1) } }
+        try Errno.check {
+            name.withSocketAddress(family: family) { Glibc.bind(descriptor, $0, $1) }
+        }
     }
 
     public func bindToDevice(_ device: String) throws {
         try Errno.check {
-            setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, device, socklen_t(device.utf8.count + 1))
+            setsockopt(
+                descriptor, SOL_SOCKET, SO_BINDTODEVICE, device, socklen_t(device.utf8.count + 1))
         }
     }
 
@@ -56,7 +59,9 @@ public struct TestSocket: Sendable {
     public func send(_ text: String, to name: Endpoint) throws {
         let bytes = Array(text.utf8)
         try Errno.check {
-            name.withSocketAddress(family: family) { sendto(descriptor, bytes, bytes.count, 0, $0, $1) }
+            name.withSocketAddress(family: family) {
+                sendto(descriptor, bytes, bytes.count, 0, $0, $1)
+            }
         }
     }
 
