@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the files of the benchmark share: what is compared (variants), what is
+ * timed (workloads), and what came of it (results).
+ */
+#ifndef TUPLEGUARD_BENCH_H
+#define TUPLEGUARD_BENCH_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+/* Says what went wrong, and with which errno if there is one, and ends the process. */
+__attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
+
+/* ---- places.c: where the benchmark runs ---- */
+
+/*
+ * Runs `body` in a child process, in a cgroup and a network namespace made for
+ * it, pinned to one processor, and returns its exit status. The cgroup is gone
+ * afterwards, also when the child fails or either of them is interrupted.
+ */
+int run_apart(int (*body)(int cgroup, void *argument), void *argument);
+
+/* ---- variants.c: what is compared ---- */
+
+enum variant {
+	BARE,
+	EMPTY,
+	LOOK_UP_ONLY,
+	GUARD,
+	GUARD_LOOKING_UP,
+	VARIANTS,
+};
+
+struct variant_name {
+	const char *title; /* for people */
+	const char *name;  /* in --json */
+};
+extern const struct variant_name variant_names[VARIANTS];
+
+/* Loads the programs of every variant; they are attached to `cgroup` later. */
+void load_variants(const char *guard_path, const char *look_up_path, unsigned table_size,
+		   int cgroup);
+void attach_variant(enum variant variant);
+void detach_variant(enum variant variant);
+/* Whether the variant is one of the guard itself. */
+bool is_guard(enum variant variant);
+
+/* ---- workloads.c: what is timed ---- */
+
+struct workload {
+	const char *title; /* for people */
+	const char *name;  /* in --json */
+	int family;
+	int tuples;	/* that whole cycles go through, in turn */
+	int neighbours; /* other sockets on the local address and port */
+	int operations; /* timed at a time */
+	int warm_up;	/* and not timed before them */
+	void (*prepare)(const struct workload *workload, enum variant variant);
+	/* Does operations number `first` up to, not including, `end`. */
+	void (*run)(const struct workload *workload, int first, int end);
+	void (*finish)(const struct workload *workload);
+};
+
+enum { PLAIN_WORKLOADS = 8, CROWD_WORKLOADS = 3 };
+extern const struct workload plain_workloads[PLAIN_WORKLOADS];
+/* Need gather_crowds() first, and their sockets claimed under each variant. */
+extern const struct workload crowd_workloads[CROWD_WORKLOADS];
+void gather_crowds(void);
+void claim_crowds(void);
+
+/* ---- addresses, for workloads and the flood ---- */
+
+struct address {
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	};
+	socklen_t length;
+};
+
+struct address loopback(int family, int port);
+void set_port(struct address *address, int port);
+/* A UDP socket with SO_REUSEADDR, bound to `local`. */
+int bound_socket(const struct address *local);
+
+/* ---- measure.c: how it is timed ---- */
+
+/* The cost of one operation, in nanoseconds. */
+struct sample {
+	double cpu;
+	double wall;
+};
+
+/* One workload under every variant; samples of one repetition belong together. */
+struct result {
+	const struct workload *workload;
+	int repetitions;
+	struct sample *samples[VARIANTS];
+};
+
+void measure(const struct workload *workloads, int count, int repetitions, struct result *results);
+
+/* The median, and the interval that holds the true one with 95% confidence. */
+struct summary {
+	double median;
+	double low;
+	double high;
+};
+
+enum clock { CPU, WALL };
+struct summary cost(const struct result *result, enum variant variant, enum clock clock);
+/* Against the block without programs of the same repetition: quotient and difference. */
+struct summary ratio(const struct result *result, enum variant variant, enum clock clock);
+struct summary added(const struct result *result, enum variant variant, enum clock clock);
+
+/* ---- report.c ---- */
+
+void print_tables(const struct result *plain, const struct result *crowds);
+void print_json(const struct result *plain, const struct result *crowds);
+
+/* ---- flood.c ---- */
+
+/* Makes connects that a guard, attached already, is to refuse, and counts. */
+int flood(int seconds, int threads, bool json);
+
+#endif

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * tupleguard-bench: what the guard costs, as ratios from one paired run, and a
+ * flood of refusals to check its counters against.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char usage_text[] =
+    "Usage: tupleguard-bench guard [--guard OBJECT.o] [--lookup OBJECT.o]\n"
+    "                              [--repetitions N] [--table N] [--json]\n"
+    "       tupleguard-bench flood --seconds N [--threads N] [--json]\n"
+    "\n"
+    "guard  Times connects without programs, with empty ones, with the look-up-only\n"
+    "       design and with the guard, in a cgroup and a network namespace of its own.\n"
+    "       Needs root. The BPF objects are guard.bpf.o and lookup.bpf.o by default;\n"
+    "       --table sets the guard's table size, a power of two (65536).\n"
+    "flood  Holds one 4-tuple and asks for it again as fast as it can, where it was\n"
+    "       started, then says how many connects were refused.\n";
+
+void die(const char *format, ...)
+{
+	int error = errno;
+	va_list arguments;
+
+	fflush(stdout);
+	fputs("tupleguard-bench: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	if (error)
+		fprintf(stderr, ": %s", strerror(error));
+	fputc('\n', stderr);
+	exit(1);
+}
+
+struct options {
+	const char *guard;
+	const char *look_up;
+	int repetitions;
+	int table;
+	int seconds;
+	int threads;
+	bool json;
+};
+
+static int bench_guard(int cgroup, void *argument)
+{
+	const struct options *options = argument;
+	struct result plain[PLAIN_WORKLOADS], crowds[CROWD_WORKLOADS];
+
+	srandom(time(NULL));
+	load_variants(options->guard, options->look_up, options->table, cgroup);
+	measure(plain_workloads, PLAIN_WORKLOADS, options->repetitions, plain);
+	gather_crowds();
+	for (int variant = 0; variant < VARIANTS; variant++) {
+		attach_variant(variant);
+		claim_crowds();
+		detach_variant(variant);
+	}
+	measure(crowd_workloads, CROWD_WORKLOADS, options->repetitions, crowds);
+	if (options->json)
+		print_json(plain, crowds);
+	else
+		print_tables(plain, crowds);
+	return 0;
+}
+
+static int number(const char *text, const char *option, int most)
+{
+	char *end;
+	long value = strtol(text, &end, 10);
+
+	errno = 0;
+	if (end == text || *end || value < 1 || value > most)
+		die("--%s takes a number from 1 to %d, not \"%s\"", option, most, text);
+	return value;
+}
+
+static struct options parse(int argc, char **argv)
+{
+	static const struct option known[] = {
+	    {"guard", required_argument, NULL, 'g'},
+	    {"lookup", required_argument, NULL, 'l'},
+	    {"repetitions", required_argument, NULL, 'r'},
+	    {"table", required_argument, NULL, 'b'},
+	    {"seconds", required_argument, NULL, 's'},
+	    {"threads", required_argument, NULL, 't'},
+	    {"json", no_argument, NULL, 'j'},
+	    {"help", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
+	};
+	struct options options = {
+	    .guard = "guard.bpf.o",
+	    .look_up = "lookup.bpf.o",
+	    .repetitions = 101,
+	    .table = 65536,
+	    .threads = 1,
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		switch (option) {
+		case 'g':
+			options.guard = optarg;
+			break;
+		case 'l':
+			options.look_up = optarg;
+			break;
+		case 'r':
+			options.repetitions = number(optarg, "repetitions", 10000);
+			break;
+		case 'b':
+			options.table = number(optarg, "table", 1 << 24);
+			break;
+		case 's':
+			options.seconds = number(optarg, "seconds", 3600);
+			break;
+		case 't':
+			options.threads = number(optarg, "threads", 256);
+			break;
+		case 'j':
+			options.json = true;
+			break;
+		case 'h':
+			fputs(usage_text, stdout);
+			exit(0);
+		default:
+			fputs(usage_text, stderr);
+			exit(2);
+		}
+	}
+	return options;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = parse(argc, argv);
+	const char *command = optind + 1 == argc ? argv[optind] : "";
+
+	if (options.table & (options.table - 1)) {
+		errno = 0;
+		die("--table takes a power of two, not %d", options.table);
+	}
+	if (!strcmp(command, "guard"))
+		return run_apart(bench_guard, &options);
+	if (!strcmp(command, "flood") && options.seconds)
+		return flood(options.seconds, options.threads, options.json);
+	fputs(usage_text, stderr);
+	return 2;
+}
