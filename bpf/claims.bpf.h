@@ -181,7 +181,8 @@ __noinline int count_down(const struct tg_tuple *tuple)
 	if (!tuple)
 		return 0;
 	key = *(const struct tg_group_key *)tuple;
-	bpf_loop(RETRIES, count_down_once, &key, 0);
+	/* Nobody else would ever do it: so many lost swaps in a row do not happen. */
+	bpf_loop(1 << 16, count_down_once, &key, 0);
 	return 0;
 }
 
@@ -274,7 +275,8 @@ static __always_inline int contend_inline(struct claimant *me, const struct tg_t
 {
 	switch (judge(me, key, seen)) {
 	case REFUSE_HELD:
-		if (is_broadcast(seen->sock))
+		/* Still connected afterwards, or the route may have been another's. */
+		if (is_broadcast(seen->sock) && is_connected_to(seen->sock, key))
 			return settle(me, EXEMPT);
 		return refuse(me, &group->claim, TG_REASON_HELD);
 	case REFUSE_IN_FLIGHT:
@@ -424,11 +426,10 @@ static __always_inline bool change_inline(struct change *change, struct tg_group
 		return swap_word(&group->word, word,
 				 new_id() | (word & ~(~0ULL << TG_WORD_ID_SHIFT)));
 	}
-	if (is_kept(change, &group->claim)) {
-		change->gone = false;
+	if (is_kept(change, &group->claim))
 		return true;
-	}
-	return remove_inline(group, word, &change->tuple);
+	change->gone = remove_inline(group, word, &change->tuple);
+	return change->gone;
 }
 
 static __always_inline bool change_further(struct change *change, struct tg_further *claim,
@@ -438,11 +439,10 @@ static __always_inline bool change_further(struct change *change, struct tg_furt
 		*(volatile __u64 *)&claim->claim.time_ns = change->renew_ns;
 		return swap_word(&claim->word, word, new_id());
 	}
-	if (is_kept(change, &claim->claim)) {
-		change->gone = false;
+	if (is_kept(change, &claim->claim))
 		return true;
-	}
-	return remove_further(claim, word, &change->tuple);
+	change->gone = remove_further(claim, word, &change->tuple);
+	return change->gone;
 }
 
 /* Swapping the word makes sure that it is still the cookie's claim which changes. */
@@ -452,21 +452,22 @@ static long change_once(__u32 round, struct change *change)
 	struct tg_further *claim;
 	__u64 word;
 
-	change->gone = true;
 	if (!group)
-		return 1;
+		goto gone;
 	word = READ_WORD(&group->word);
 	barrier();
 	if ((word & TG_WORD_INLINE) && group->claim.cookie == change->cookie)
 		return change_inline(change, group, word);
 	claim = bpf_map_lookup_elem(&further, &change->tuple);
 	if (!claim)
-		return 1;
+		goto gone;
 	word = READ_WORD(&claim->word);
 	barrier();
-	if (!word || claim->claim.cookie != change->cookie)
-		return 1;
-	return change_further(change, claim, word);
+	if (word && claim->claim.cookie == change->cookie)
+		return change_further(change, claim, word);
+gone:
+	change->gone = true;
+	return 1;
 }
 
 __noinline int change_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns,

@@ -170,7 +170,8 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 		return ALLOW;
 	}
 	if (!before.has_place && !remember(home, first, me)) {
-		drop_claim(&me->tuple, cookie, 0);
+		if (me->verdict == GRANTED)
+			drop_claim(&me->tuple, cookie, 0);
 		if (!first || first->more != (1 << (TG_PLACES - 1)) - 1)
 			return on_full_table(me, counters);
 		me->reason = TG_REASON_BUSY;

@@ -57,13 +57,24 @@ static __always_inline struct tg_place *find_first(struct tg_place *home, __u64 
 	return home->displaced ? find_spare(cookie, 0) : NULL;
 }
 
-static __always_inline bool is_place_for(const struct tg_place *place, const struct tg_tuple *tuple)
+static __always_inline bool is_same_group(const struct tg_tuple *a, const struct tg_tuple *b)
 {
-	return place->kind != TG_PLACE_EMPTY && place->tuple.netns == tuple->netns &&
-	       place->tuple.local_port == tuple->local_port &&
-	       place->tuple.remote_port == tuple->remote_port &&
-	       is_same(place->tuple.remote, tuple->remote) &&
-	       is_same(place->tuple.local, tuple->local);
+	return a->netns == b->netns && a->local_port == b->local_port &&
+	       a->remote_port == b->remote_port && is_same(a->remote, b->remote);
+}
+
+/*
+ * Whether the place is for the tuple that is wanted now. One that was claimed
+ * with the address unknown stays so: bound to ::ffff:0.0.0.0 a socket's address
+ * becomes final only with its first connect.
+ */
+static __always_inline bool is_place_for(const struct tg_place *place, struct tg_tuple *tuple)
+{
+	if (place->kind == TG_PLACE_EMPTY || !is_same_group(&place->tuple, tuple))
+		return false;
+	if (place->kind == TG_PLACE_WILDCARD)
+		set_address(tuple->local, place->tuple.local);
+	return is_same(place->tuple.local, tuple->local);
 }
 
 /*
