@@ -48,6 +48,25 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        .testTarget(name: "NetTests", dependencies: ["Net"], swiftSettings: strict),
+        .testTarget(
+            name: "GuardTests", dependencies: ["CLibbpf", "Guard", "GuardABI", "Net"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "AgentTests",
+            dependencies: [
+                "Agent", "Guard", "GuardABI", "Net",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: [
+                "tupleguard", "Agent", "Guard", "GuardABI", "Net",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .target(
             name: "TestSupport", dependencies: ["CTestSupport", "Guard", "Net"],

@@ -38,9 +38,15 @@ struct AgentLock: ~Copyable {
             throw .failed(what: "open \(folder.lock)", errno: .last, detail: "")
         }
         let file = OwnedDescriptor(taking: raw)
-        guard flock(raw, LOCK_EX | LOCK_NB) == 0 else {
-            let pid = folder.agent.map { " (pid \($0))" } ?? ""
-            throw .locked(path: folder.lock, by: "another agent is running\(pid)")
+        // `status` holds it for a moment while it looks: ask again for a second.
+        var tries = 0
+        while flock(raw, LOCK_EX | LOCK_NB) != 0 {
+            tries += 1
+            if tries == 20 {
+                let pid = folder.agent.map { " (pid \($0))" } ?? ""
+                throw .locked(path: folder.lock, by: "another agent is running\(pid)")
+            }
+            usleep(50_000)
         }
         let text = "\(getpid())\n"
         ftruncate(raw, 0)

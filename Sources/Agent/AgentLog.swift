@@ -94,6 +94,9 @@ struct ConflictLog {
         }
     }
 
+    /// Whether there is something that `flush` would say.
+    var hasMore: Bool { suppressed > 0 }
+
     /// Says how many conflicts had no line of their own.
     mutating func flush() {
         guard suppressed > 0 else { return }

@@ -94,7 +94,7 @@ final class EventPump: Service, Sendable {
                         followers.send(report)
                     }
                 }
-                drain(reader)
+                drain(reader, untilFlush: { log.hasMore }, flush: { log.flush() })
             } catch {
                 // No guard is attached any more; the reconciler wakes us when there is one.
                 waitForWake()
@@ -110,13 +110,16 @@ final class EventPump: Service, Sendable {
     }
 
     /// Until there is another buffer, or the end.
-    private func drain(_ reader: borrowing EventReader) {
+    private func drain(
+        _ reader: borrowing EventReader, untilFlush: () -> Bool, flush: () -> Void
+    ) {
         while true {
             var ready = [
                 pollfd(fd: reader.descriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0),
             ]
-            poll(&ready, 2, -1)
+            // A second after the last of a flood its count is due.
+            if poll(&ready, 2, untilFlush() ? 1000 : -1) == 0 { flush() }
             reader.poll(milliseconds: 0)
             guard ready[1].revents != 0 else { continue }
             takeWake()

@@ -20,13 +20,18 @@ public struct EventStream: ~Copyable {
         // HTTP/1.0: the answer ends with the connection and has no chunks.
         let request = "GET /events HTTP/1.0\r\n\r\n"
         let raw = stream.socket.raw
-        guard request.withCString({ write(raw, $0, strlen($0)) }) == request.utf8.count else {
+        guard
+            request.withCString({
+                send(raw, $0, strlen($0), Int32(MSG_NOSIGNAL))
+            }) == request.utf8.count
+        else {
             throw .failed(what: "ask the agent for events", errno: .last, detail: "")
         }
-        guard let status = stream.nextLine(), status.contains(" 200 ") else {
+        let status = stream.nextLine() ?? "nothing"
+        guard status.contains(" 200 ") else {
             throw .failed(
                 what: "follow the agent's events", errno: Errno(EBUSY),
-                detail: "the agent refused: too many follow already")
+                detail: "it answered \(printable(status)); 503 means that too many follow already")
         }
         while let header = stream.nextLine(), !header.isEmpty {}
         return stream

@@ -56,8 +56,8 @@ public struct ProcessReport: Codable, Sendable {
         let who =
             pid == 0
             ? "a process that is not known (uid \(uid))" : "\(command) (pid \(pid), uid \(uid))"
-        guard let cgroup else { return who }
-        return "\(who) in \(cgroup)"
+        guard let cgroup else { return printable(who) }
+        return printable("\(who) in \(cgroup)")
     }
 }
 

@@ -237,6 +237,11 @@ struct Link: ~Copyable {
         cgroupID = info.cgroup.cgroup_id
     }
 
+    /// Takes the program off the hook; a link whose cgroup is gone is off already.
+    func detach() {
+        _ = bpf_link_detach(descriptor.raw)
+    }
+
     func pin(_ path: String) throws(GuardError) {
         try perform("pin a link at \(path)") { bpf_obj_pin(descriptor.raw, path) }
     }

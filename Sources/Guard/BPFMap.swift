@@ -8,6 +8,7 @@ import Net
 /// A BPF map of the kernel, held by a descriptor.
 struct BPFMap: ~Copyable, Sendable {
     let descriptor: OwnedDescriptor
+    let name: String
     let id: UInt32
     let keySize: Int
     let valueSize: Int
@@ -28,6 +29,7 @@ struct BPFMap: ~Copyable, Sendable {
             bpf_obj_get_info_by_fd(raw, &info, &length)
         }
         self.descriptor = descriptor
+        self.name = name
         id = info.id
         keySize = Int(info.key_size)
         valueSize = Int(info.value_size)
@@ -65,7 +67,9 @@ struct BPFMap: ~Copyable, Sendable {
     func forEach<Key: BitwiseCopyable, Value: BitwiseCopyable>(
         _ key: Key.Type, _ value: Value.Type, _ body: (Key, Value) throws -> Void
     ) throws {
-        precondition(keySize == MemoryLayout<Key>.size && valueSize == MemoryLayout<Value>.size)
+        guard keySize == MemoryLayout<Key>.size && valueSize == MemoryLayout<Value>.size else {
+            throw GuardError.damagedState(path: name, why: "its elements have another size")
+        }
         var room = 4096
         var position: [UInt8]? = nil
         while true {

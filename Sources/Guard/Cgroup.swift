@@ -19,7 +19,7 @@ public struct CgroupHierarchy: Sendable {
         for line in mounts.split(separator: "\n") {
             let fields = line.split(separator: " ")
             if fields.count > 2 && fields[2] == "cgroup2" {
-                mountPoint = String(fields[1])
+                mountPoint = Self.unescape(fields[1])
                 return
             }
         }
@@ -41,9 +41,27 @@ public struct CgroupHierarchy: Sendable {
 
     /// Without the mount point.
     func relative(_ path: String) -> String {
-        guard path.hasPrefix(mountPoint) else { return path }
-        let rest = path.dropFirst(mountPoint.count)
-        return rest.isEmpty ? "/" : String(rest)
+        if path == mountPoint { return "/" }
+        guard path.hasPrefix(mountPoint + "/") else { return path }
+        return String(path.dropFirst(mountPoint.count))
+    }
+
+    /// Undoes what /proc/mounts does to spaces, tabs, newlines and backslashes: \040 and so on (proc(5)).
+    private static func unescape(_ field: some StringProtocol) -> String {
+        var bytes: [UInt8] = []
+        var rest = Array(field.utf8)[...]
+        while let byte = rest.popFirst() {
+            let digits = rest.prefix(3)
+            if byte == UInt8(ascii: "\\"), digits.count == 3,
+                let code = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
+            {
+                bytes.append(code)
+                rest.removeFirst(3)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// The cgroup that a process is in, as a path in the hierarchy; nil when there is no such process.

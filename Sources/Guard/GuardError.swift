@@ -54,7 +54,7 @@ public enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
                 "the kernel does not describe its own types: /sys/kernel/btf/vmlinux is missing; boot a kernel built with CONFIG_DEBUG_INFO_BTF"
         case .noBPFFileSystem(let path, let errno):
             return
-                "no BPF file system at \(path), and mounting one failed: \(errno); try: mount -t bpf bpf \(path)"
+                "no BPF file system at \(path): \(errno); try: mount -t bpf bpf /sys/fs/bpf, and keep the state in a folder there"
         case .noCgroup2:
             return
                 "no cgroup v2 hierarchy is mounted; try: mount -t cgroup2 none /sys/fs/cgroup"

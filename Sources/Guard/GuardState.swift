@@ -26,7 +26,7 @@ public struct GuardState: Sendable {
 
     /// - Parameter folder: a folder of a BPF file system; it need not exist yet.
     public init(folder: String = GuardState.defaultFolder) {
-        self.folder = folder
+        self.folder = folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder
     }
 
     var mapsFolder: String { folder + "/maps" }
@@ -71,6 +71,9 @@ public struct GuardState: Sendable {
         guard info.abi == Self.abi else { throw .otherABI(path: folder, found: info.abi) }
         for name in MapName.shared where access(self.map(name), F_OK) != 0 {
             throw .damagedState(path: folder, why: "\(self.map(name)) is missing")
+        }
+        guard GuardError.tableSizes.contains(Int(info.table_size)) else {
+            throw .damagedState(path: folder, why: "its table has \(info.table_size) entries")
         }
         return info
     }
@@ -150,9 +153,17 @@ public struct GuardState: Sendable {
         try perform("move \(temporary) into place") { rename(temporary, mapsFolder) }
     }
 
-    /// Removes a folder of pins; a link that nothing else holds is detached by that.
+    /// Removes a folder of pins.
+    ///
+    /// A link that loses its last pin is detached some time later, by a worker
+    /// of the kernel; detached explicitly, no program runs any more on return.
     func removeFolder(_ path: String) {
-        for name in names(in: path) { unlink("\(path)/\(name)") }
+        for name in names(in: path) {
+            if Hook(rawValue: name) != nil, let link = try? Link(pinned: "\(path)/\(name)") {
+                link.detach()
+            }
+            unlink("\(path)/\(name)")
+        }
         rmdir(path)
     }
 

@@ -57,9 +57,17 @@ public enum Platform {
 
     private static let bpfFileSystemMagic: UInt64 = 0xcafe_4a11
 
-    /// Makes sure that `path` lies in a BPF file system, mounting one there if need be.
+    private static let bpfFileSystem = "/sys/fs/bpf"
+
+    /// Makes sure that `path` lies in a BPF file system.
+    ///
+    /// Where there should be one on every machine, one is mounted if need be; never over another folder.
     static func requireBPFFileSystem(at path: String) throws(GuardError) {
         if linux_filesystem_magic(path) == bpfFileSystemMagic { return }
+        guard path == bpfFileSystem else {
+            throw .noBPFFileSystem(
+                path: path, errno: Errno(access(path, F_OK) == 0 ? EINVAL : ENOENT))
+        }
         if linux_mount_bpffs(path) != 0 { throw .noBPFFileSystem(path: path, errno: .last) }
     }
 
@@ -73,6 +81,7 @@ public enum Platform {
     /// The time of day at a reading of CLOCK_MONOTONIC, in nanoseconds since 1970.
     static func timeOfDay(monotonic: UInt64) -> UInt64 {
         let offset = Int64(now(CLOCK_REALTIME)) - Int64(now(CLOCK_MONOTONIC))
-        return UInt64(max(0, Int64(bitPattern: monotonic) + offset))
+        let (sum, overflow) = Int64(bitPattern: monotonic).addingReportingOverflow(offset)
+        return overflow ? UInt64(Int64.max) : UInt64(max(0, sum))
     }
 }

@@ -78,7 +78,7 @@ public struct Policy: Hashable, Sendable {
     /// What an attached guard's programs were given.
     init(fromPrograms policy: tg_policy) {
         mode = policy.observe != 0 ? .observe : .enforce
-        refusal = Refusal.allCases.first { $0.number == Int32(policy.error) } ?? .eperm
+        refusal = Refusal.allCases.first { UInt32($0.number) == policy.error } ?? .eperm
         whenFull = policy.refuse_when_full != 0 ? .refuse : .allow
         graceNanoseconds = policy.grace_ns
         lookUp = policy.look_up_auto != 0 ? .auto : policy.look_up != 0 ? .on : .off

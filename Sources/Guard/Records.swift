@@ -21,14 +21,14 @@ public struct Process: Hashable, Sendable {
         pid = process.pid
         uid = process.uid
         cgroup = process.cgroup
-        command = withUnsafeBytes(of: process.comm) { printable($0) }
+        command = withUnsafeBytes(of: process.comm) { commandName($0) }
     }
 
     public var isKnown: Bool { pid != 0 }
 }
 
 /// A process names itself: nothing that a terminal would obey may come through.
-private func printable(_ name: UnsafeRawBufferPointer) -> String {
+private func commandName(_ name: UnsafeRawBufferPointer) -> String {
     String(
         decoding: name.prefix { $0 != 0 }.map { (0x20..<0x7f).contains($0) ? $0 : 0x3f },
         as: UTF8.self)
@@ -190,6 +190,6 @@ extension Claim {
         self.init(
             tuple: FourTuple(tuple), networkNamespace: tuple.netns, cookie: claim.cookie,
             since: Platform.timeOfDay(monotonic: claim.time_ns), pid: claim.pid,
-            command: withUnsafeBytes(of: claim.comm) { printable($0) })
+            command: withUnsafeBytes(of: claim.comm) { commandName($0) })
     }
 }

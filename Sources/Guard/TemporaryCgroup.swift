@@ -80,19 +80,28 @@ public struct TemporaryCgroup: ~Copyable {
 
     /// Removes what runs of the command left behind that were killed before they could tidy up.
     public static func removeAbandoned(_ state: GuardState) {
-        guard let hierarchy = try? CgroupHierarchy(), let attachments = try? state.attachments()
-        else {
-            return
-        }
-        for attachment in attachments {
-            guard let path = attachment.path,
-                let name = path.split(separator: "/").last, name.hasPrefix(prefix),
-                let pid = Int32(name.dropFirst(prefix.count)),
-                kill(pid, 0) != 0 && errno == ESRCH,
-                processes(in: hierarchy.mountPoint + path).isEmpty
-            else { continue }
+        guard let hierarchy = try? CgroupHierarchy() else { return }
+        for attachment in (try? state.attachments()) ?? [] {
+            guard let path = attachment.path else { continue }
+            let folder = hierarchy.mountPoint + path
+            guard isAbandoned(folder) else { continue }
             try? state.detach(attachment.id, path: path)
-            remove(hierarchy.mountPoint + path)
+            remove(folder)
         }
+        // And those that died before they had attached anything.
+        let own = hierarchy.folder(ofProcess: getpid()) ?? hierarchy.mountPoint
+        for parent in Set([own, hierarchy.mountPoint]) {
+            for name in names(in: parent) where isAbandoned("\(parent)/\(name)") {
+                remove("\(parent)/\(name)")
+            }
+        }
+    }
+
+    /// Whether a folder is the cgroup of a run that is over, with nobody in it.
+    private static func isAbandoned(_ folder: String) -> Bool {
+        guard let name = folder.split(separator: "/").last, name.hasPrefix(prefix),
+            let pid = Int32(name.dropFirst(prefix.count))
+        else { return false }
+        return kill(pid, 0) != 0 && errno == ESRCH && processes(in: folder).isEmpty
     }
 }

@@ -45,6 +45,8 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// Parses "192.0.2.1", "2001:db8::1", "[2001:db8::1]" or "::ffff:192.0.2.1"; nil for anything else.
     public init?(_ text: some StringProtocol) {
         var text = String(text)
+        // inet_pton(3) would not see what follows a NUL.
+        guard !text.utf8.contains(0) else { return nil }
         if text.hasPrefix("[") && text.hasSuffix("]") {
             text = String(text.dropFirst().dropLast())
             guard text.contains(":") else { return nil }
@@ -94,10 +96,11 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
 
     /// Parses "192.0.2.1:53" or "[2001:db8::1]:53"; nil for anything else.
     public init?(_ text: some StringProtocol) {
-        guard let colon = text.lastIndex(of: ":"),
-            let port = UInt16(text[text.index(after: colon)...]),
-            let address = IPAddress(text[..<colon]),
-            address.isIPv4 || text[..<colon].hasSuffix("]")
+        guard let colon = text.lastIndex(of: ":") else { return nil }
+        let host = text[..<colon]
+        let digits = text[text.index(after: colon)...]
+        guard digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits),
+            let address = IPAddress(host), host.hasPrefix("[") || !host.contains(":")
         else { return nil }
         self.init(address, port)
     }

@@ -83,6 +83,17 @@ private final class Work<Value: Sendable>: AnyWork {
     }
 }
 
+/// What a terminal may be shown: control characters, also those of C1, as "?".
+///
+/// Processes name themselves, and whoever has a cgroup delegated names those below it.
+public func printable(_ text: String) -> String {
+    String(
+        String.UnicodeScalarView(
+            text.unicodeScalars.map { scalar in
+                scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) ? "?" : scalar
+            }))
+}
+
 /// The names in a folder, without "." and ".."; empty when it cannot be read.
 public func names(in folder: String) -> [String] {
     guard let stream = opendir(folder) else { return [] }

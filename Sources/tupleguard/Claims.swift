@@ -84,7 +84,7 @@ struct Claims: ParsableCommand {
         let claims = try places.guardState.claims()
             .filter { matches($0) }
             .map { (claim: $0, owner: owners.find($0.pid)) }
-            .filter { below == nil || isIn($0.owner.cgroup, below!) }
+            .filter { below == nil || below == "/" || isIn($0.owner.cgroup, below!) }
             .sorted { $0.claim.since < $1.claim.since }
         if json {
             print(encodeJSON(Report(claims: claims.map { report($0.claim, $0.owner) })))
@@ -103,7 +103,7 @@ struct Claims: ParsableCommand {
 
     private func isIn(_ path: String?, _ ancestor: String) -> Bool {
         guard let path else { return false }
-        return ancestor == "/" || path == ancestor || path.hasPrefix(ancestor + "/")
+        return path == ancestor || path.hasPrefix(ancestor + "/")
     }
 
     private func report(_ claim: Claim, _ owner: Owner) -> Report.OfClaim {

@@ -4,6 +4,7 @@
 import Agent
 import Glibc
 import Guard
+import Net
 
 enum Terminal {
     /// Whether standard output is a terminal that may be coloured (no-color.org).
@@ -63,7 +64,7 @@ struct Table {
         }
         func line(_ cells: [String]) -> String {
             let padded = columns.indices.map { index in
-                let cell = Terminal.fit(cells[index], widths[index])
+                let cell = Terminal.fit(printable(cells[index]), widths[index])
                 let space = String(repeating: " ", count: widths[index] - cell.count)
                 return columns[index].alignment == .left ? cell + space : space + cell
             }

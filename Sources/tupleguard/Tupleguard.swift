@@ -53,9 +53,16 @@ struct Places: ParsableArguments {
     func validate() throws {
         for (name, path) in [("--state", state), ("--run-folder", runFolder)] {
             // A BPF file system has no names with a dot in them.
-            guard path.hasPrefix("/"), path.count > 1, path.utf8.count < 90,
-                name != "--state" || !path.contains(".")
-            else { throw ValidationError("\(name) \(path): give an absolute path without dots") }
+            guard path.hasPrefix("/"), path.count > 1 else {
+                throw ValidationError("\(name) \(path): give an absolute path")
+            }
+            // The name of the agent's socket has 107 bytes at most (unix(7)).
+            guard path.utf8.count < 90 else {
+                throw ValidationError("\(name) \(path): too long: give a path below 90 bytes")
+            }
+            if name == "--state" && path.contains(".") {
+                throw ValidationError("\(name) \(path): give a path without dots")
+            }
         }
     }
 }

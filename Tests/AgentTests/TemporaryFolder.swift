@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// A folder for the time of one test, and Unix sockets in it.
+
+import Glibc
+import Net
+import Testing
+
+/// Calls `body` with the path of a fresh folder, and removes it with everything in it.
+func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
+    var template = Array("/tmp/tupleguard-test-XXXXXX".utf8CString)
+    let folder = try #require(mkdtemp(&template).map { String(cString: $0) })
+    defer { remove(folder) }
+    return try body(folder)
+}
+
+private func remove(_ path: String) {
+    if unlink(path) == 0 { return }
+    for name in names(in: path) { remove("\(path)/\(name)") }
+    rmdir(path)
+}
+
+/// A Unix socket bound to `path`; "@" first stands for an abstract one. Whatever
+/// blocks on it fails after ten seconds, so that a fault is a failure, not a hang.
+func makeUnixSocket(_ type: __socket_type, boundTo path: String) throws -> OwnedDescriptor {
+    let socket = try OwnedDescriptor {
+        Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    }
+    let raw = socket.raw
+    var limit = timeval(tv_sec: 10, tv_usec: 0)
+    try Errno.check {
+        setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    }
+    var name = sockaddr_un()
+    name.sun_family = sa_family_t(AF_UNIX)
+    var bytes = Array(path.utf8)
+    if path.hasPrefix("@") { bytes[0] = 0 }
+    withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: bytes) }
+    let length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count)
+    try Errno.check {
+        withUnsafePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(raw, $0, length) }
+        }
+    }
+    return socket
+}
