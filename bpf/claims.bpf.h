@@ -13,19 +13,7 @@
 #ifndef TUPLEGUARD_CLAIMS_BPF_H
 #define TUPLEGUARD_CLAIMS_BPF_H
 
-#include "tuple.bpf.h"
-
-/* Set before loading, so the verifier removes the branches of the policies not chosen. */
-const volatile struct tg_policy policy;
-
-/* Table sizes are set by the user side before the maps are made. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__type(key, struct tg_group_key);
-	__type(value, struct tg_group);
-} groups SEC(".maps");
+#include "groups.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -82,12 +70,11 @@ static __always_inline __u64 new_id(void)
 	       << TG_WORD_ID_SHIFT;
 }
 
-static __always_inline bool swap_word(__u64 *word, __u64 from, __u64 to)
+/* How a tuple begins. */
+static __always_inline const struct tg_group_key *key_of(const struct tg_tuple *tuple)
 {
-	return __sync_val_compare_and_swap(word, from, to) == from;
+	return (const struct tg_group_key *)tuple;
 }
-
-#define READ_WORD(p) (*(volatile __u64 *)(p))
 
 /* What there is to judge about a claim, without its owner. */
 struct view {
@@ -107,23 +94,25 @@ static __always_inline void view_claim(struct view *seen, const struct tg_claim 
 
 /*
  * A view of the element that is consistent as of some moment: an element may
- * be deleted and used for another key while it is read, so afterwards it must
- * still be found under its key with the word unchanged.
+ * be deleted and used for another claim while it is read. Only one that can be
+ * found is written completely, so it must still be found under its key after
+ * its word was read, and the word be unchanged when all is read.
  */
 static __always_inline struct tg_group *view_group(const struct tg_tuple *key, struct view *seen)
 {
-	struct tg_group *group = bpf_map_lookup_elem(&groups, key);
+	struct tg_group *group = find_group(key_of(key));
 
 	if (!group)
 		return NULL;
 	seen->word = READ_WORD(&group->word);
 	barrier();
+	if (find_group(key_of(key)) != group)
+		return NULL;
+	barrier();
 	view_claim(seen, &group->claim);
 	set_address(seen->source, group->source);
 	barrier();
-	if (bpf_map_lookup_elem(&groups, key) != group || READ_WORD(&group->word) != seen->word)
-		return NULL;
-	return group;
+	return READ_WORD(&group->word) == seen->word ? group : NULL;
 }
 
 static __always_inline struct tg_further *view_further(const struct tg_tuple *key,
@@ -135,28 +124,30 @@ static __always_inline struct tg_further *view_further(const struct tg_tuple *ke
 		return NULL;
 	seen->word = READ_WORD(&claim->word);
 	barrier();
+	if (bpf_map_lookup_elem(&further, key) != claim)
+		return NULL;
+	barrier();
 	view_claim(seen, &claim->claim);
 	set_address(seen->source, key->local);
 	barrier();
-	if (bpf_map_lookup_elem(&further, key) != claim || READ_WORD(&claim->word) != seen->word)
-		return NULL;
-	return claim;
+	return READ_WORD(&claim->word) == seen->word ? claim : NULL;
 }
 
 /* Takes the inline claim off; false when the word changed meanwhile. */
 static __always_inline bool remove_inline(struct tg_group *group, __u64 word,
 					  const struct tg_tuple *key)
 {
-	if (!swap_word(&group->word, word, new_id() | (word & TG_WORD_FURTHER)))
+	if (word & TG_WORD_FURTHER)
+		return swap_word(&group->word, word, new_id() | (word & TG_WORD_FURTHER));
+	if (!swap_word(&group->word, word, 0))
 		return false;
-	if (!(word & TG_WORD_FURTHER))
-		bpf_map_delete_elem(&groups, key);
+	remove_group(key_of(key));
 	return true;
 }
 
 static long count_down_once(__u32 round, const struct tg_group_key *key)
 {
-	struct tg_group *group = bpf_map_lookup_elem(&groups, key);
+	struct tg_group *group = find_group(key);
 	__u64 word;
 
 	if (!group)
@@ -169,18 +160,18 @@ static long count_down_once(__u32 round, const struct tg_group_key *key)
 			   ((word & TG_WORD_FURTHER) - 1)))
 		return 0;
 	if (!(word & TG_WORD_INLINE) && (word & TG_WORD_FURTHER) == 1)
-		bpf_map_delete_elem(&groups, key);
+		remove_group(key);
 	return 1;
 }
 
 /* One further claim less; an empty group goes. */
 __noinline int count_down(const struct tg_tuple *tuple)
 {
-	struct tg_group_key key; /* how a tuple begins */
+	struct tg_group_key key;
 
 	if (!tuple)
 		return 0;
-	key = *(const struct tg_group_key *)tuple;
+	key = *key_of(tuple);
 	/* Nobody else would ever do it: so many lost swaps in a row do not happen. */
 	bpf_loop(1 << 16, count_down_once, &key, 0);
 	return 0;
@@ -365,7 +356,7 @@ static long claim_once(__u32 round, struct claimant *me)
 	int step;
 
 	me->wanted.word = new_id() | TG_WORD_INLINE;
-	error = bpf_map_update_elem(&groups, &me->tuple, &me->wanted, BPF_NOEXIST);
+	error = insert_group(&me->key, &me->wanted);
 	if (!error) {
 		me->verdict = GRANTED;
 		return 1;
@@ -448,7 +439,7 @@ static __always_inline bool change_further(struct change *change, struct tg_furt
 /* Swapping the word makes sure that it is still the cookie's claim which changes. */
 static long change_once(__u32 round, struct change *change)
 {
-	struct tg_group *group = bpf_map_lookup_elem(&groups, &change->tuple);
+	struct tg_group *group = find_group(key_of(&change->tuple));
 	struct tg_further *claim;
 	__u64 word;
 

@@ -69,6 +69,22 @@ static __always_inline void resolve_this_host(struct tg_tuple *tuple, bool v4, _
 		tuple->remote[3] = bpf_htonl(1);
 }
 
+/* read_local_if_final() for the hook's own socket, by plain loads: a probe read costs a call. */
+static __always_inline void read_own_if_final(struct bpf_sock *sk, __u64 number,
+					      struct tg_tuple *tuple)
+{
+	if (is_mapped(tuple->remote)) {
+		set_mapped(tuple->local, sk->src_ip4);
+	} else {
+		tuple->local[0] = sk->src_ip6[0];
+		tuple->local[1] = sk->src_ip6[1];
+		tuple->local[2] = sk->src_ip6[2];
+		tuple->local[3] = sk->src_ip6[3];
+	}
+	if (!is_zero(tuple->local) && !is_address_locked(number))
+		set_mapped(tuple->local, 0);
+}
+
 static __always_inline void introduce(struct tg_claim *claim, __u64 cookie, __u64 sk)
 {
 	claim->cookie = cookie;
@@ -233,7 +249,7 @@ on_connect(struct bpf_sock_addr *ctx,
 		resolve_this_host(&me.tuple, v4, number);
 		write_remote(ctx, &me.tuple);
 	}
-	read_local_if_final(number, &me.tuple);
+	read_own_if_final(sk, number, &me.tuple);
 	if (is_multicast(me.tuple.remote) || is_multicast(me.tuple.local)) {
 		COUNT(counters, exempt_multicast);
 		return ALLOW;
@@ -324,6 +340,7 @@ int sweep(struct tg_sweep *sweep)
 	sweep->now_ns = bpf_ktime_get_ns();
 	struct tg_sweep total = *sweep;
 
+	bpf_for_each_map_elem(&buckets, sweep_bucket, &total, 0);
 	bpf_for_each_map_elem(&groups, sweep_group, &total, 0);
 	bpf_for_each_map_elem(&further, sweep_further, &total, 0);
 	bpf_for_each_map_elem(&homes, sweep_home, &total, 0);

@@ -33,7 +33,7 @@ struct tg_group_key {
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 remote[4];
-};
+} __attribute__((aligned(8))); /* for comparing it a word at a time */
 
 /*
  * A 4-tuple in canonical form: addresses are 16 bytes in network order with
@@ -46,7 +46,7 @@ struct tg_tuple {
 	__u16 remote_port;
 	__u32 remote[4];
 	__u32 local[4]; /* all zero: not known yet, or not final */
-};
+} __attribute__((aligned(8)));
 
 /* Who was part of a conflict. */
 struct tg_process {
@@ -87,6 +87,31 @@ struct tg_group {
 	__u32 source[4]; /* local address of the inline claim; all zero: unknown */
 	__u64 word;
 	struct tg_claim claim; /* valid while the word has TG_WORD_INLINE */
+};
+
+/*
+ * The control word of a bucket: [generation:26][fingerprint:10][overflow:26][state:2].
+ * The generation is new with each key; the fingerprint is some of the key's
+ * hash; `overflow` counts the keys of this bucket that are in the hash map.
+ */
+#define TG_BUCKET_FREE 0ULL
+#define TG_BUCKET_BUSY 1ULL /* key and group are being written */
+#define TG_BUCKET_USED 2ULL
+#define TG_BUCKET_STATE 3ULL
+#define TG_BUCKET_OVERFLOW_ONE (1ULL << 2)
+#define TG_BUCKET_OVERFLOW (((1ULL << 26) - 1) << 2)
+#define TG_BUCKET_FINGERPRINT (((1ULL << 10) - 1) << 28)
+#define TG_BUCKET_GENERATION_ONE (1ULL << 38)
+
+/*
+ * A place for one group in the array `buckets`. What a release reads fills the
+ * first of its two cache lines.
+ */
+struct tg_bucket {
+	__u64 control;
+	struct tg_group_key key;
+	struct tg_group group;
+	__u64 reserved[3];
 };
 
 /* A further claim of a group, found by its whole tuple; word 0 is a tombstone. */
@@ -187,7 +212,7 @@ struct tg_policy {
 	__u32 refuse_when_full;
 	__u32 look_up;	    /* 1: look for sockets outside the cgroup too */
 	__u32 look_up_auto; /* 1: look_up was derived, not asked for */
-	__u32 homes_mask;   /* elements of `homes` - 1, a power of two less one */
+	__u32 homes_mask;   /* elements of `homes` and `buckets` - 1, a power of two less one */
 };
 
 /* What the iterators write, a byte for each connected UDP socket that they meet. */

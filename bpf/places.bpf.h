@@ -12,7 +12,8 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1); /* a power of two, set by the user side */
+	__uint(map_flags, BPF_F_MMAPABLE); /* for its alignment, as `buckets` */
+	__uint(max_entries, 1);		   /* a power of two, set by the user side */
 	__type(key, __u32);
 	__type(value, struct tg_place);
 } homes SEC(".maps");

@@ -147,23 +147,34 @@ static __always_inline bool is_abandoned(const struct view *seen, const struct t
 	       (!holding.tuple && (__s64)(now_ns - seen->time_ns) > (__s64)grace_ns);
 }
 
-static long sweep_group(void *map, struct tg_group_key *key, struct tg_group *group,
-			struct tg_sweep *sweep)
+static __noinline int sweep_inline(const struct tg_group_key *key, struct tg_sweep *sweep)
 {
 	struct tg_tuple tuple = {};
+	struct tg_group *group;
 	struct view seen;
 
-	seen.word = READ_WORD(&group->word);
-	if (!(seen.word & TG_WORD_INLINE))
-		return 0;
-	barrier();
-	view_claim(&seen, &group->claim);
-	sweep->claims++;
 	*(struct tg_group_key *)&tuple = *key;
+	group = view_group(&tuple, &seen);
+	if (!group || !(seen.word & TG_WORD_INLINE))
+		return 0;
+	sweep->claims++;
 	if (is_abandoned(&seen, &tuple, sweep->now_ns, sweep->grace_ns) &&
 	    remove_inline(group, seen.word, &tuple))
 		sweep->dropped++;
 	return 0;
+}
+
+static long sweep_group(void *map, struct tg_group_key *key, struct tg_group *group,
+			struct tg_sweep *sweep)
+{
+	return sweep_inline(key, sweep);
+}
+
+static long sweep_bucket(void *map, __u32 *index, struct tg_bucket *bucket, struct tg_sweep *sweep)
+{
+	if ((READ_WORD(&bucket->control) & TG_BUCKET_STATE) != TG_BUCKET_USED)
+		return 0;
+	return sweep_inline(&bucket->key, sweep);
 }
 
 static long sweep_further(void *map, struct tg_tuple *key, struct tg_further *claim,

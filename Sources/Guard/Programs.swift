@@ -69,12 +69,12 @@ public struct ProgramInfo: Hashable, Sendable {
 
 /// The maps of the object: which are shared by all attachments, which are an attachment's own.
 enum MapName: String, CaseIterable {
-    case abi, groups, further, homes, spares, ids, conflicts, events
+    case abi, buckets, groups, further, homes, spares, ids, conflicts, events
     case counters
     case policy = ".rodata"
 
     static let shared: [MapName] = [
-        .abi, .groups, .further, .homes, .spares, .ids, .conflicts, .events,
+        .abi, .buckets, .groups, .further, .homes, .spares, .ids, .conflicts, .events,
     ]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .further, .spares]
@@ -154,7 +154,7 @@ struct LoadedPrograms: ~Copyable {
                 try perform("set the policy") {
                     bpf_map__set_initial_value(map, &policy, MemoryLayout<tg_policy>.size)
                 }
-            } else if name == .homes {
+            } else if name == .homes || name == .buckets {
                 try perform("size the table") {
                     bpf_map__set_max_entries(map, policy.homes_mask + 1)
                 }

@@ -146,7 +146,7 @@ extension GuardState {
     /// Every claim there is.
     public func claims() throws -> [Claim] {
         var claims: [Claim] = []
-        try open(.groups).forEach(tg_group_key.self, tg_group.self) { key, group in
+        try forEachGroup { key, group in
             guard group.word & UInt64(TG_WORD_INLINE) != 0 else { return }
             let tuple = tg_tuple(
                 netns: key.netns, local_port: key.local_port, remote_port: key.remote_port,
@@ -159,10 +159,19 @@ extension GuardState {
         return claims
     }
 
+    /// Every group that is in a bucket or in the hash map behind the buckets.
+    private func forEachGroup(_ body: (tg_group_key, tg_group) throws -> Void) throws {
+        try open(.buckets).forEach(UInt32.self, tg_bucket.self) { _, bucket in
+            guard bucket.control & UInt64(TG_BUCKET_STATE) == UInt64(TG_BUCKET_USED) else { return }
+            try body(bucket.key, bucket.group)
+        }
+        try open(.groups).forEach(tg_group_key.self, tg_group.self, body)
+    }
+
     /// How many claims there are.
     public func claimCount() throws -> Int {
         var count = 0
-        try open(.groups).forEach(tg_group_key.self, tg_group.self) { _, group in
+        try forEachGroup { _, group in
             if group.word & UInt64(TG_WORD_INLINE) != 0 { count += 1 }
         }
         try open(.further).forEach(tg_tuple.self, tg_further.self) { _, further in

@@ -119,7 +119,7 @@ static void set_policy(struct bpf_object *object, const struct tg_policy *policy
 
 static void set_table_size(struct bpf_object *object, unsigned size)
 {
-	const char *const tables[] = {"groups", "further", "homes", "spares"};
+	const char *const tables[] = {"buckets", "groups", "further", "homes", "spares"};
 
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
 		struct bpf_map *map = bpf_object__find_map_by_name(object, tables[i]);

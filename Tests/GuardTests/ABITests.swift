@@ -171,6 +171,7 @@ struct EmbeddedObjectTests {
             (.abi, 4, size(tg_abi_info.self)),
             (.groups, size(tg_group_key.self), size(tg_group.self)),
             (.further, size(tg_tuple.self), size(tg_further.self)),
+            (.buckets, 4, size(tg_bucket.self)),
             (.homes, 4, size(tg_place.self)),
             (.spares, size(tg_spare_key.self), size(tg_place.self)),
             (.ids, 4, 8),

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Where groups are kept: an array of buckets, since a hash map's look-up,
+ * insertion and deletion are most of what a guarded connect would cost, and
+ * behind it a hash map for the keys whose bucket another key has.
+ *
+ * A key is in one of the two places at most. Who inserts into the hash map
+ * counts itself in the bucket's control word first, by a compare-and-swap that
+ * proves that the bucket has not come to hold the key; and a bucket with
+ * overflow is given to no one anew. So both places together behave like one
+ * map with BPF_NOEXIST. Chosen keys can crowd one bucket, but not the hash
+ * map, which is seeded.
+ */
+#ifndef TUPLEGUARD_GROUPS_BPF_H
+#define TUPLEGUARD_GROUPS_BPF_H
+
+#include "tuple.bpf.h"
+
+/* Set before loading, so the verifier removes the branches of the policies not chosen. */
+const volatile struct tg_policy policy;
+
+/* Table sizes are set by the user side before the maps are made. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for its alignment: no element straddles cache lines */
+	__uint(max_entries, 1);		   /* a power of two */
+	__type(key, __u32);
+	__type(value, struct tg_bucket);
+} buckets SEC(".maps");
+
+/* Groups whose bucket another key has, or had when they came. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct tg_group_key);
+	__type(value, struct tg_group);
+} groups SEC(".maps");
+
+#define READ_WORD(p) (*(volatile __u64 *)(p))
+
+static __always_inline bool swap_word(__u64 *word, __u64 from, __u64 to)
+{
+	return __sync_val_compare_and_swap(word, from, to) == from;
+}
+
+/* Using the old value makes it an addition that orders memory on every processor. */
+static __always_inline void add_to_word(__u64 *word, __u64 number)
+{
+	__u64 old = __sync_fetch_and_add(word, number);
+
+	asm volatile("" : : "r"(old));
+}
+
+/* The low bits of the local port, in the first word of a key. */
+#define NEAR_SHIFT 32
+#define NEAR_MASK 31ULL
+
+/*
+ * Keys that differ only in the low bits of the local port get neighbouring
+ * buckets, of one page: ports are often used in sequence, and scattered their
+ * buckets would cost a miss in the TLB each.
+ */
+static __always_inline __u64 hash_key(const struct tg_group_key *key)
+{
+	__u64 words[3], hash, near;
+
+	__builtin_memcpy(words, key, sizeof(words));
+	near = words[0] >> NEAR_SHIFT & NEAR_MASK;
+	words[0] &= ~(NEAR_MASK << NEAR_SHIFT);
+	hash = words[0] * 0x9e3779b97f4a7c15 + words[1] * 0xc2b2ae3d27d4eb4f +
+	       words[2] * 0x165667b19e3779f9;
+	hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93;
+	return hash ^ hash >> 32 ^ near;
+}
+
+static __always_inline struct tg_bucket *find_bucket(__u64 hash)
+{
+	__u32 index = hash & policy.homes_mask;
+
+	return bpf_map_lookup_elem(&buckets, &index);
+}
+
+static __always_inline __u64 fingerprint_of(__u64 hash)
+{
+	return hash >> 26 & TG_BUCKET_FINGERPRINT; /* its topmost bits */
+}
+
+static __always_inline bool has_key(const struct tg_bucket *bucket, const struct tg_group_key *key)
+{
+	__u64 a[3], b[3];
+
+	__builtin_memcpy(a, &bucket->key, sizeof(a));
+	__builtin_memcpy(b, key, sizeof(b));
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2];
+}
+
+/* The group may be removed, and its memory used for another key, at any time. */
+static __always_inline struct tg_group *find_group(const struct tg_group_key *key)
+{
+	__u64 hash = hash_key(key), control, fingerprint = fingerprint_of(hash);
+	struct tg_bucket *bucket = find_bucket(hash);
+
+	if (!bucket) /* cannot happen: the index is masked */
+		return NULL;
+	control = READ_WORD(&bucket->control);
+	barrier();
+	if ((control & (TG_BUCKET_FINGERPRINT | TG_BUCKET_STATE)) ==
+		(fingerprint | TG_BUCKET_USED) &&
+	    has_key(bucket, key)) {
+		/* Else it was removed while we compared. */
+		barrier();
+		return (READ_WORD(&bucket->control) ^ control) & ~TG_BUCKET_OVERFLOW
+			   ? NULL
+			   : &bucket->group;
+	}
+	return control & TG_BUCKET_OVERFLOW ? bpf_map_lookup_elem(&groups, key) : NULL;
+}
+
+/*
+ * 0, -EEXIST, or -E2BIG or -ENOMEM where there is no room. -EEXIST can also
+ * mean that another key came or went meanwhile: the answer to it is to look
+ * for the group, and to insert again when there is none.
+ */
+static __always_inline int insert_group(const struct tg_group_key *key,
+					const struct tg_group *group)
+{
+	__u64 hash = hash_key(key), control, fingerprint = fingerprint_of(hash);
+	struct tg_bucket *bucket = find_bucket(hash);
+	int error;
+
+	if (!bucket)
+		return -ENOMEM;
+	control = READ_WORD(&bucket->control);
+	barrier();
+	if (!(control & (TG_BUCKET_STATE | TG_BUCKET_OVERFLOW))) {
+		if (!swap_word(&bucket->control, control,
+			       ((control & ~TG_BUCKET_FINGERPRINT) + TG_BUCKET_GENERATION_ONE) |
+				   fingerprint | TG_BUCKET_BUSY))
+			return -EEXIST;
+		bucket->key = *key;
+		bucket->group = *group;
+		add_to_word(&bucket->control, TG_BUCKET_USED - TG_BUCKET_BUSY);
+		return 0;
+	}
+	/* While it is written its key can't be seen, but another fingerprint is another key. */
+	if ((control & TG_BUCKET_STATE) != TG_BUCKET_FREE &&
+	    (control & TG_BUCKET_FINGERPRINT) == fingerprint &&
+	    ((control & TG_BUCKET_STATE) == TG_BUCKET_BUSY || has_key(bucket, key)))
+		return -EEXIST;
+	if (!swap_word(&bucket->control, control, control + TG_BUCKET_OVERFLOW_ONE))
+		return -EEXIST;
+	error = bpf_map_update_elem(&groups, key, group, BPF_NOEXIST);
+	if (error)
+		add_to_word(&bucket->control, -TG_BUCKET_OVERFLOW_ONE);
+	return error;
+}
+
+/*
+ * Only for whoever made the group a tombstone: until now it can't have gone,
+ * nor come to be in the other place.
+ */
+static __always_inline void remove_group(const struct tg_group_key *key)
+{
+	struct tg_bucket *bucket = find_bucket(hash_key(key));
+
+	if (!bucket)
+		return;
+	if ((READ_WORD(&bucket->control) & TG_BUCKET_STATE) == TG_BUCKET_USED &&
+	    has_key(bucket, key))
+		add_to_word(&bucket->control, TG_BUCKET_FREE - TG_BUCKET_USED);
+	else if (!bpf_map_delete_elem(&groups, key))
+		add_to_word(&bucket->control, -TG_BUCKET_OVERFLOW_ONE);
+}
+
+#endif
