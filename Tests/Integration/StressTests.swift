@@ -77,7 +77,7 @@ extension IntegrationTests {
         @Test func refusalsHaveAHolder() throws {
             struct Report: Decodable {
                 let refused: Int
-                let reasons_of_refusals: [String: Int]
+                let reasonsOfRefusals: [String: Int]
                 let violations: Int
             }
             try Sandbox.run { sandbox in
@@ -88,10 +88,12 @@ extension IntegrationTests {
                         "chaos", "--operations", "300000", "--threads", "1", "--processes", "1",
                         "--netns", "--json",
                     ], in: sandbox.cgroup)
-                let report = try JSONDecoder().decode(Report.self, from: Data(outcome.output.utf8))
+                let decoder = JSONDecoder()
+                decoder.keyDecodingStrategy = .convertFromSnakeCase
+                let report = try decoder.decode(Report.self, from: Data(outcome.output.utf8))
                 #expect(report.violations == 0)
                 #expect(report.refused > 1000)
-                let unexplained = try #require(report.reasons_of_refusals["none"])
+                let unexplained = try #require(report.reasonsOfRefusals["none"])
                 #expect(unexplained * 200 <= report.refused, "\(outcome.errors)")
             }
         }
