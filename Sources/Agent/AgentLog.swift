@@ -32,9 +32,7 @@ struct AgentLogHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        let time = timestamp(UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec))
+        let time = timestamp(Platform.now(CLOCK_REALTIME))
         let fields = metadata.merging(event.metadata ?? [:]) { $1 }.sorted { $0.key < $1.key }
         let message = event.message.description + fields.map { " \($0.key)=\($0.value)" }.joined()
         switch format {

@@ -72,7 +72,7 @@ public enum Platform {
     }
 
     /// Nanoseconds of a clock of clock_gettime(2).
-    static func now(_ clock: clockid_t) -> UInt64 {
+    public static func now(_ clock: clockid_t) -> UInt64 {
         var time = timespec()
         clock_gettime(clock, &time)
         return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)

@@ -76,10 +76,8 @@ struct Stats: ParsableCommand {
     private func report(
         _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)]
     ) -> Report {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
         return Report(
-            time: timestamp(UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)),
+            time: timestamp(Platform.now(CLOCK_REALTIME)),
             total: named(total),
             cgroups: kept.map {
                 .init(
