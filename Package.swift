@@ -8,7 +8,8 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 let package = Package(
     name: "tupleguard",
     products: [
-        .executable(name: "tupleguard", targets: ["tupleguard"])
+        .executable(name: "tupleguard", targets: ["tupleguard"]),
+        .library(name: "Connectx", targets: ["Connectx"]),
     ],
     dependencies: [
         // Subcommands, help, completions.
@@ -27,6 +28,9 @@ let package = Package(
         .plugin(name: "BPFBuild", capability: .buildTool(), path: "Sources/BPFBuild"),
 
         .target(name: "Net", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(name: "SocketDiag", dependencies: ["CLinux", "Net"], swiftSettings: strict),
+        .target(
+            name: "Connectx", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
         .target(
             name: "Guard", dependencies: ["CLibbpf", "CLinux", "GuardABI", "Net"],
             swiftSettings: strict, plugins: ["BPFBuild"]),

@@ -2,7 +2,10 @@
 // errno as a Swift error.
 
 import CLinux
-import Glibc
+
+#if !hasFeature(Embedded)
+    import Glibc
+#endif
 
 /// An error number of a system call (errno(3)), with its symbolic name.
 public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
@@ -13,7 +16,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     /// What the last failed call of this thread left in `errno`.
-    public static var last: Errno { Errno(errno) }
+    public static var last: Errno { Errno(linux_errno()) }
 
     /// The symbolic name, such as "EPERM", or "errno 4711" for a number without one.
     public var name: String {
@@ -32,7 +35,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
         while true {
             let result = call()
             if result >= 0 { return result }
-            if errno != EINTR { throw .last }
+            if linux_errno() != EINTR { throw .last }
         }
     }
 }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses, endpoints and 4-tuples.
 
-import Glibc
+#if hasFeature(Embedded)
+    import CLinux
+#else
+    import Glibc
+#endif
 
 /// An IPv4 or IPv6 address in the one form that the guard uses: 16 bytes in
 /// network order, IPv4 as ::ffff:a.b.c.d.
@@ -66,6 +70,18 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     public var isIPv4: Bool { high == 0 && low >> 32 == 0xffff }
 
     public var isUnspecified: Bool { self == .unspecified }
+
+    /// ::1
+    public static let loopback6 = IPAddress(high: 0, low: 1)
+
+    /// 224.0.0.0/4, 255.255.255.255 or ff00::/8: a destination that many may receive from.
+    public var isMulticast: Bool {
+        let v4 = UInt32(truncatingIfNeeded: low)
+        return isIPv4 ? v4 >> 28 == 0xe || v4 == .max : high >> 56 == 0xff
+    }
+
+    /// fe80::/10, which is somewhere only together with an interface.
+    public var isLinkLocal6: Bool { high >> 54 == 0xfe80 >> 6 }
 
     /// As people write it: IPv4 dotted, IPv6 as in RFC 5952.
     public var description: String {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A file descriptor with one owner.
 
-import Glibc
+import CLinux
+
+#if !hasFeature(Embedded)
+    import Glibc
+#endif
 
 /// A file descriptor that is closed exactly once, when its owner goes.
 ///
@@ -22,10 +26,12 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         self.raw = try Errno.check(call)
     }
 
-    /// Opens a file, close-on-exec (open(2)).
-    public init(path: String, flags: Int32) throws(Errno) {
-        try self.init { open(path, flags | O_CLOEXEC) }
-    }
+    #if !hasFeature(Embedded)
+        /// Opens a file, close-on-exec (open(2)).
+        public init(path: String, flags: Int32) throws(Errno) {
+            try self.init { open(path, flags | O_CLOEXEC) }
+        }
+    #endif
 
     deinit {
         close(raw)

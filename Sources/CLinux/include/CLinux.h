@@ -1,10 +1,77 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of Linux that Swift's Glibc module leaves out or cannot import:
-// namespaces, capabilities, file handles of cgroups.
+// namespaces, capabilities, file handles of cgroups, netlink, newer socket options.
 #ifndef TUPLEGUARD_CLINUX_H
 #define TUPLEGUARD_CLINUX_H
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+// Enumeration constants of <netinet/in.h> as Swift wants levels: as numbers.
+#define LINUX_SOL_IP 0
+#define LINUX_SOL_TCP 6
+// Newer than the headers of some distributions, and <netinet/tcp.h> must not be included here.
+#define LINUX_TCP_FASTOPEN_CONNECT 30
+#define LINUX_IP_LOCAL_PORT_RANGE 51
+// include/linux/sockios.h: a descriptor of the network namespace that a socket is in.
+#define LINUX_SIOCGSKNS 0x894C
+
+/// `errno`, which is a macro.
+static inline int linux_errno(void)
+{
+	return errno;
+}
+
+/// open(2) with O_RDONLY and O_CLOEXEC; Swift cannot call a function with varying arguments.
+int linux_open_for_reading(const uint8_t *path);
+
+/// Fills memory with bytes that nobody can guess (getrandom(2)); -1 with errno.
+int linux_random(void *bytes, size_t count);
+
+/// Connects a TCP socket and sends data with the SYN (MSG_FASTOPEN): how many bytes were taken,
+/// or -1 with errno.
+ssize_t linux_send_fast_open(int socket, const struct sockaddr *name, socklen_t length,
+			     const struct iovec *vectors, size_t count);
+
+/// Sends a report to the agent's socket, if there is one, without waiting: report.sock in the
+/// folder that TUPLEGUARD_RUN names (which a set-user-ID program does not heed), else in
+/// /run/tupleguard. errno stays as it is.
+void linux_report(const void *report, size_t size);
+
+/// A request of sock_diag(7) for one socket.
+struct linux_diag_request {
+	struct nlmsghdr header;
+	struct inet_diag_req_v2 body;
+};
+
+/// How many things the pool has room for.
+#define LINUX_POOL_SIZE 8
+
+/// Puts `thing` (or null) into a place of the pool, and takes out what was there.
+///
+/// Places belong to the process; each is one atomic exchange, so that no fork
+/// can find a lock held. A thing may come out in a child of the process that
+/// put it in: whoever takes it must look.
+void *linux_pool_exchange(unsigned place, void *thing);
+
+/// Runs `body(context)` on a new thread, in the network namespace that `socket` is
+/// in, and waits for it; -1 with errno when that cannot be (EPERM without
+/// CAP_NET_ADMIN and CAP_SYS_ADMIN), and `body` has not run then.
+int linux_run_in_namespace_of(int socket, void (*body)(void *), void *context);
 
 /// Moves the calling thread into the network namespace that `descriptor` refers to (setns(2)).
 int linux_enter_network_namespace(int descriptor);

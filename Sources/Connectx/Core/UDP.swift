@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connecting a UDP socket whose source port is shared, so that no two sockets
+// come to hold one 4-tuple.
+
+import CLinux
+
+#if !hasFeature(Embedded)
+    import Glibc
+    import Net
+    import SocketDiag
+#endif
+
+/// One call for a UDP socket; the source address is settled.
+struct UDPCall {
+    var socket: Socket
+    let local: IPAddress
+    let destination: Destination
+    /// SO_COOKIE of the socket.
+    let cookie: UInt64
+    /// The port that the caller named; nil when it is ours to choose.
+    let port: UInt16?
+
+    /// The device that the socket is or will be bound to: a link-local address binds it
+    /// (__inet6_bind, __ip6_datagram_connect).
+    var device: UInt32 { socket.interface != 0 ? socket.interface : destination.scope }
+
+    var purpose: PortPurpose {
+        PortPurpose(local: local, interface: device, remote: destination.endpoint)
+    }
+
+    func tuple(_ port: UInt16) -> FourTuple {
+        FourTuple(local: Endpoint(local, port), remote: destination.endpoint)
+    }
+
+    func error(_ reason: ConnectError.Reason, _ errno: Int32, port: UInt16? = nil) -> ConnectError {
+        ConnectError(reason, errno, tuple(port ?? self.port ?? 0))
+    }
+}
+
+/// How a candidate port fared.
+private enum Attempt {
+    case connected(Technique)
+    /// A socket is connected with the tuple, or waits unconnected on the port.
+    case taken
+    /// A socket has the port without SO_REUSEADDR.
+    case unshared
+    /// It looked free, and was another's when we had locked it.
+    case lost
+    /// It looked free, and connect() was refused as a guard refuses.
+    case refused
+    /// It would fare no better with another port. `step` tells what failed.
+    case failed(Int32, Step)
+
+    enum Step { case look, bind, connect }
+}
+
+/// How the socket gets its port.
+private enum Binding {
+    /// The caller had bound it.
+    case already
+    /// bind to port 0 with IP_LOCAL_PORT_RANGE narrowed to one port: one that the kernel lets go
+    /// of again at connect(AF_UNSPEC) (__udp_disconnect: no SOCK_BINDPORT_LOCK).
+    case lent
+    /// bind to the port: for good.
+    case fixed
+}
+
+extension NamespaceView {
+    /// Connects, or throws and leaves the socket as it was as far as the kernel allows.
+    mutating func connect(_ call: UDPCall) throws(ViewError) -> Technique {
+        do throws(ConnectError) {
+            return try search(call)
+        } catch {
+            // From a throw-away socket: see there. The caller's is unbound again, or was bound before.
+            throw error.errno.number == EXDEV ? .elsewhere : .connect(error)
+        }
+    }
+
+    private mutating func search(_ call: UDPCall) throws(ConnectError) -> Technique {
+        guard diag != nil else { return try call.connectExclusively() }
+        let now = coarseTime()
+        ports.refresh(now: now)
+        let isGuarded = coverage.covers(now: now, diag: &diag)
+        var search = Search(isGuarded: isGuarded)
+        do throws(ConnectError) {
+            if let port = call.port { return try connectNamed(call, port, &search) }
+            return try discover(call, now: now, &search)
+        } catch {
+            call.socket.restore(hasAddressOnly: search.hasAddressOnly)
+            throw error
+        }
+    }
+
+    /// To the port that the caller named.
+    private mutating func connectNamed(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
+        throws(ConnectError) -> Technique
+    {
+        switch attempt(call, port, &search) {
+        case .connected(let technique): return technique
+        case .taken, .unshared, .refused:
+            reports.send(.conflict, call.tuple(port), now: coarseTime())
+            throw call.error(.conflict, EADDRINUSE)
+        case .lost:
+            reports.send(.lostRace, call.tuple(port), now: coarseTime())
+            throw call.error(.conflict, EADDRINUSE)
+        case .failed(let error, let step): throw failure(call, port, error, step)
+        }
+    }
+
+    // MARK: - Discovery
+
+    /// A few random ports; then, when all are busy, the kernel lists the sockets to this
+    /// destination, and the port is chosen from what is left. The list serves later calls too.
+    private mutating func discover(_ call: UDPCall, now: UInt64, _ search: inout Search)
+        throws(ConnectError) -> Technique
+    {
+        let range = ports.range(of: call.socket)
+        while let port = listed(call, range, now: now) {
+            if let technique = try choose(call, port, &search) { return technique }
+        }
+        for _ in 0..<Search.randomProbes {
+            let port = randomPort(in: range)
+            guard !ports.isReserved(port) else { continue }
+            if let technique = try choose(call, port, &search) { return technique }
+        }
+        for _ in 0..<Search.listings {
+            let losses = search.losses
+            guard try list(call, range) else { break }
+            while let port = listed(call, range, now: coarseTime()) {
+                if let technique = try choose(call, port, &search) { return technique }
+            }
+            // What was lost may have come free again; what is not shared stays so.
+            if search.losses == losses { break }
+        }
+        reports.send(.exhausted, call.tuple(0), now: now)
+        throw call.error(.exhausted, EAGAIN)
+    }
+
+    private mutating func choose(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
+        throws(ConnectError) -> Technique?
+    {
+        search.attempts += 1
+        switch attempt(call, port, &search) {
+        case .connected(let technique): return technique
+        case .taken: break
+        case .unshared: scouting = Search.scoutingAfterUnshared
+        case .lost:
+            search.losses += 1
+            reports.send(.lostRace, call.tuple(port), now: coarseTime())
+        case .refused:
+            search.losses += 1
+            search.refusals += 1
+            coverage.forget()
+            // A guard refuses tuples; a filter refuses them all.
+            if search.refusals >= Search.refusalLimit {
+                throw call.error(.notPermitted, EPERM, port: port)
+            }
+        case .failed(EACCES, .bind): break  // a port below ip_unprivileged_port_start
+        case .failed(let error, let step): throw failure(call, port, error, step)
+        }
+        if search.attempts >= Search.attemptLimit {
+            reports.send(.exhausted, call.tuple(0), now: coarseTime())
+            throw call.error(.exhausted, EAGAIN)
+        }
+        return nil
+    }
+
+    private mutating func randomPort(in range: ClosedRange<UInt16>) -> UInt16 {
+        range.lowerBound + UInt16(random.next(below: UInt32(range.count)))
+    }
+
+    /// A port from the list for this purpose that may still be chosen.
+    private mutating func listed(_ call: UDPCall, _ range: ClosedRange<UInt16>, now: UInt64)
+        -> UInt16?
+    {
+        while let port = free.take(for: call.purpose, from: randomPort(in: range), now: now) {
+            if range.contains(port) && !ports.isReserved(port) { return port }
+        }
+        return nil
+    }
+
+    /// Asks which ports are free for this destination. Returns whether there are any.
+    private mutating func list(_ call: UDPCall, _ range: ClosedRange<UInt16>) throws(ConnectError)
+        -> Bool
+    {
+        var set = PortSet()
+        for port in range where !ports.isReserved(port) { set.insert(port) }
+        do throws(Errno) {
+            // Sockets with v4-mapped addresses are of the other family.
+            if call.local.isIPv4 { try removeBusy(call, AF_INET, from: &set) }
+            try removeBusy(call, AF_INET6, from: &set)
+        } catch {
+            throw call.error(.outOfResources, error.number)
+        }
+        let isAny = set.next(from: range.lowerBound) != nil
+        free.keep(set, for: call.purpose, now: coarseTime())
+        return isAny
+    }
+
+    /// Takes off the ports of sockets that have this destination, or none.
+    private mutating func removeBusy(_ call: UDPCall, _ family: Int32, from set: inout PortSet)
+        throws(Errno)
+    {
+        var filter = SocketDiag.Filter()
+        filter.remoteOrUnconnected = call.destination.endpoint
+        let buffer = replyBuffer()
+        try diag!.list(.udp, family: family, filter: filter, buffer: buffer) { record in
+            let local = record.tuple.local.address
+            guard local == call.local || local.isUnspecified,
+                record.interface == 0 || call.device == 0 || record.interface == call.device
+            else { return }
+            set.remove(record.tuple.local.port)
+        }
+    }
+
+    // MARK: - One candidate
+
+    private mutating func attempt(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
+        -> Attempt
+    {
+        do throws(Errno) {
+            let binding = binding(of: call, port)
+            if binding == .lent && scouting > 0 {
+                scouting -= 1
+                // A failed bind of the `lent` kind walks the whole table (0.8 ms); to a port, 0.5 us.
+                guard try isShared(call, port) else { return .unshared }
+            }
+            if binding != .already, let holder = try receiver(call, port),
+                holder.cookie != call.cookie
+            {
+                return .taken
+            }
+            let error = try bind(call, port, binding)
+            guard error == 0 else { return error == EADDRINUSE ? .unshared : .failed(error, .bind) }
+            let outcome: Attempt
+            do throws(Errno) {
+                outcome = try connectBound(call, port, search)
+            } catch {
+                outcome = .failed(error.number, .look)
+            }
+            if case .connected = outcome { return outcome }
+            search.hasAddressOnly = binding == .lent
+            if binding == .lent { call.socket.disconnect() }
+            return outcome
+        } catch {
+            return .failed(error.number, .look)
+        }
+    }
+
+    private mutating func receiver(_ call: UDPCall, _ port: UInt16) throws(Errno) -> SocketRecord? {
+        try diag!.receiver(of: call.tuple(port), interface: call.device)
+    }
+
+    private func binding(of call: UDPCall, _ port: UInt16) -> Binding {
+        if call.socket.local.port != 0 { return .already }
+        return canLend && ports.range.contains(port) && !ports.isReserved(port) ? .lent : .fixed
+    }
+
+    private mutating func bind(_ call: UDPCall, _ port: UInt16, _ binding: Binding) throws(Errno)
+        -> Int32
+    {
+        if binding == .already { return 0 }
+        try call.socket.share(true)
+        if binding == .lent {
+            do throws(Errno) {
+                try SocketOption.localPortRange.set(
+                    call.socket.raw, UInt32(port) << 16 | UInt32(port))
+                let error = call.socket.bindName(
+                    Endpoint(call.local, 0), scope: call.destination.scope)
+                try SocketOption.localPortRange.set(call.socket.raw, call.socket.portRange)
+                return error
+            } catch {
+                guard error.number == ENOPROTOOPT else { throw error }
+                canLend = false
+            }
+        }
+        return call.socket.bindName(Endpoint(call.local, port), scope: call.destination.scope)
+    }
+
+    /// Whether the port can be bound to beside those that have it.
+    private func isShared(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Bool {
+        let scout = try throwAway(call)
+        let error = scout.socket.bindName(
+            Endpoint(call.local, port), scope: call.destination.scope)
+        return error != EADDRINUSE
+    }
+
+    /// The socket is bound and shares its port: to the destination, if no one else is there.
+    private mutating func connectBound(_ call: UDPCall, _ port: UInt16, _ search: Search)
+        throws(Errno) -> Attempt
+    {
+        if search.isGuarded {
+            // The guard goes by the cgroup in which a socket was made; ours are, another's may be not.
+            guard !call.socket.isNew else { return finish(call, .guarded) }
+            guard let own = try receiver(call, port), own.cookie == call.cookie
+            else { return .lost }
+            if own.cgroup != 0 && own.cgroup == coverage.cgroup { return finish(call, .guarded) }
+        }
+        return try lock(call, port)
+    }
+
+    /// SO_REUSEADDR as a lock, with the bind barrier.
+    ///
+    /// While it is off nobody else can bind to the address and port. But a bind() that had passed
+    /// its check before may still be on its way into the table, and would be missed by the look
+    /// that follows: so another socket tries to bind first. It is refused, but it has been
+    /// through the kernel's lock on the port after whoever was in there (udp_lib_get_port).
+    /// Then the kernel is asked who would receive: if it is we, nobody else holds the tuple, and
+    /// nobody can come to hold it until the lock is taken off, when we are connected.
+    private mutating func lock(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Attempt {
+        try call.socket.share(false)
+        let barrier = try throwAway(call)
+        let refused = barrier.socket.bindName(
+            Endpoint(call.local, port), scope: call.destination.scope)
+        guard refused == EADDRINUSE, let receiver = try receiver(call, port),
+            receiver.cookie == call.cookie
+        else {
+            try call.socket.share(true)
+            return .lost
+        }
+        let outcome = finish(call, .lock)
+        try call.socket.share(true)
+        return outcome
+    }
+
+    /// A second socket beside the caller's.
+    ///
+    /// - Throws: EXDEV when the thread is not in the namespace of the caller's socket.
+    private func throwAway(_ call: UDPCall) throws(Errno) -> ThrowAway {
+        let made = try ThrowAway(family: call.socket.family)
+        if call.socket.isNew { return made }
+        let namespace = try SocketOption.networkNamespaceCookie.get(made.socket.raw)
+        guard namespace == cookie else { throw Errno(EXDEV) }
+        return made
+    }
+
+    private func finish(_ call: UDPCall, _ technique: Technique) -> Attempt {
+        let error = call.socket.connectName(call.destination)
+        if error == 0 { return .connected(technique) }
+        return isRefusal(error) ? .refused : .failed(error, .connect)
+    }
+
+    private func failure(_ call: UDPCall, _ port: UInt16, _ error: Int32, _ step: Attempt.Step)
+        -> ConnectError
+    {
+        call.error(ConnectError.Reason(error, isFromBind: step == .bind), error, port: port)
+    }
+}
+
+extension UDPCall {
+    /// Connects from a port of its own: what is not shared cannot be overshadowed.
+    func connectExclusively() throws(ConnectError) -> Technique {
+        do throws(Errno) {
+            try socket.share(false)
+        } catch {
+            throw self.error(.badDescriptor, error.number)
+        }
+        if socket.local.port == 0 && (port != nil || !local.isUnspecified) {
+            let error = socket.bindName(Endpoint(local, port ?? 0), scope: destination.scope)
+            guard error == 0 else { throw exclusiveFailure(error, isFromBind: true) }
+        }
+        let error = socket.connectName(destination)
+        guard error == 0 else { throw exclusiveFailure(error, isFromBind: false) }
+        return .exclusive
+    }
+
+    private func exclusiveFailure(_ number: Int32, isFromBind: Bool) -> ConnectError {
+        socket.restore(hasAddressOnly: false)
+        // connect() without a free port: EAGAIN; bind() to port 0: EADDRINUSE (udp_lib_get_port).
+        if port == nil && (number == EAGAIN || isFromBind && number == EADDRINUSE) {
+            return error(.exhausted, EAGAIN)
+        }
+        if number == EADDRINUSE { return error(.cannotShare, EADDRINUSE) }
+        return error(ConnectError.Reason(number, isFromBind: isFromBind), number)
+    }
+}
+
+/// The bounds of one call's search, and what came of it so far.
+private struct Search {
+    let isGuarded: Bool
+    var attempts = 0
+    var refusals = 0
+    var losses = 0
+    /// Whether the socket has an address, but no port any more.
+    var hasAddressOnly = false
+
+    static let randomProbes = 4
+    static let listings = 3
+    /// Candidates in one call. Each costs a few system calls.
+    static let attemptLimit = 4096
+    static let refusalLimit = 64
+    /// Candidates that are scouted after one was found with a port that is not shared.
+    static let scoutingAfterUnshared = 64
+}
