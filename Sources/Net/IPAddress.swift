@@ -71,6 +71,9 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
 
     public var isUnspecified: Bool { self == .unspecified }
 
+    /// Whether it is :: or 0.0.0.0, which stand for any address of this host.
+    public var isAny: Bool { high == 0 && (low == 0 || low == Self.mappedPrefix) }
+
     /// ::1
     public static let loopback6 = IPAddress(high: 0, low: 1)
 

@@ -36,6 +36,11 @@ static inline int linux_errno(void)
 	return errno;
 }
 
+static inline void linux_set_errno(int number)
+{
+	errno = number;
+}
+
 /// open(2) with O_RDONLY and O_CLOEXEC; Swift cannot call a function with varying arguments.
 int linux_open_for_reading(const uint8_t *path);
 
@@ -46,6 +51,9 @@ int linux_random(void *bytes, size_t count);
 /// or -1 with errno.
 ssize_t linux_send_fast_open(int socket, const struct sockaddr *name, socklen_t length,
 			     const struct iovec *vectors, size_t count);
+
+/// Sends data on a connected socket, without SIGPIPE: how many bytes were taken, or -1 with errno.
+ssize_t linux_send(int socket, const struct iovec *vectors, size_t count);
 
 /// Sends a report to the agent's socket, if there is one, without waiting: report.sock in the
 /// folder that TUPLEGUARD_RUN names (which a set-user-ID program does not heed), else in

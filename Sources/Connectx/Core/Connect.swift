@@ -61,17 +61,15 @@ private func settle(_ destination: Destination, for socket: Socket, _ source: So
     }
     guard remote.port != 0, source.port != 0 else { throw refuse(.invalidArgument, EINVAL) }
     var settled = destination
-    if remote.address.isUnspecified {
-        settled.endpoint.address =
-            socket.family == AF_INET || source.address?.isIPv4 == true
-            ? IPAddress(v4: 127, 0, 0, 1) : .loopback6
-    } else if remote.address == IPAddress(v4: 0, 0, 0, 0) {
-        settled.endpoint.address = IPAddress(v4: 127, 0, 0, 1)
+    if remote.address.isAny {
+        let isIPv4 =
+            socket.family == AF_INET || remote.address.isIPv4 || source.address?.isIPv4 == true
+        settled.endpoint.address = isIPv4 ? IPAddress(v4: 127, 0, 0, 1) : .loopback6
     }
     let isIPv4 = settled.endpoint.address.isIPv4
     guard isIPv4 || socket.family == AF_INET6 else { throw refuse(.familyMismatch, EAFNOSUPPORT) }
     if let address = source.address {
-        guard address.isUnspecified || address.isIPv4 == isIPv4 else {
+        guard address.isAny || address.isIPv4 == isIPv4 else {
             throw refuse(.familyMismatch, EAFNOSUPPORT)
         }
     }
@@ -176,8 +174,8 @@ private struct Wish {
 
     /// What the caller said, or the socket is bound to, or the routing table says.
     private func localAddress(_ view: inout NamespaceView) throws(ViewError) -> IPAddress {
-        if let address = source.address, !address.isUnspecified { return address }
-        if !socket.local.address.isUnspecified { return socket.local.address }
+        if let address = source.address, !address.isAny { return address }
+        if !socket.local.address.isAny { return socket.local.address }
         let question = RouteQuestion(
             destination: destination, interface: socket.interface,
             mark: (try? SocketOption.mark.get(socket.raw)) ?? 0)

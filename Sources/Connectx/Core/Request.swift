@@ -48,7 +48,7 @@ public struct Source: Hashable, Sendable {
 
     public init(_ endpoint: Endpoint, interface: UInt32? = nil) {
         self.init(
-            address: endpoint.address.isUnspecified ? nil : endpoint.address,
+            address: endpoint.address.isAny ? nil : endpoint.address,
             port: endpoint.port == 0 ? nil : endpoint.port, interface: interface)
     }
 }

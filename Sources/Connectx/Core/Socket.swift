@@ -39,9 +39,9 @@ struct Socket {
             family = name.family
             local = name.endpoint
             transport = try Self.transport(of: raw)
+            reuseAddress = try SocketOption.reuseAddress.get(raw)
+            interface = UInt32(bitPattern: try SocketOption.boundInterface.get(raw))
             if transport == .udp {
-                interface = UInt32(bitPattern: try SocketOption.boundInterface.get(raw))
-                reuseAddress = try SocketOption.reuseAddress.get(raw)
                 portRange = (try? SocketOption.localPortRange.get(raw)) ?? 0
             }
         } catch {
@@ -124,8 +124,8 @@ struct Socket {
     /// - Parameter hasAddressOnly: whether this call bound the socket, and only its address is left.
     func restore(hasAddressOnly: Bool) {
         do throws(Errno) {
-            try SocketOption.reuseAddress.set(raw, reuseAddress)
-            if hasAddressOnly && local.address.isUnspecified {
+            try share(reuseAddress != 0)
+            if hasAddressOnly && local.address.isAny {
                 // bind to port 0 sets the address anew, and disconnecting takes the port away.
                 if bindName(Endpoint(.unspecified, 0), scope: 0) == 0 { disconnect() }
             }

@@ -98,6 +98,8 @@ struct TCPCall {
     }
 
     private func failure(_ number: Int32) -> ConnectError {
+        // A socket that stays bound goes on sharing, or it would keep others off the port.
+        if source.port == nil { socket.restore(hasAddressOnly: source.address != nil) }
         switch number {
         case EADDRNOTAVAIL, EADDRINUSE:
             return error(source.port == nil ? .exhausted : .conflict, EADDRNOTAVAIL)

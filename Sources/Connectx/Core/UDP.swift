@@ -77,7 +77,8 @@ extension NamespaceView {
     }
 
     private mutating func search(_ call: UDPCall) throws(ConnectError) -> Technique {
-        guard diag != nil else { return try call.connectExclusively() }
+        // Without an address there is no tuple that the kernel could be asked about.
+        guard diag != nil, !call.local.isAny else { return try call.connectExclusively() }
         let now = coarseTime()
         ports.refresh(now: now)
         let isGuarded = coverage.covers(now: now, diag: &diag)
@@ -86,7 +87,8 @@ extension NamespaceView {
             if let port = call.port { return try connectNamed(call, port, &search) }
             return try discover(call, now: now, &search)
         } catch {
-            call.socket.restore(hasAddressOnly: search.hasAddressOnly)
+            // A socket that stays bound goes on sharing, or it would keep others off the port.
+            if !search.isStuck { call.socket.restore(hasAddressOnly: search.hasAddressOnly) }
             throw error
         }
     }
@@ -206,7 +208,7 @@ extension NamespaceView {
         let buffer = replyBuffer()
         try diag!.list(.udp, family: family, filter: filter, buffer: buffer) { record in
             let local = record.tuple.local.address
-            guard local == call.local || local.isUnspecified,
+            guard local == call.local || local.isAny,
                 record.interface == 0 || call.device == 0 || record.interface == call.device
             else { return }
             set.remove(record.tuple.local.port)
@@ -240,6 +242,7 @@ extension NamespaceView {
             }
             if case .connected = outcome { return outcome }
             search.hasAddressOnly = binding == .lent
+            search.isStuck = binding == .fixed
             if binding == .lent { call.socket.disconnect() }
             return outcome
         } catch {
@@ -355,7 +358,7 @@ extension UDPCall {
         } catch {
             throw self.error(.badDescriptor, error.number)
         }
-        if socket.local.port == 0 && (port != nil || !local.isUnspecified) {
+        if socket.local.port == 0 && (port != nil || !local.isAny) {
             let error = socket.bindName(Endpoint(local, port ?? 0), scope: destination.scope)
             guard error == 0 else { throw exclusiveFailure(error, isFromBind: true) }
         }
@@ -383,6 +386,8 @@ private struct Search {
     var losses = 0
     /// Whether the socket has an address, but no port any more.
     var hasAddressOnly = false
+    /// Whether it was bound to a port for good.
+    var isStuck = false
 
     static let randomProbes = 4
     static let listings = 3

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C functions: arguments checked, handed to the core, the outcome as errno.
+//
+// Compiled together with the core in Embedded Swift by scripts/connectx-library.
+
+import CConnectxHeader
+import CLinux
+
+@_cdecl("connectx")
+public func connectx(
+    _ descriptor: Int32, _ endpoints: UnsafePointer<sa_endpoints_t>?, _ association: UInt32,
+    _ flags: UInt32, _ vectors: UnsafePointer<iovec>?, _ vectorCount: UInt32,
+    _ length: UnsafeMutablePointer<Int>?, _ connection: UnsafeMutablePointer<UInt32>?
+) -> Int32 {
+    length?.pointee = 0
+    connection?.pointee = 0
+    do throws(Errno) {
+        guard let endpoints, association == 0 else { throw Errno(EINVAL) }
+        let data = UnsafeBufferPointer(start: vectors, count: Int(vectorCount))
+        let first = try FirstData(flags: flags, data, hasVectors: vectors != nil)
+        let call = try Call(descriptor, endpoints.pointee, first)
+        let sent = try call.run(data)
+        length?.pointee = sent
+        return 0
+    } catch {
+        linux_set_errno(error.number)
+        return -1
+    }
+}
+
+@_cdecl("disconnectx")
+public func disconnectx(_ descriptor: Int32, _ association: UInt32, _ connection: UInt32) -> Int32 {
+    guard association == 0 || association == .max, connection == 0 || connection == .max else {
+        linux_set_errno(EINVAL)
+        return -1
+    }
+    var name = sockaddr()
+    name.sa_family = sa_family_t(AF_UNSPEC)
+    return connect(descriptor, &name, socklen_t(MemoryLayout<sockaddr>.size))
+}
+
+extension FirstData {
+    fileprivate init(
+        flags: UInt32, _ data: UnsafeBufferPointer<iovec>, hasVectors: Bool
+    ) throws(Errno) {
+        let known = UInt32(CONNECT_RESUME_ON_READ_WRITE | CONNECT_DATA_IDEMPOTENT)
+        let isDeferred = flags & UInt32(CONNECT_RESUME_ON_READ_WRITE) != 0
+        let isIdempotent = flags & UInt32(CONNECT_DATA_IDEMPOTENT) != 0
+        // An iov without a count, a count without an iov, or a promise about data that is not there.
+        guard flags & ~known == 0, hasVectors == !data.isEmpty, data.count <= 1024,
+            !(isDeferred && hasVectors), !(isIdempotent && !hasVectors && !isDeferred)
+        else { throw Errno(EINVAL) }
+        self = isDeferred ? .deferred : isIdempotent ? .withConnect(data) : .none
+    }
+}
+
+/// One call of connectx(), its arguments read.
+private struct Call {
+    let socket: Socket
+    let source: Source
+    let destination: Destination
+    let first: FirstData
+
+    init(_ descriptor: Int32, _ endpoints: sa_endpoints_t, _ first: FirstData) throws(Errno) {
+        guard let name = try Self.name(endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) else {
+            throw Errno(EINVAL)
+        }
+        destination = Destination(name.endpoint, scope: name.scope)
+        let from = try Self.name(endpoints.sae_srcaddr, endpoints.sae_srcaddrlen)
+        source = Source(
+            from?.endpoint ?? Endpoint(.unspecified, 0),
+            interface: endpoints.sae_srcif == 0 ? nil : endpoints.sae_srcif)
+        do throws(ConnectError) {
+            socket = try Socket(descriptor)
+        } catch {
+            throw error.errno
+        }
+        // A v4 socket takes AF_INET names only; a v6 one takes both, as connect(2) does.
+        guard socket.family == AF_INET6 || name.family == AF_INET,
+            from == nil || socket.family == AF_INET6 || from!.family == AF_INET
+        else { throw Errno(EAFNOSUPPORT) }
+        self.first = first
+    }
+
+    private static func name(_ pointer: UnsafePointer<sockaddr>?, _ length: socklen_t) throws(Errno)
+        -> SocketName?
+    {
+        guard let pointer else { return nil }
+        return try SocketName(UnsafeRawBufferPointer(start: pointer, count: Int(length)))
+    }
+
+    /// Connects; then sends what did not go with the connect. How many bytes went.
+    func run(_ data: UnsafeBufferPointer<iovec>) throws(Errno) -> Int {
+        let outcome: Outcome
+        do throws(ConnectError) {
+            outcome = try connect(socket, from: source, to: destination, first)
+        } catch {
+            throw error.errno
+        }
+        if outcome.progress == .inProgress { throw Errno(EINPROGRESS) }
+        if data.isEmpty || outcome.sent > 0 { return outcome.sent }
+        let sent = linux_send(socket.raw, data.baseAddress, data.count)
+        // It is connected; what the socket had no room for is the caller's to send.
+        if sent < 0 && linux_errno() != EAGAIN { throw .last }
+        return max(sent, 0)
+    }
+}
