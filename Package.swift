@@ -9,7 +9,7 @@ let package = Package(
     name: "tupleguard",
     products: [
         .executable(name: "tupleguard", targets: ["tupleguard"]),
-        .library(name: "Connectx", targets: ["Connectx"]),
+        .library(name: "Connectx", targets: ["Connectx", "Net"]),
     ],
     dependencies: [
         // Subcommands, help, completions.
@@ -47,7 +47,7 @@ let package = Package(
         .executableTarget(
             name: "tupleguard",
             dependencies: [
-                "Agent", "Guard", "Net",
+                "Agent", "Connectx", "Guard", "Net",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -98,6 +98,7 @@ private struct Call {
             throw error.errno
         }
         if outcome.progress == .inProgress { throw Errno(EINPROGRESS) }
+        if outcome.progress == .interrupted { throw Errno(EINTR) }
         if data.isEmpty || outcome.sent > 0 { return outcome.sent }
         let sent = linux_send(socket.raw, data.baseAddress, data.count)
         // It is connected; what the socket had no room for is the caller's to send.

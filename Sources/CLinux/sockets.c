@@ -42,6 +42,14 @@ ssize_t linux_send(int socket, const struct iovec *vectors, size_t count)
 	return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
+void linux_set_blocking(int descriptor)
+{
+	int flags = fcntl(descriptor, F_GETFL);
+
+	if (flags >= 0)
+		fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
+}
+
 void linux_report(const void *report, size_t size)
 {
 	struct sockaddr_un name = {.sun_family = AF_UNIX};

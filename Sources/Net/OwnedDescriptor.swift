@@ -33,6 +33,13 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         }
     #endif
 
+    /// Hands the descriptor over, with the duty to close it.
+    public consuming func release() -> Int32 {
+        let raw = raw
+        discard self
+        return raw
+    }
+
     deinit {
         close(raw)
     }

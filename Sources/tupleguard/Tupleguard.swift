@@ -36,7 +36,7 @@ struct Tupleguard: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
-            Conflicts.self, Claims.self, Overshadow.self,
+            Conflicts.self, Claims.self, Overshadow.self, Connect.self,
         ])
 }
 

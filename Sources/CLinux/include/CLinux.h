@@ -55,6 +55,9 @@ ssize_t linux_send_fast_open(int socket, const struct sockaddr *name, socklen_t 
 /// Sends data on a connected socket, without SIGPIPE: how many bytes were taken, or -1 with errno.
 ssize_t linux_send(int socket, const struct iovec *vectors, size_t count);
 
+/// Takes O_NONBLOCK off.
+void linux_set_blocking(int descriptor);
+
 /// Sends a report to the agent's socket, if there is one, without waiting: report.sock in the
 /// folder that TUPLEGUARD_RUN names (which a set-user-ID program does not heed), else in
 /// /run/tupleguard. errno stays as it is.

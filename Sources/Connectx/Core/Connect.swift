@@ -21,7 +21,7 @@ enum FirstData {
 
 /// What came of a call that did not fail.
 struct Outcome {
-    let technique: Technique
+    var technique: Technique
     let progress: Progress
     /// Bytes of the first data that the kernel took.
     var sent = 0

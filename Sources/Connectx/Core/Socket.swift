@@ -148,7 +148,10 @@ struct ThrowAway: ~Copyable {
 }
 
 /// A new socket of this protocol, close-on-exec, for OwnedDescriptor to take.
-func openSocket(_ family: Int32, _ transport: Transport) -> () -> Int32 {
-    let type = transport == .tcp ? SOCK_STREAM : SOCK_DGRAM
-    return { socket(family, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0) }
+func openSocket(_ family: Int32, _ transport: Transport, isNonBlocking: Bool = false)
+    -> () -> Int32
+{
+    var type = (transport == .tcp ? SOCK_STREAM : SOCK_DGRAM).rawValue | SOCK_CLOEXEC.rawValue
+    if isNonBlocking { type |= SOCK_NONBLOCK.rawValue }
+    return { socket(family, Int32(type), 0) }
 }

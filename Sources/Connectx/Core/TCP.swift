@@ -14,6 +14,8 @@ enum Progress {
     case connected
     /// Not over yet: the socket does not block.
     case inProgress
+    /// Not over yet: a signal came (EINTR).
+    case interrupted
     /// The SYN goes with the first write.
     case deferred
 }
@@ -60,6 +62,7 @@ struct TCPCall {
         switch socket.connectName(destination) {
         case 0: return .connected
         case EINPROGRESS: return .inProgress
+        case EINTR: return .interrupted
         case let number: throw failure(number)
         }
     }
@@ -73,7 +76,8 @@ struct TCPCall {
                 throw failure(error.number)
             }
         }
-        return try connect() == .connected ? .deferred : .inProgress
+        let progress = try connect()
+        return progress == .connected ? .deferred : progress
     }
 
     /// Sends the SYN with data (MSG_FASTOPEN).
