@@ -54,6 +54,8 @@ let package = Package(
 
         .testTarget(name: "NetTests", dependencies: ["Net"], swiftSettings: strict),
         .testTarget(
+            name: "ConnectxTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
+        .testTarget(
             name: "GuardTests", dependencies: ["CLibbpf", "Guard", "GuardABI", "Net"],
             swiftSettings: strict),
         .testTarget(
@@ -82,7 +84,8 @@ let package = Package(
         .testTarget(
             name: "Integration",
             dependencies: [
-                "TestSupport", "Guard", "Net", "CLibbpf", "tupleguard", "tupleguard-stress",
+                "TestSupport", "Connectx", "Guard", "Net", "CLibbpf", "tupleguard",
+                "tupleguard-stress",
             ],
             path: "Tests/Integration", swiftSettings: strict),
     ],

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Net
+import Testing
+
+@testable import Connectx
+
+@Suite struct ErrorTests {
+    @Test func errorsSayWhatWhyAndWhatToDo() throws {
+        let local = try #require(Endpoint("127.0.0.1:4000"))
+        let remote = try #require(Endpoint("[2001:db8::1]:53"))
+        let named = ConnectError(
+            .conflict, EADDRINUSE, FourTuple(local: local, remote: remote))
+        #expect(
+            named.description.hasPrefix(
+                "cannot connect 127.0.0.1:4000 -> [2001:db8::1]:53: Address already in use (EADDRINUSE): another socket"
+            ))
+        let chosen = ConnectError(
+            .exhausted, EAGAIN,
+            FourTuple(local: Endpoint(local.address, 0), remote: remote))
+        #expect(chosen.description.hasPrefix("cannot connect 127.0.0.1 -> [2001:db8::1]:53: "))
+        #expect(chosen.description.contains("ip_local_port_range"))
+        let open = ConnectError(
+            .connectFailed, ECONNREFUSED,
+            FourTuple(local: Endpoint(.unspecified, 0), remote: remote))
+        #expect(
+            open.description
+                == "cannot connect [2001:db8::1]:53: Connection refused (ECONNREFUSED): nothing listens there"
+        )
+    }
+
+    @Test func namesAreDistinctAndStable() {
+        let reasons = ConnectError.Reason.allCases.map(\.name)
+        #expect(Set(reasons).count == reasons.count)
+        #expect(
+            Technique.allCases.map(\.name) == [
+                "plain", "bind_address_no_port", "reuse_address", "bind_retry", "fast_open", "lock",
+                "guarded", "exclusive",
+            ])
+    }
+}
