@@ -12,6 +12,9 @@ import CLinux
 /// It cannot be copied, so neither can the duty to close it. (Kept in a class,
 /// a handle may be released after its last use rather than at the end of the
 /// scope; with a value that cannot be copied the end is where it is written.)
+///
+/// (Frozen, because Embedded Swift asks that of a type that `release` takes apart.)
+@frozen
 public struct OwnedDescriptor: ~Copyable, Sendable {
     /// The descriptor itself; borrowed, never to be closed by the caller.
     public let raw: Int32
