@@ -42,6 +42,13 @@ ssize_t linux_send(int socket, const struct iovec *vectors, size_t count)
 	return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
+void linux_pause(long nanoseconds)
+{
+	struct timespec time = {.tv_nsec = nanoseconds};
+
+	nanosleep(&time, NULL);
+}
+
 void linux_set_blocking(int descriptor)
 {
 	int flags = fcntl(descriptor, F_GETFL);

@@ -44,6 +44,7 @@ extension SocketOption where Value == Int32 {
     public static var transport: Self { .init(SOL_SOCKET, SO_PROTOCOL) }
     public static var domain: Self { .init(SOL_SOCKET, SO_DOMAIN) }
     public static var reuseAddress: Self { .init(SOL_SOCKET, SO_REUSEADDR) }
+    public static var reusePort: Self { .init(SOL_SOCKET, SO_REUSEPORT) }
     public static var error: Self { .init(SOL_SOCKET, SO_ERROR) }
     /// The index of the device that the socket is bound to, or 0 (Linux 5.1).
     public static var boundInterface: Self { .init(SOL_SOCKET, SO_BINDTOIFINDEX) }

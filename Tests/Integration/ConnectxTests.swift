@@ -3,8 +3,10 @@
 
 import CLinux
 import Connectx
+import Foundation
 import Glibc
 import Net
+import Synchronization
 import TestSupport
 import Testing
 
@@ -142,8 +144,13 @@ final class Held {
     var ports: [UInt16] { all.map(\.tuple.local.port) }
 
     func keep(_ connection: consuming Connection) {
-        all.append(connection.result)
-        descriptors.append(connection.take().release())
+        let result = connection.result
+        keep(result, connection.take().release())
+    }
+
+    func keep(_ result: Connected, _ descriptor: Int32) {
+        all.append(result)
+        descriptors.append(descriptor)
     }
 
     func closeFirst() {
@@ -358,6 +365,99 @@ extension IntegrationTests {
                     }
                     #expect(ports.isSubset(of: [43_000, 43_001, 43_002]))
                     #expect(ports.count == 3)
+                }
+            }
+        }
+
+        // MARK: - Company
+
+        /// Runs `count` threads in the namespace of the calling one, and waits for them.
+        private func threads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
+            let ended = DispatchSemaphore(value: 0)
+            for index in 0..<count {
+                Thread.detachNewThread {
+                    body(index)
+                    ended.signal()
+                }
+            }
+            for _ in 0..<count { ended.wait() }
+        }
+
+        /// Locks of those who go elsewhere from the same port are no conflict.
+        @Test(arguments: [Kind.udp4, .udp6])
+        func threadsShareOneSource(_ kind: Kind) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    let errors = Mutex<[ConnectError]>([])
+                    let opened = Mutex(Held())
+                    threads(6) { thread in
+                        for number in 0..<40 {
+                            let to = kind.endpoint(UInt16(1000 + thread * 100 + number))
+                            do throws(ConnectError) {
+                                let source = Source(kind.endpoint(42_000))
+                                let connection = try connectx(.udp, to: to, from: source)
+                                let result = connection.result
+                                let descriptor = connection.take().release()
+                                opened.withLock { $0.keep(result, descriptor) }
+                            } catch {
+                                errors.withLock { $0.append(error) }
+                            }
+                        }
+                    }
+                    #expect(errors.withLock { $0.map(\.description) } == [])
+                    #expect(opened.withLock { Set($0.all.map(\.tuple)).count } == 240)
+                }
+            }
+        }
+
+        @Test(arguments: [Kind.udp4, .udp6])
+        func threadsFindEveryPort(_ kind: Kind) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("ip_local_port_range", "41000 41009")
+                    let opened = Mutex(Held())
+                    threads(6) { _ in
+                        for port: UInt16 in 1...30 {
+                            while true {
+                                do throws(ConnectError) {
+                                    let connection = try connectx(.udp, to: kind.endpoint(port))
+                                    let result = connection.result
+                                    let descriptor = connection.take().release()
+                                    opened.withLock { $0.keep(result, descriptor) }
+                                } catch {
+                                    break
+                                }
+                            }
+                        }
+                    }
+                    let tuples = opened.withLock { $0.all.map(\.tuple) }
+                    #expect(tuples.count == 300)
+                    #expect(Set(tuples).count == tuples.count)
+                }
+            }
+        }
+
+        /// Options with which bind() does other things than it does here.
+        @Test func optionsThatStandInTheWay() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    let source = Source(Kind.udp4.endpoint(42_000))
+                    let to = Destination(Kind.udp4.endpoint(9))
+                    for option in [SocketOption.reusePort, .bindAddressNoPort] {
+                        let first = try rawSocket(.udp4)
+                        let second = try rawSocket(.udp4)
+                        try option.set(first.raw, 1)
+                        try option.set(second.raw, 1)
+                        #expect(try connectx(first.raw, to: to, from: source).technique == .lock)
+                        let error = failure { () throws(ConnectError) in
+                            _ = try connectx(second.raw, to: to, from: source)
+                        }
+                        #expect(error?.reason == .conflict)
+                        #expect(try option.get(second.raw) == 1)
+                        let third = try rawSocket(.udp4)
+                        try option.set(third.raw, 1)
+                        #expect(try connectx(third.raw, to: to).tuple.local.port != 0)
+                    }
                 }
             }
         }

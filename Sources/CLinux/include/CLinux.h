@@ -55,6 +55,9 @@ ssize_t linux_send_fast_open(int socket, const struct sockaddr *name, socklen_t 
 /// Sends data on a connected socket, without SIGPIPE: how many bytes were taken, or -1 with errno.
 ssize_t linux_send(int socket, const struct iovec *vectors, size_t count);
 
+/// Sleeps at least so long, unless a signal comes (clock_nanosleep(2)).
+void linux_pause(long nanoseconds);
+
 /// Takes O_NONBLOCK off.
 void linux_set_blocking(int descriptor);
 

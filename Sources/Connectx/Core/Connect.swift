@@ -89,6 +89,28 @@ private func settle(_ destination: Destination, for socket: Socket, _ source: So
 private func connectTCP(
     _ socket: Socket, _ source: Source, _ destination: Destination, _ data: FirstData
 ) throws(ConnectError) -> Outcome {
+    do throws(ConnectError) {
+        return try openTCP(socket, source, destination, data)
+    } catch {
+        if error.reason == .conflict || error.reason == .exhausted { report(error, socket) }
+        throw error
+    }
+}
+
+/// Tells the agent of a failed TCP connect.
+private func report(_ error: ConnectError, _ socket: Socket) {
+    let kind: UserspaceReport.Kind = error.reason == .conflict ? .conflict : .exhausted
+    do throws(Errno) {
+        let cookie = try SocketOption.networkNamespaceCookie.get(socket.raw)
+        try? NamespaceView.with(cookie: cookie) { view throws(ViewError) in
+            view.reports.send(kind, .tcp, error.tuple, now: coarseTime())
+        }
+    } catch {}
+}
+
+private func openTCP(
+    _ socket: Socket, _ source: Source, _ destination: Destination, _ data: FirstData
+) throws(ConnectError) -> Outcome {
     let call = TCPCall(socket: socket, source: source, destination: destination)
     let technique = socket.local.port == 0 ? try call.prepare() : .plain
     switch data {

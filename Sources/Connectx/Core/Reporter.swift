@@ -17,7 +17,10 @@ struct Reporter {
     private var sent = 0
     private var withheld: (UInt32, UInt32, UInt32) = (0, 0, 0)
 
-    mutating func send(_ kind: UserspaceReport.Kind, _ tuple: FourTuple, now: UInt64) {
+    mutating func send(
+        _ kind: UserspaceReport.Kind, _ transport: UserspaceReport.Transport, _ tuple: FourTuple,
+        now: UInt64
+    ) {
         let second = now / 1_000_000_000
         if second != self.second {
             self.second = second
@@ -27,7 +30,8 @@ struct Reporter {
         guard sent < Self.perSecond else { return withhold(kind, count) }
         sent += 1
         withhold(kind, 0)
-        var bytes = UserspaceReport(kind: kind, transport: .udp, tuple: tuple, count: count).bytes
+        var bytes = UserspaceReport(kind: kind, transport: transport, tuple: tuple, count: count)
+            .bytes
         withUnsafeBytes(of: &bytes) { linux_report($0.baseAddress, $0.count) }
     }
 

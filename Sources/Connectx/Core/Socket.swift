@@ -19,6 +19,8 @@ struct Socket {
     private(set) var local = Endpoint(.unspecified, 0)
     private(set) var interface: UInt32 = 0
     private var reuseAddress: Int32 = 0
+    private var reusePort: Int32 = 0
+    private var bindAddressNoPort: Int32 = 0
     /// IP_LOCAL_PORT_RANGE as it was; 0 for the namespace's.
     private(set) var portRange: UInt32 = 0
 
@@ -42,6 +44,8 @@ struct Socket {
             reuseAddress = try SocketOption.reuseAddress.get(raw)
             interface = UInt32(bitPattern: try SocketOption.boundInterface.get(raw))
             if transport == .udp {
+                reusePort = try SocketOption.reusePort.get(raw)
+                bindAddressNoPort = try SocketOption.bindAddressNoPort.get(raw)
                 portRange = (try? SocketOption.localPortRange.get(raw)) ?? 0
             }
         } catch {
@@ -108,8 +112,22 @@ struct Socket {
         try SocketOption.reuseAddress.set(raw, isOn ? 1 : 0)
     }
 
-    /// The cookie, which the kernel gives to a socket when it is first asked for.
-    func cookie() throws(Errno) -> UInt64 { try SocketOption.cookie.get(raw) }
+    /// Whether it was ready to share its port before.
+    var wasShared: Bool { reuseAddress != 0 || reusePort != 0 }
+
+    /// Before it is bound: ready to share, with nothing set that would undo what we do.
+    ///
+    /// With SO_REUSEPORT sockets of one user share a port whatever SO_REUSEADDR says, and with
+    /// IP_BIND_ADDRESS_NO_PORT bind() gives no port.
+    func prepareToShare() throws(Errno) {
+        if reusePort != 0 { try SocketOption.reusePort.set(raw, 0) }
+        if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 0) }
+        try share(true)
+    }
+
+    func restoreReusePort() {
+        if reusePort != 0 { try? SocketOption.reusePort.set(raw, reusePort) }
+    }
 
     /// Binds to a device, if it is not bound to it yet.
     mutating func bindInterface(_ index: UInt32) throws(Errno) {
@@ -125,10 +143,12 @@ struct Socket {
     func restore(hasAddressOnly: Bool) {
         do throws(Errno) {
             try share(reuseAddress != 0)
+            restoreReusePort()
             if hasAddressOnly && local.address.isAny {
                 // bind to port 0 sets the address anew, and disconnecting takes the port away.
                 if bindName(Endpoint(.unspecified, 0), scope: 0) == 0 { disconnect() }
             }
+            if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 1) }
         } catch {}
     }
 }

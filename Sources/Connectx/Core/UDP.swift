@@ -38,16 +38,18 @@ struct UDPCall {
 }
 
 /// How a candidate port fared.
-private enum Attempt {
+enum Attempt {
     case connected(Technique)
-    /// A socket is connected with the tuple, or waits unconnected on the port.
+    /// A socket is connected with the tuple.
     case taken
-    /// A socket has the port without SO_REUSEADDR.
+    /// A socket waits on the port unconnected: a server, or somebody who is about to connect.
+    case waitedOn
+    /// A socket has the port without SO_REUSEADDR: for good, or as a lock that it is about to open.
     case unshared
     /// It looked free, and was another's when we had locked it.
     case lost
-    /// It looked free, and connect() was refused as a guard refuses.
-    case refused
+    /// It looked free, and connect() was refused as a guard refuses, with this error.
+    case refused(Int32)
     /// It would fare no better with another port. `step` tells what failed.
     case failed(Int32, Step)
 
@@ -55,7 +57,7 @@ private enum Attempt {
 }
 
 /// How the socket gets its port.
-private enum Binding {
+enum Binding {
     /// The caller had bound it.
     case already
     /// bind to port 0 with IP_LOCAL_PORT_RANGE narrowed to one port: one that the kernel lets go
@@ -94,130 +96,47 @@ extension NamespaceView {
     }
 
     /// To the port that the caller named.
+    ///
+    /// Somebody who goes to another destination from the same port locks it for some microseconds, and
+    /// looks like a server or like one who does not share. So that is tried again, for a while.
     private mutating func connectNamed(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
         throws(ConnectError) -> Technique
     {
-        switch attempt(call, port, &search) {
-        case .connected(let technique): return technique
-        case .taken, .unshared, .refused:
-            reports.send(.conflict, call.tuple(port), now: coarseTime())
-            throw call.error(.conflict, EADDRINUSE)
-        case .lost:
-            reports.send(.lostRace, call.tuple(port), now: coarseTime())
-            throw call.error(.conflict, EADDRINUSE)
-        case .failed(let error, let step): throw failure(call, port, error, step)
-        }
-    }
-
-    // MARK: - Discovery
-
-    /// A few random ports; then, when all are busy, the kernel lists the sockets to this
-    /// destination, and the port is chosen from what is left. The list serves later calls too.
-    private mutating func discover(_ call: UDPCall, now: UInt64, _ search: inout Search)
-        throws(ConnectError) -> Technique
-    {
-        let range = ports.range(of: call.socket)
-        while let port = listed(call, range, now: now) {
-            if let technique = try choose(call, port, &search) { return technique }
-        }
-        for _ in 0..<Search.randomProbes {
-            let port = randomPort(in: range)
-            guard !ports.isReserved(port) else { continue }
-            if let technique = try choose(call, port, &search) { return technique }
-        }
-        for _ in 0..<Search.listings {
-            let losses = search.losses
-            guard try list(call, range) else { break }
-            while let port = listed(call, range, now: coarseTime()) {
-                if let technique = try choose(call, port, &search) { return technique }
+        for round in 1...Search.namedRounds {
+            switch attempt(call, port, &search) {
+            case .connected(let technique): return technique
+            case .taken: throw conflict(call, port, .conflict)
+            case .failed(let error, let step): throw failure(call, port, error, step)
+            case .refused(let error):
+                guard isRefusedByGuard(error) else { throw failure(call, port, error, .connect) }
+                throw conflict(call, port, .conflict)
+            case .lost where round == Search.namedRounds || search.isStuck:
+                throw conflict(call, port, .lostRace)
+            case .unshared: scouting = Search.namedRounds
+            case .waitedOn, .lost: break
             }
-            // What was lost may have come free again; what is not shared stays so.
-            if search.losses == losses { break }
+            linux_pause(Search.pauseNanoseconds)
         }
-        reports.send(.exhausted, call.tuple(0), now: now)
-        throw call.error(.exhausted, EAGAIN)
+        throw conflict(call, port, .conflict)
     }
 
-    private mutating func choose(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
-        throws(ConnectError) -> Technique?
-    {
-        search.attempts += 1
-        switch attempt(call, port, &search) {
-        case .connected(let technique): return technique
-        case .taken: break
-        case .unshared: scouting = Search.scoutingAfterUnshared
-        case .lost:
-            search.losses += 1
-            reports.send(.lostRace, call.tuple(port), now: coarseTime())
-        case .refused:
-            search.losses += 1
-            search.refusals += 1
-            coverage.forget()
-            // A guard refuses tuples; a filter refuses them all.
-            if search.refusals >= Search.refusalLimit {
-                throw call.error(.notPermitted, EPERM, port: port)
-            }
-        case .failed(EACCES, .bind): break  // a port below ip_unprivileged_port_start
-        case .failed(let error, let step): throw failure(call, port, error, step)
-        }
-        if search.attempts >= Search.attemptLimit {
-            reports.send(.exhausted, call.tuple(0), now: coarseTime())
-            throw call.error(.exhausted, EAGAIN)
-        }
-        return nil
+    private mutating func conflict(
+        _ call: UDPCall, _ port: UInt16, _ kind: UserspaceReport.Kind
+    ) -> ConnectError {
+        reports.send(kind, .udp, call.tuple(port), now: coarseTime())
+        return call.error(.conflict, EADDRINUSE)
     }
 
-    private mutating func randomPort(in range: ClosedRange<UInt16>) -> UInt16 {
-        range.lowerBound + UInt16(random.next(below: UInt32(range.count)))
-    }
-
-    /// A port from the list for this purpose that may still be chosen.
-    private mutating func listed(_ call: UDPCall, _ range: ClosedRange<UInt16>, now: UInt64)
-        -> UInt16?
-    {
-        while let port = free.take(for: call.purpose, from: randomPort(in: range), now: now) {
-            if range.contains(port) && !ports.isReserved(port) { return port }
-        }
-        return nil
-    }
-
-    /// Asks which ports are free for this destination. Returns whether there are any.
-    private mutating func list(_ call: UDPCall, _ range: ClosedRange<UInt16>) throws(ConnectError)
-        -> Bool
-    {
-        var set = PortSet()
-        for port in range where !ports.isReserved(port) { set.insert(port) }
-        do throws(Errno) {
-            // Sockets with v4-mapped addresses are of the other family.
-            if call.local.isIPv4 { try removeBusy(call, AF_INET, from: &set) }
-            try removeBusy(call, AF_INET6, from: &set)
-        } catch {
-            throw call.error(.outOfResources, error.number)
-        }
-        let isAny = set.next(from: range.lowerBound) != nil
-        free.keep(set, for: call.purpose, now: coarseTime())
-        return isAny
-    }
-
-    /// Takes off the ports of sockets that have this destination, or none.
-    private mutating func removeBusy(_ call: UDPCall, _ family: Int32, from set: inout PortSet)
-        throws(Errno)
-    {
-        var filter = SocketDiag.Filter()
-        filter.remoteOrUnconnected = call.destination.endpoint
-        let buffer = replyBuffer()
-        try diag!.list(.udp, family: family, filter: filter, buffer: buffer) { record in
-            let local = record.tuple.local.address
-            guard local == call.local || local.isAny,
-                record.interface == 0 || call.device == 0 || record.interface == call.device
-            else { return }
-            set.remove(record.tuple.local.port)
-        }
+    /// Whether it is a guard that refused, and not a filter that lets nobody connect there.
+    mutating func isRefusedByGuard(_ error: Int32) -> Bool {
+        guard error == EPERM else { return true }
+        coverage.forget()
+        return coverage.covers(now: coarseTime(), diag: &diag)
     }
 
     // MARK: - One candidate
 
-    private mutating func attempt(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
+    mutating func attempt(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
         -> Attempt
     {
         do throws(Errno) {
@@ -230,7 +149,7 @@ extension NamespaceView {
             if binding != .already, let holder = try receiver(call, port),
                 holder.cookie != call.cookie
             {
-                return .taken
+                return holder.isConnected ? .taken : .waitedOn
             }
             let error = try bind(call, port, binding)
             guard error == 0 else { return error == EADDRINUSE ? .unshared : .failed(error, .bind) }
@@ -262,8 +181,8 @@ extension NamespaceView {
     private mutating func bind(_ call: UDPCall, _ port: UInt16, _ binding: Binding) throws(Errno)
         -> Int32
     {
+        try call.socket.prepareToShare()
         if binding == .already { return 0 }
-        try call.socket.share(true)
         if binding == .lent {
             do throws(Errno) {
                 try SocketOption.localPortRange.set(
@@ -295,8 +214,8 @@ extension NamespaceView {
         if search.isGuarded {
             // The guard goes by the cgroup in which a socket was made; ours are, another's may be not.
             guard !call.socket.isNew else { return finish(call, .guarded) }
-            guard let own = try receiver(call, port), own.cookie == call.cookie
-            else { return .lost }
+            guard let own = try receiver(call, port) else { return .lost }
+            guard own.cookie == call.cookie else { return own.isConnected ? .taken : .lost }
             if own.cgroup != 0 && own.cgroup == coverage.cgroup { return finish(call, .guarded) }
         }
         return try lock(call, port)
@@ -339,11 +258,14 @@ extension NamespaceView {
 
     private func finish(_ call: UDPCall, _ technique: Technique) -> Attempt {
         let error = call.socket.connectName(call.destination)
-        if error == 0 { return .connected(technique) }
-        return isRefusal(error) ? .refused : .failed(error, .connect)
+        if error == 0 {
+            call.socket.restoreReusePort()
+            return .connected(technique)
+        }
+        return isRefusal(error) ? .refused(error) : .failed(error, .connect)
     }
 
-    private func failure(_ call: UDPCall, _ port: UInt16, _ error: Int32, _ step: Attempt.Step)
+    func failure(_ call: UDPCall, _ port: UInt16, _ error: Int32, _ step: Attempt.Step)
         -> ConnectError
     {
         call.error(ConnectError.Reason(error, isFromBind: step == .bind), error, port: port)
@@ -353,7 +275,12 @@ extension NamespaceView {
 extension UDPCall {
     /// Connects from a port of its own: what is not shared cannot be overshadowed.
     func connectExclusively() throws(ConnectError) -> Technique {
+        // Who shares the port that it is bound to cannot be found out.
+        guard socket.local.port == 0 || !socket.wasShared else {
+            throw error(.cannotShare, EADDRINUSE)
+        }
         do throws(Errno) {
+            try socket.prepareToShare()
             try socket.share(false)
         } catch {
             throw self.error(.badDescriptor, error.number)
@@ -379,11 +306,12 @@ extension UDPCall {
 }
 
 /// The bounds of one call's search, and what came of it so far.
-private struct Search {
+struct Search {
     let isGuarded: Bool
     var attempts = 0
     var refusals = 0
-    var losses = 0
+    /// Candidates that may come free again, or never were anybody's.
+    var doubts = 0
     /// Whether the socket has an address, but no port any more.
     var hasAddressOnly = false
     /// Whether it was bound to a port for good.
@@ -396,4 +324,8 @@ private struct Search {
     static let refusalLimit = 64
     /// Candidates that are scouted after one was found with a port that is not shared.
     static let scoutingAfterUnshared = 64
+    /// How often a named port is tried that others are at.
+    static let namedRounds = 32
+    /// What a lock may take; the kernel makes about 60 us of it.
+    static let pauseNanoseconds: Int = 10_000
 }
