@@ -115,7 +115,7 @@ extension NamespaceView {
             case .unshared: scouting = Search.namedRounds
             case .waitedOn, .lost: break
             }
-            linux_pause(Search.pauseNanoseconds)
+            linux_pause(Search.pauseNanoseconds << ((round - 1) / 4))
         }
         throw conflict(call, port, .conflict)
     }
@@ -324,8 +324,9 @@ struct Search {
     static let refusalLimit = 64
     /// Candidates that are scouted after one was found with a port that is not shared.
     static let scoutingAfterUnshared = 64
-    /// How often a named port is tried that others are at.
+    /// How often a named port is tried that others are at: for 10 ms in all, because one who has
+    /// it locked may be waiting for a processor.
     static let namedRounds = 32
-    /// What a lock may take; the kernel makes about 60 us of it.
+    /// What a lock takes; it is waited longer with every fourth round.
     static let pauseNanoseconds: Int = 10_000
 }
