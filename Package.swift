@@ -56,12 +56,17 @@ let package = Package(
         .testTarget(
             name: "ConnectxTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
         .testTarget(
+            name: "SocketDiagTests", dependencies: ["CLinux", "Net", "SocketDiag"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
+        .testTarget(
             name: "GuardTests", dependencies: ["CLibbpf", "Guard", "GuardABI", "Net"],
             swiftSettings: strict),
         .testTarget(
             name: "AgentTests",
             dependencies: [
-                "Agent", "Guard", "GuardABI", "Net",
+                "Agent", "CTestSupport", "Guard", "GuardABI", "Net",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
@@ -84,8 +89,8 @@ let package = Package(
         .testTarget(
             name: "Integration",
             dependencies: [
-                "TestSupport", "Connectx", "Guard", "Net", "CLibbpf", "tupleguard",
-                "tupleguard-stress",
+                "TestSupport", "CTestSupport", "Agent", "Connectx", "Guard", "Net", "SocketDiag",
+                "CLibbpf", "tupleguard", "tupleguard-stress",
             ],
             path: "Tests/Integration", swiftSettings: strict),
     ],

@@ -74,7 +74,8 @@ public struct UserspaceReport: Hashable, Sendable {
                 IPAddress(high: word(2), low: word(3)), UInt16(truncatingIfNeeded: numbers >> 16)),
             remote: Endpoint(
                 IPAddress(high: word(4), low: word(5)), UInt16(truncatingIfNeeded: numbers)))
-        guard count > 0, tuple.remote.port != 0 else { return nil }
+        guard count > 0, tuple.remote.port != 0, tuple.local.port != 0 || kind == .exhausted
+        else { return nil }
         self.init(kind: kind, transport: transport, tuple: tuple, count: count)
     }
 }
