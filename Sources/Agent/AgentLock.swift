@@ -5,7 +5,7 @@ import Glibc
 import Guard
 import Net
 
-/// Where a running agent keeps its lock and its socket.
+/// Where a running agent keeps its lock and its sockets.
 public struct RunFolder: Sendable {
     public static let defaultPath = "/run/tupleguard"
     public let path: String
@@ -15,7 +15,19 @@ public struct RunFolder: Sendable {
     }
 
     public var socket: String { path + "/agent.sock" }
+    /// Where programs send what they ran into without the guard.
+    public var reportSocket: String { path + "/report.sock" }
     var lock: String { path + "/agent.lock" }
+
+    /// Others may enter, to reach the report socket, but not look around; what is not for
+    /// them has a mode of its own.
+    static let mode: mode_t = 0o751
+
+    /// Whether programs of other users can reach the report socket.
+    var isEnterable: Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IXOTH != 0
+    }
 
     /// The process id of the agent that runs; nil when none does.
     public var agent: Int32? {
@@ -30,7 +42,9 @@ struct AgentLock: ~Copyable {
     private let file: OwnedDescriptor
 
     init(_ folder: RunFolder) throws(GuardError) {
-        if mkdir(folder.path, 0o750) != 0 && errno != EEXIST {
+        if mkdir(folder.path, RunFolder.mode) == 0 {
+            chmod(folder.path, RunFolder.mode)  // whatever the umask is
+        } else if errno != EEXIST {
             throw .failed(what: "make the folder \(folder.path)", errno: .last, detail: "")
         }
         let raw = open(folder.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)

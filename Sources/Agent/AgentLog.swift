@@ -48,6 +48,16 @@ func writeLine(_ line: String) {
     _ = (line + "\n").withCString { write(STDERR_FILENO, $0, strlen($0)) }
 }
 
+/// What the agent tells of one conflict.
+protocol LoggedReport: Encodable {
+    var time: String { get }
+    /// One line for people, without the time.
+    var line: String { get }
+}
+
+extension ConflictEventReport: LoggedReport {}
+extension UserspaceEventReport: LoggedReport {}
+
 /// Logs conflicts: each in a line of its own, up to a number in a second, then their count.
 ///
 /// A program that retries in a loop is refused a million times a second; a log
@@ -57,20 +67,35 @@ struct ConflictLog {
 
     let logger: Logger
     let format: LogFormat
+    /// What it has lines of, several of them.
+    let noun: String
     private let cgroups = CgroupNames()
     private var second: UInt64 = 0
     private var lines = 0
     private var suppressed = 0
 
-    init(logger: Logger, format: LogFormat) {
+    init(logger: Logger, format: LogFormat, noun: String = "conflicts") {
         self.logger = logger
         self.format = format
+        self.noun = noun
     }
 
     /// - Parameter isFollowed: whether somebody wants the report too.
     /// - Returns: the report as JSON, if so.
     mutating func log(_ event: ConflictEvent, isFollowed: Bool) -> String? {
-        let now = event.time / 1_000_000_000
+        log(at: event.time, isFollowed: isFollowed) { ConflictEventReport(event, cgroups: $0) }
+    }
+
+    /// As for an event of the guard's.
+    mutating func log(_ event: UserspaceEvent, isFollowed: Bool) -> String? {
+        log(at: event.time, isFollowed: isFollowed) { UserspaceEventReport(event, cgroups: $0) }
+    }
+
+    /// - Parameter time: nanoseconds since 1970.
+    private mutating func log(
+        at time: UInt64, isFollowed: Bool, _ makeReport: (CgroupNames) -> some LoggedReport
+    ) -> String? {
+        let now = time / 1_000_000_000
         if now != second {
             flush()
             second = now
@@ -80,12 +105,12 @@ struct ConflictLog {
         if hasLine { lines += 1 } else { suppressed += 1 }
         // In a flood nearly all events end here, before anything is made of them.
         guard hasLine || isFollowed else { return nil }
-        let report = ConflictEventReport(event, cgroups: cgroups)
+        let report = makeReport(cgroups)
         if hasLine { write(report) }
         return isFollowed ? encodeJSON(report) : nil
     }
 
-    private func write(_ report: ConflictEventReport) {
+    private func write(_ report: some LoggedReport) {
         switch format {
         case .text: writeLine("\(report.time) notice \(report.line)")
         case .json: writeLine(encodeJSON(report))
@@ -95,10 +120,10 @@ struct ConflictLog {
     /// Whether there is something that `flush` would say.
     var hasMore: Bool { suppressed > 0 }
 
-    /// Says how many conflicts had no line of their own.
+    /// Says how many had no line of their own.
     mutating func flush() {
         guard suppressed > 0 else { return }
-        logger.notice("\(suppressed) more conflicts in that second, not logged one by one")
+        logger.notice("\(suppressed) more \(noun) in that second, not logged one by one")
         suppressed = 0
     }
 }

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP on the agent's socket: who it is, and the events as they come.
+// HTTP on the agent's socket: who it is, what programs reported, and the events as they come.
 
 import Glibc
 import Guard
-import Logging
 import NIOCore
 import NIOHTTP1
 import NIOPosix
 import ServiceLifecycle
 
-/// Serves GET /health and GET /events on a Unix socket that only root can open.
+/// Serves GET /health, GET /reports and GET /events on a Unix socket that only root can open.
 final class AgentServer: Service, Sendable {
     private let path: String
     private let followers: Followers
-    private let logger: Logger
+    private let conflicts: UserspaceConflicts
 
-    init(path: String, followers: Followers, logger: Logger) {
+    init(path: String, followers: Followers, conflicts: UserspaceConflicts) {
         self.path = path
         self.followers = followers
-        self.logger = logger
+        self.conflicts = conflicts
     }
 
     func run() async throws {
@@ -41,13 +40,13 @@ final class AgentServer: Service, Sendable {
     }
 
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
-        let followers = self.followers
+        let (followers, conflicts) = (followers, conflicts)
         return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 16)
             .childChannelInitializer { channel in
                 channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(
-                        RequestHandler(followers: followers))
+                        RequestHandler(followers: followers, conflicts: conflicts))
                 }
             }
             .bind(unixDomainSocketPath: path).get()
@@ -60,10 +59,12 @@ private final class RequestHandler: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let followers: Followers
+    private let conflicts: UserspaceConflicts
     private var following: UInt64?
 
-    init(followers: Followers) {
+    init(followers: Followers, conflicts: UserspaceConflicts) {
         self.followers = followers
+        self.conflicts = conflicts
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -71,10 +72,13 @@ private final class RequestHandler: ChannelInboundHandler {
         switch (request.method, request.uri) {
         case (.GET, "/health"):
             answer(context, request, .ok, #"{"pid":\#(getpid()),"status":"ok"}"# + "\n")
+        case (.GET, "/reports"):
+            answer(context, request, .ok, encodeJSON(conflicts.summary(CgroupNames())) + "\n")
         case (.GET, "/events"):
             follow(context, request)
         default:
-            answer(context, request, .notFound, "there is GET /health and GET /events\n")
+            answer(
+                context, request, .notFound, "there is GET /health, GET /reports and GET /events\n")
         }
     }
 

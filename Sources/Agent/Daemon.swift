@@ -30,6 +30,8 @@ public enum Daemon {
 
     private static func start(_ configuration: AgentConfiguration) async throws {
         try Platform.check()
+        // What is made from here on is nobody else's to write, until it is given a mode that says so.
+        umask(umask(0o777) | 0o022)
         let lock = try AgentLock(configuration.runFolder)
         var logger = Logger(label: "tupleguard") { _ in
             AgentLogHandler(format: configuration.logFormat)
@@ -42,14 +44,24 @@ public enum Daemon {
             followers: followers)
         let reconciler = Reconciler(configuration, logger: logger, pump: pump, manager: manager)
         try await reconciler.begin()
+        let conflicts = UserspaceConflicts()
+        let receiver = try ReportReceiver(
+            path: configuration.runFolder.reportSocket, conflicts: conflicts, followers: followers,
+            logger: logger, format: configuration.logFormat)
         let server = AgentServer(
-            path: configuration.runFolder.socket, followers: followers, logger: logger)
+            path: configuration.runFolder.socket, followers: followers, conflicts: conflicts)
         let group = ServiceGroup(
-            services: [reconciler, pump, server], gracefulShutdownSignals: [.sigterm, .sigint],
+            services: [reconciler, pump, receiver, server],
+            gracefulShutdownSignals: [.sigterm, .sigint],
             logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
         let summary = await reconciler.summary
         manager.ready(summary)
         logger.info("ready, \(summary)")
+        if !configuration.runFolder.isEnterable {
+            let folder = configuration.runFolder.path
+            logger.notice(
+                "only root's programs can report: others may not enter \(folder) (chmod o+x)")
+        }
         try await group.run()
         logger.info(
             configuration.detachOnExit

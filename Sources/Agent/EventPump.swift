@@ -61,17 +61,12 @@ final class EventPump: Service, Sendable {
 
     /// Runs until shutdown; what is in the buffer then is still handled.
     func run() async throws {
-        let (ended, end) = AsyncStream.makeStream(of: Void.self)
-        let thread = Thread {
+        try await runOnThread {
             self.pump()
-            end.finish()
+        } stop: {
+            isStopping.store(true, ordering: .sequentiallyConsistent)
+            lookAgain()
         }
-        try thread.start()
-        try? await gracefulShutdown()
-        isStopping.store(true, ordering: .sequentiallyConsistent)
-        lookAgain()
-        for await _ in ended {}
-        thread.join()
     }
 
     /// Makes the thread open the ring buffer again, if another one is pinned now.
@@ -126,33 +121,5 @@ final class EventPump: Service, Sendable {
             if isStopping.load(ordering: .sequentiallyConsistent) { return }
             if state.eventsMapID != reader.mapID { return }
         }
-    }
-}
-
-/// A POSIX thread, joined by whoever started it.
-private final class Thread: @unchecked Sendable {
-    private let body: @Sendable () -> Void
-    private var handle = pthread_t()
-
-    init(_ body: @escaping @Sendable () -> Void) {
-        self.body = body
-    }
-
-    func start() throws(Errno) {
-        let context = Unmanaged.passRetained(self)
-        let failure = pthread_create(
-            &handle, nil,
-            { context in
-                Unmanaged<Thread>.fromOpaque(context!).takeRetainedValue().body()
-                return nil
-            }, context.toOpaque())
-        if failure != 0 {
-            context.release()
-            throw Errno(failure)
-        }
-    }
-
-    func join() {
-        pthread_join(handle, nil)
     }
 }

@@ -16,6 +16,13 @@ public func encodeJSON(_ value: some Encodable) -> String {
     return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
 }
 
+/// Decodes what `encodeJSON` made; nil for anything else.
+func decodeJSON<Value: Decodable>(_ text: String) -> Value? {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try? decoder.decode(Value.self, from: Data(text.utf8))
+}
+
 /// Nanoseconds since 1970 as RFC 3339 in UTC: "2026-01-31T12:00:00.000Z".
 public func timestamp(_ nanoseconds: UInt64) -> String {
     var seconds = time_t(nanoseconds / 1_000_000_000)
@@ -31,6 +38,22 @@ public func timestamp(_ nanoseconds: UInt64) -> String {
     let time =
         "\(digits(fields.tm_hour, 2)):\(digits(fields.tm_min, 2)):\(digits(fields.tm_sec, 2))"
     return "\(date)T\(time).\(digits(milliseconds, 3))Z"
+}
+
+/// What `timestamp` says, in nanoseconds since 1970 to the millisecond; nil for other text.
+public func nanoseconds(of timestamp: String) -> UInt64? {
+    let numbers = timestamp.split { !$0.isASCII || !$0.isNumber }.compactMap { Int32($0) }
+    guard numbers.count == 7 else { return nil }
+    var fields = tm()
+    (fields.tm_year, fields.tm_mon, fields.tm_mday) = (
+        numbers[0] - 1900, numbers[1] - 1, numbers[2]
+    )
+    (fields.tm_hour, fields.tm_min, fields.tm_sec) = (numbers[3], numbers[4], numbers[5])
+    let seconds = timegm(&fields)
+    guard seconds >= 0 else { return nil }
+    let time = UInt64(seconds) * 1_000_000_000 + UInt64(numbers[6]) * 1_000_000
+    // Which makes nothing of a 13th month, nor of another form.
+    return Agent.timestamp(time) == timestamp ? time : nil
 }
 
 /// A process in a report.
@@ -63,6 +86,8 @@ public struct ProcessReport: Codable, Sendable {
 
 /// One conflict as it happened.
 public struct ConflictEventReport: Codable, Sendable {
+    /// Nil from an agent that knew no other source.
+    public let source: ConflictSource?
     public let time: String
     public let action: String
     public let reason: String
@@ -75,6 +100,7 @@ public struct ConflictEventReport: Codable, Sendable {
     public let holder: ProcessReport?
 
     public init(_ event: ConflictEvent, cgroups: CgroupNames) {
+        source = .kernel
         time = timestamp(event.time)
         action = event.reason == .existing ? "found" : event.wasAllowed ? "observed" : "refused"
         reason = event.reason.name
@@ -89,9 +115,7 @@ public struct ConflictEventReport: Codable, Sendable {
 
     /// Decodes what `json` made of one; nil for anything else.
     public init?(json line: String) {
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        guard let report = try? decoder.decode(Self.self, from: Data(line.utf8)) else { return nil }
+        guard let report: Self = decodeJSON(line) else { return nil }
         self = report
     }
 
@@ -106,6 +130,7 @@ public struct ConflictEventReport: Codable, Sendable {
 
 /// All conflicts of one tuple.
 public struct ConflictReport: Encodable, Sendable {
+    public let source = ConflictSource.kernel
     public let count: UInt64
     public let firstTime: String
     public let lastTime: String

@@ -28,7 +28,7 @@ public struct Process: Hashable, Sendable {
 }
 
 /// A process names itself: nothing that a terminal would obey may come through.
-private func commandName(_ name: UnsafeRawBufferPointer) -> String {
+public func commandName(_ name: UnsafeRawBufferPointer) -> String {
     String(
         decoding: name.prefix { $0 != 0 }.map { (0x20..<0x7f).contains($0) ? $0 : 0x3f },
         as: UTF8.self)

@@ -3,6 +3,7 @@ import Agent
 import ArgumentParser
 import Glibc
 import Guard
+import Net
 
 /// `tupleguard conflicts`
 struct Conflicts: ParsableCommand {
@@ -10,7 +11,8 @@ struct Conflicts: ParsableCommand {
         abstract: "Show which tuples were refused, to whom, and who holds them.",
         discussion: """
             Newest first, from what the guard itself remembers (the latest 4,096 tuples or so); \
-            no agent is needed. With --follow conflicts are shown as they happen, which needs a \
+            no agent is needed. Where one runs, what programs reported to it is shown too, marked \
+            "userspace": it is what they say, and only who they are comes from the kernel. With --follow conflicts are shown as they happen, which needs a \
             running agent.
 
             EXAMPLES
@@ -31,7 +33,36 @@ struct Conflicts: ParsableCommand {
     @OptionGroup(title: "Places") var places: Places
 
     private struct Report: Encodable {
-        let conflicts: [ConflictReport]
+        let conflicts: [Entry]
+    }
+
+    /// A conflict as one of the sources has it.
+    private enum Entry: Encodable {
+        case kernel(Conflict, CgroupNames)
+        case userspace(UserspaceConflictReport)
+
+        /// When it last happened: nanoseconds since 1970.
+        var time: UInt64 {
+            switch self {
+            case .kernel(let conflict, _): conflict.last.time
+            case .userspace(let report): nanoseconds(of: report.lastTime) ?? 0
+            }
+        }
+
+        func encode(to encoder: any Encoder) throws {
+            switch self {
+            case .kernel(let conflict, let names):
+                try ConflictReport(conflict, cgroups: names).encode(to: encoder)
+            case .userspace(let report): try report.encode(to: encoder)
+            }
+        }
+
+        func show() {
+            switch self {
+            case .kernel(let conflict, let names): Conflicts.show(conflict, names)
+            case .userspace(let report): Conflicts.show(report)
+            }
+        }
     }
 
     func validate() throws {
@@ -42,16 +73,27 @@ struct Conflicts: ParsableCommand {
     func run() throws {
         try Platform.requireCapabilities()
         if follow { return try followEvents() }
-        let names = CgroupNames()
-        let conflicts = Array(try places.guardState.conflicts().prefix(limit ?? .max))
+        let entries = Array(try read().prefix(limit ?? .max))
         if json {
-            print(
-                encodeJSON(Report(conflicts: conflicts.map { ConflictReport($0, cgroups: names) })))
-        } else if conflicts.isEmpty {
+            print(encodeJSON(Report(conflicts: entries)))
+        } else if entries.isEmpty {
             print("no conflicts")
         } else {
-            for conflict in conflicts { Self.show(conflict, names) }
+            for entry in entries { entry.show() }
         }
+    }
+
+    /// Newest first, of both sources.
+    private func read() throws -> [Entry] {
+        let summary = places.userspaceSummary()
+        let kernel = try places.unlessAgentAnswers(summary != nil, else: []) {
+            try places.guardState.conflicts()
+        }
+        let names = CgroupNames()
+        let entries =
+            kernel.map { Entry.kernel($0, names) }
+            + (summary?.conflicts ?? []).map { Entry.userspace($0) }
+        return entries.map { ($0.time, $0) }.sorted { $0.0 > $1.0 }.map(\.1)
     }
 
     /// A block of lines that any terminal has room for.
@@ -68,6 +110,28 @@ struct Conflicts: ParsableCommand {
             "  \(label("holder"))\(last.holder?.description ?? "not known")",
             "  \(label("because"))\(conflict.last.reason.explanation)",
         ]
+        showBlock(lines, to: show)
+    }
+
+    /// The same for what programs reported.
+    static func show(_ conflict: UserspaceConflictReport, to show: (String) -> Void = { print($0) })
+    {
+        func time(_ text: String) -> String { nanoseconds(of: text).map(clock) ?? text }
+        let last = conflict.last
+        let times =
+            conflict.count == 1
+            ? "once, \(time(conflict.lastTime))"
+            : "\(conflict.count) times, first \(time(conflict.firstTime)), last \(time(conflict.lastTime))"
+        let lines = [
+            "\(Terminal.bold(printable(last.subject))) (userspace, \(last.transport))",
+            "  \(label("reported"))\(times)",
+            "  \(label("sender"))\(last.sender.description)",
+            "  \(label("because"))\(last.explanation)",
+        ]
+        showBlock(lines, to: show)
+    }
+
+    private static func showBlock(_ lines: [String], to show: (String) -> Void) {
         let width = Terminal.width ?? .max
         for (index, line) in lines.enumerated() {
             show(index == 0 ? line : Terminal.fit(line, width))
@@ -84,6 +148,8 @@ struct Conflicts: ParsableCommand {
             if json {
                 print(line)
             } else if let report = ConflictEventReport(json: line) {
+                print("\(report.time) \(report.line)")
+            } else if let report = UserspaceEventReport(json: line) {
                 print("\(report.time) \(report.line)")
             }
             fflush(nil)  // also into a pipe, line by line

@@ -10,7 +10,8 @@ struct Stats: ParsableCommand {
         abstract: "Show every counter, in total and for each cgroup.",
         discussion: """
             Counters are exact, also when events are dropped. They begin at 0 when a cgroup's \
-            guard is attached, and go on through upgrades and changes of policy.
+            guard is attached, and go on through upgrades and changes of policy. A running agent \
+            adds what programs reported to it since it started.
 
             EXAMPLES
               tupleguard stats
@@ -36,6 +37,8 @@ struct Stats: ParsableCommand {
         let time: String
         let total: [String: UInt64]
         let cgroups: [OfCgroup]
+        /// What programs reported to the agent; nil when none runs.
+        let userspace: UserspaceTotals?
     }
 
     func validate() throws {
@@ -48,13 +51,15 @@ struct Stats: ParsableCommand {
         try Platform.requireCapabilities()
         var before: Counters?
         while true {
-            let kept = try read()
+            let userspace = places.userspaceSummary()?.totals
+            let kept = try places.unlessAgentAnswers(userspace != nil, else: []) { try read() }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
-                print(encodeJSON(report(total, kept)))
+                print(encodeJSON(report(total, kept, userspace)))
             } else {
                 if watch != nil { Terminal.clear() }
                 show(total, kept, before)
+                if let userspace { show(userspace) }
             }
             guard let watch else { return }
             fflush(nil)
@@ -74,7 +79,8 @@ struct Stats: ParsableCommand {
     }
 
     private func report(
-        _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)]
+        _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
+        _ userspace: UserspaceTotals?
     ) -> Report {
         return Report(
             time: timestamp(Platform.now(CLOCK_REALTIME)),
@@ -83,7 +89,8 @@ struct Stats: ParsableCommand {
                 .init(
                     cgroup: $0.attachment.path, cgroupId: $0.attachment.id,
                     counters: named($0.counters))
-            })
+            },
+            userspace: userspace)
     }
 
     private func show(
@@ -112,5 +119,24 @@ struct Stats: ParsableCommand {
                 print("  \(description.name)  \(value)")
             }
         }
+    }
+
+    private func show(_ userspace: UserspaceTotals) {
+        print("")
+        var table = Table(columns: [
+            .init(title: "USERSPACE"), .init(title: "TOTAL", alignment: .right),
+            .init(title: "WHAT PROGRAMS REPORTED TO THE AGENT", isFlexible: true),
+        ])
+        for (name, value, meaning) in [
+            ("conflict", userspace.conflict, "a tuple that a program asked for was taken"),
+            ("lost_race", userspace.lostRace, "a tuple was taken while a program was about to"),
+            ("exhausted", userspace.exhausted, "no local port was free for a destination"),
+            ("reports", userspace.reports, "reports that were heard; one may stand for many"),
+            ("limited", userspace.limited, "reports that were dropped: too many at once"),
+            ("invalid", userspace.invalid, "datagrams that were no reports"),
+        ] {
+            table.rows.append([name, "\(value)", meaning])
+        }
+        table.print()
     }
 }

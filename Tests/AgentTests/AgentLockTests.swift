@@ -14,6 +14,7 @@ struct AgentLockTests {
         #expect(RunFolder().path == "/run/tupleguard")
         #expect(RunFolder(path: "/run/x").socket == "/run/x/agent.sock")
         #expect(RunFolder(path: "/run/x").lock == "/run/x/agent.lock")
+        #expect(RunFolder(path: "/run/x").reportSocket == "/run/x/report.sock")
     }
 
     @Test("While one has the lock another does not get it, and is told whose it is")
@@ -67,14 +68,29 @@ struct AgentLockTests {
         }
     }
 
-    @Test("The folder is made, for root and its group only")
+    @Test("The folder is made for root; others may enter it and no more, and the lock stays closed")
     func folder() throws {
         try withTemporaryFolder { parent in
             let run = RunFolder(path: "\(parent)/run")
+            #expect(!run.isEnterable)
             let lock = try AgentLock(run)
             var status = stat()
             try #require(stat(run.path, &status) == 0)
-            #expect(status.st_mode & 0o027 == 0)
+            #expect(status.st_mode & 0o777 == 0o751)
+            #expect(run.isEnterable)
+            try #require(stat(run.lock, &status) == 0)
+            #expect(status.st_mode & 0o007 == 0)
+            _ = lock
+        }
+    }
+
+    @Test("A folder that is there keeps its mode, and shows whether others may enter")
+    func existingFolder() throws {
+        try withTemporaryFolder { parent in
+            let run = RunFolder(path: "\(parent)/run")
+            try Errno.check { mkdir(run.path, 0o750) }
+            let lock = try AgentLock(run)
+            #expect(!run.isEnterable)
             _ = lock
         }
     }

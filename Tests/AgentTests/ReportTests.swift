@@ -55,6 +55,28 @@ struct TimestampTests {
     }
 }
 
+struct NanosecondsTests {
+    @Test(
+        "A timestamp read again, to the millisecond",
+        arguments: [0, 1_000_000, 1_769_860_800_012_000_000, 1_709_251_199_999_000_000]
+            as [UInt64])
+    func roundTrip(time: UInt64) {
+        #expect(nanoseconds(of: timestamp(time)) == time)
+        #expect(nanoseconds(of: timestamp(time + 999_999)) == time)
+    }
+
+    @Test(
+        "Other text is none",
+        arguments: [
+            "", "now", "2026-01-31", "2026-01-31T12:00:00Z", "2026-13-31T12:00:00.000Z",
+            "2026-02-30T12:00:00.000Z", "2026-01-31 12:00:00.000", "1969-12-31T23:59:59.999Z",
+            "2026-01-31T12:00:00.0000Z", "9999999999-01-31T12:00:00.000Z",
+        ])
+    func garbage(text: String) {
+        #expect(nanoseconds(of: text) == nil)
+    }
+}
+
 struct ConflictReportTests {
     private let cgroups = CgroupNames()
 
@@ -68,7 +90,8 @@ struct ConflictReportTests {
                 + #""guarded_cgroup_id":18446744073709551614,"#
                 + #""holder":{"cgroup_id":0,"command":"server","pid":815,"uid":0},"#
                 + #""local":"192.0.2.1:40000","network_namespace":3,"reason":"held","#
-                + #""remote":"198.51.100.7:53","time":"\#(timestamp(event.time))"}"#)
+                + #""remote":"198.51.100.7:53","source":"kernel","time":"\#(timestamp(event.time))"}"#
+        )
     }
 
     @Test("Processes that are not known are left out")
@@ -79,7 +102,7 @@ struct ConflictReportTests {
             encodeJSON(ConflictEventReport(event, cgroups: cgroups))
                 == #"{"action":"refused","guarded_cgroup_id":0,"local":"192.0.2.1:40000","#
                 + #""network_namespace":3,"reason":"outside","remote":"198.51.100.7:53","#
-                + #""time":"\#(timestamp(event.time))"}"#)
+                + #""source":"kernel","time":"\#(timestamp(event.time))"}"#)
     }
 
     @Test("The fields of a tuple's conflicts are stable")
@@ -90,7 +113,7 @@ struct ConflictReportTests {
         #expect(
             encodeJSON(ConflictReport(conflict, cgroups: cgroups))
                 == #"{"count":17,"first_time":"2026-01-31T12:00:00.012Z","last":\#(last),"#
-                + #""last_time":"\#(timestamp(event.time))"}"#)
+                + #""last_time":"\#(timestamp(event.time))","source":"kernel"}"#)
     }
 
     /// With every field that there is.
@@ -100,7 +123,7 @@ struct ConflictReportTests {
         + #""guarded_cgroup":"/a.slice","guarded_cgroup_id":11,"#
         + #""holder":{"cgroup":"/c","cgroup_id":13,"command":"ser\"v\\er","pid":815,"uid":0},"#
         + #""local":"192.0.2.1:40000","network_namespace":3,"reason":"held","#
-        + #""remote":"[2001:db8::7]:53","time":"2026-01-31T12:00:00.012Z"}"#
+        + #""remote":"[2001:db8::7]:53","source":"kernel","time":"2026-01-31T12:00:00.012Z"}"#
 
     @Test("What was encoded decodes to the same again")
     func roundTrip() throws {
@@ -117,6 +140,12 @@ struct ConflictReportTests {
             let json = encodeJSON(ConflictEventReport(makeEvent(reason: reason), cgroups: cgroups))
             #expect(ConflictEventReport(json: json).map { encodeJSON($0) } == json)
         }
+    }
+
+    @Test("Of an agent that knew one source only the lines can still be read")
+    func withoutSource() throws {
+        let json = Self.complete.replacing(#""source":"kernel","#, with: "")
+        #expect(try #require(ConflictEventReport(json: json)).source == nil)
     }
 
     @Test("A field that a later version adds does not matter")

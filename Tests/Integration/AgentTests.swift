@@ -9,6 +9,19 @@ import Testing
 
 @testable import Guard
 
+extension Sandbox {
+    /// An agent for the sandbox's cgroup that has said it is ready.
+    func startAgent(_ more: [String] = []) throws -> RunningProgram {
+        let agent = try start(
+            Self.program("tupleguard"),
+            ["run", "--cgroup", cgroup.folder, "--table-size", "65536"] + more)
+        #expect(
+            eventually { agent.errorsSoFar.contains("ready, guarding") || !agent.isRunning },
+            "\(agent.errorsSoFar)")
+        return agent
+    }
+}
+
 extension IntegrationTests {
     @Suite struct Agents {
         private let tupleguard = Sandbox.program("tupleguard")
@@ -16,13 +29,7 @@ extension IntegrationTests {
 
         /// An agent for the sandbox's cgroup that has said it is ready.
         private func startAgent(_ sandbox: Sandbox, _ more: String...) throws -> RunningProgram {
-            let agent = try sandbox.start(
-                tupleguard,
-                ["run", "--cgroup", sandbox.cgroup.folder, "--table-size", "65536"] + more)
-            #expect(
-                eventually { agent.errorsSoFar.contains("ready, guarding") || !agent.isRunning },
-                "\(agent.errorsSoFar)")
-            return agent
+            try sandbox.startAgent(more)
         }
 
         private func collide(_ sandbox: Sandbox, port: UInt16) throws {

@@ -66,6 +66,20 @@ void linux_set_blocking(int descriptor);
 /// /run/tupleguard. errno stays as it is.
 void linux_report(const void *report, size_t size);
 
+/// Who sent a datagram, as the kernel knows (SCM_CREDENTIALS, unix(7)).
+struct linux_sender {
+	/// In the receiver's PID namespace; 0 for a process that is not visible there.
+	uint32_t pid;
+	uint32_t uid;
+};
+
+/// Takes one datagram, without waiting, from a Unix socket that has SO_PASSCRED: its whole length,
+/// of which at most `size` bytes are stored, or -1 with errno.
+///
+/// EAGAIN: there is none. EBADMSG: there was one that came with descriptors (SCM_RIGHTS; the kernel
+/// has closed them) or without credentials, and it is gone.
+ssize_t linux_receive_from(int socket, void *buffer, size_t size, struct linux_sender *sender);
+
 /// A request of sock_diag(7) for one socket.
 struct linux_diag_request {
 	struct nlmsghdr header;
