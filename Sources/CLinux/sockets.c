@@ -57,22 +57,26 @@ void linux_set_blocking(int descriptor)
 		fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
 }
 
-void linux_report(const void *report, size_t size)
+bool linux_report(const void *report, size_t size)
 {
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	const char *folder = secure_getenv("TUPLEGUARD_RUN");
 	int error = errno;
 	int length = snprintf(name.sun_path, sizeof(name.sun_path), "%s/report.sock",
 			      folder && *folder ? folder : "/run/tupleguard");
+	bool has_room = true;
 	int agent = -1;
 
 	if (length > 0 && (size_t)length < sizeof(name.sun_path))
 		agent = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (agent >= 0) {
-		sendto(agent, report, size, MSG_NOSIGNAL, (struct sockaddr *)&name, sizeof(name));
+		if (sendto(agent, report, size, MSG_NOSIGNAL, (struct sockaddr *)&name,
+			   sizeof(name)) < 0)
+			has_room = errno != EAGAIN;
 		close(agent);
 	}
 	errno = error;
+	return has_room;
 }
 
 static void *_Atomic pool[LINUX_POOL_SIZE];

@@ -11,6 +11,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,8 +64,8 @@ void linux_set_blocking(int descriptor);
 
 /// Sends a report to the agent's socket, if there is one, without waiting: report.sock in the
 /// folder that TUPLEGUARD_RUN names (which a set-user-ID program does not heed), else in
-/// /run/tupleguard. errno stays as it is.
-void linux_report(const void *report, size_t size);
+/// /run/tupleguard. errno stays as it is. False when an agent was there, and had no room for it.
+bool linux_report(const void *report, size_t size);
 
 /// Who sent a datagram, as the kernel knows (SCM_CREDENTIALS, unix(7)).
 struct linux_sender {

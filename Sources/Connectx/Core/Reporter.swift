@@ -32,7 +32,8 @@ struct Reporter {
         withhold(kind, 0)
         var bytes = UserspaceReport(kind: kind, transport: transport, tuple: tuple, count: count)
             .bytes
-        withUnsafeBytes(of: &bytes) { linux_report($0.baseAddress, $0.count) }
+        let hasRoom = withUnsafeBytes(of: &bytes) { linux_report($0.baseAddress, $0.count) }
+        if !hasRoom { withhold(kind, count) }
     }
 
     private func withheld(_ kind: UserspaceReport.Kind) -> UInt32 {
