@@ -87,6 +87,18 @@ struct linux_diag_request {
 	struct inet_diag_req_v2 body;
 };
 
+/// A request of rtnetlink(7) for one route. The destination is last: IPv4 takes a word of it.
+struct linux_route_request {
+	struct nlmsghdr header;
+	struct rtmsg body;
+	struct rtattr interface_header;
+	uint32_t interface;
+	struct rtattr mark_header;
+	uint32_t mark;
+	struct rtattr destination_header;
+	uint32_t destination[4];
+};
+
 /// How many things the pool has room for.
 #define LINUX_POOL_SIZE 8
 

@@ -24,27 +24,39 @@ extension NetlinkSocket {
     /// - Returns: nil when the reply names none.
     /// - Throws: ENETUNREACH and the like when there is no way.
     mutating func sourceAddress(for question: RouteQuestion) throws(Errno) -> IPAddress? {
-        var request = NetlinkRequest(type: UInt16(RTM_GETROUTE), flags: .none, capacity: 80)
-        let address = question.destination.endpoint.address
-        var body = rtmsg()
-        body.rtm_family = UInt8(address.isIPv4 ? AF_INET : AF_INET6)
-        body.rtm_dst_len = address.isIPv4 ? 32 : 128
-        request.append(body)
-        if address.isIPv4 {
-            request.append(attribute: 1, address.networkWords.3)  // RTA_DST
-        } else {
-            request.append(attribute: 1, address.networkWords)
-        }
-        let interface = question.interface != 0 ? question.interface : question.destination.scope
-        if interface != 0 { request.append(attribute: 4, interface) }  // RTA_OIF
-        if question.mark != 0 { request.append(attribute: 16, question.mark) }  // RTA_MARK
+        var request = linux_route_request()
+        let size = request.fill(question)
         var source: IPAddress?
         try withUnsafeTemporaryAllocation(byteCount: 1024, alignment: 8) { buffer throws(Errno) in
-            try request.withBytes { request throws(Errno) in
+            try withUnsafeMutableBytes(of: &request) { request throws(Errno) in
+                let request = UnsafeMutableRawBufferPointer(rebasing: request[..<size])
                 try ask(request, isDump: false, buffer: buffer) { source = $0.preferredSource }
             }
         }
         return source
+    }
+}
+
+extension linux_route_request {
+    /// - Returns: how many bytes of it to send. An interface or a mark of 0 asks for nothing.
+    fileprivate mutating func fill(_ question: RouteQuestion) -> Int {
+        let address = question.destination.endpoint.address
+        let length = address.isIPv4 ? 4 : 16
+        header.nlmsg_type = UInt16(RTM_GETROUTE)
+        header.nlmsg_flags = 1  // NLM_F_REQUEST
+        body.rtm_family = UInt8(address.isIPv4 ? AF_INET : AF_INET6)
+        body.rtm_dst_len = UInt8(length * 8)
+        interface_header = rtattr(rta_len: 8, rta_type: 4)  // RTA_OIF
+        interface = question.interface != 0 ? question.interface : question.destination.scope
+        mark_header = rtattr(rta_len: 8, rta_type: 16)  // RTA_MARK
+        mark = question.mark
+        destination_header = rtattr(rta_len: UInt16(4 + length), rta_type: 1)  // RTA_DST
+        if address.isIPv4 {
+            destination.0 = address.networkWords.3
+        } else {
+            destination = address.networkWords
+        }
+        return MemoryLayout<Self>.size - (16 - length)
     }
 }
 
