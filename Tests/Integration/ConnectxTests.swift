@@ -528,6 +528,22 @@ extension IntegrationTests {
             }
         }
 
+        /// More of them than are tried before they are listed.
+        @Test func portsOfManyMappedSocketsAreListed() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("ip_local_port_range", "41000 41039")
+                    let to = Destination(Endpoint("[::ffff:127.0.0.1]:9")!)
+                    let mapped = try (0..<38).map { _ in try rawSocket(.udp6).release() }
+                    defer { for raw in mapped { close(raw) } }
+                    for raw in mapped { _ = try connectx(raw, to: to) }
+                    let held = Held()
+                    #expect(held.fill(.udp, to: Kind.udp4.endpoint(9))?.reason == .exhausted)
+                    #expect(held.ports.count == 2)
+                }
+            }
+        }
+
         @Test func noAddressStandsForThisHost() throws {
             try Sandbox.run { sandbox in
                 try sandbox.inside {

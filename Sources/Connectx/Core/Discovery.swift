@@ -16,9 +16,7 @@ extension NamespaceView {
         throws(ConnectError) -> Technique
     {
         let range = ports.range(of: call.socket)
-        while let port = listed(call, range, now: now) {
-            if let technique = try choose(call, port, &search) { return technique }
-        }
+        if let technique = try chooseListed(call, range, now: now, &search) { return technique }
         for _ in 0..<Search.randomProbes {
             let port = randomPort(in: range)
             guard !ports.isReserved(port) else { continue }
@@ -26,10 +24,13 @@ extension NamespaceView {
         }
         for _ in 0..<Search.listings {
             let doubts = search.doubts
-            let isAny = try list(call, range, &search)
-            while isAny, let port = listed(call, range, now: coarseTime()) {
-                if let technique = try choose(call, port, &search) { return technique }
+            let hadMapped = listsMapped
+            if try list(call, range, &search),
+                let technique = try chooseListed(call, range, now: coarseTime(), &search)
+            {
+                return technique
             }
+            if listsMapped != hadMapped { continue }
             // What others were at may have come free; who does not share goes on like that.
             if search.doubts == doubts { break }
             linux_pause(Search.pauseNanoseconds)
@@ -40,6 +41,25 @@ extension NamespaceView {
     private mutating func exhausted(_ call: UDPCall) -> ConnectError {
         reports.send(.exhausted, .udp, call.tuple(0), now: coarseTime())
         return call.error(.exhausted, EAGAIN)
+    }
+
+    /// Tries the ports on the list for this purpose.
+    ///
+    /// IPv4's listing lacks the sockets with v4-mapped addresses, and a second one for them, which are
+    /// rare, would take as long. When many ports of the list are busy after all, both are wanted.
+    private mutating func chooseListed(
+        _ call: UDPCall, _ range: ClosedRange<UInt16>, now: UInt64, _ search: inout Search
+    ) throws(ConnectError) -> Technique? {
+        var misses = 0
+        while let port = listed(call, range, now: now) {
+            if let technique = try choose(call, port, &search) { return technique }
+            misses += 1
+            if call.local.isIPv4 && !listsMapped && misses == Search.missLimit {
+                listsMapped = true
+                break
+            }
+        }
+        return nil
     }
 
     private mutating func choose(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
@@ -92,9 +112,11 @@ extension NamespaceView {
         var set = PortSet()
         for port in range where !ports.isReserved(port) { set.insert(port) }
         do throws(Errno) {
-            // Sockets with v4-mapped addresses are of the other family.
             if call.local.isIPv4 { try removeBusy(call, AF_INET, from: &set, &search) }
-            try removeBusy(call, AF_INET6, from: &set, &search)
+            // Sockets with v4-mapped addresses are of the other family.
+            if !call.local.isIPv4 || listsMapped {
+                try removeBusy(call, AF_INET6, from: &set, &search)
+            }
         } catch {
             throw call.error(.outOfResources, error.number)
         }

@@ -30,6 +30,8 @@ struct NamespaceView: ~Copyable {
     var reports = Reporter()
     /// How many more candidates are tried with a throw-away socket first; see `attempt`.
     var scouting = 0
+    /// Whether listings for IPv4 ask for sockets with v4-mapped addresses too; see `chooseListed`.
+    var listsMapped = false
     /// Whether IP_LOCAL_PORT_RANGE is there (Linux 6.3, and 6.1 of Debian).
     var canLend = true
     private var buffer: UnsafeMutableRawBufferPointer?

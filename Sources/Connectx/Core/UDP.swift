@@ -319,6 +319,8 @@ struct Search {
 
     static let randomProbes = 4
     static let listings = 3
+    /// Ports of a list without v4-mapped sockets that turn out busy, before it is made again with them.
+    static let missLimit = 16
     /// Candidates in one call. Each costs a few system calls.
     static let attemptLimit = 4096
     static let refusalLimit = 64
