@@ -82,7 +82,9 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["CTestSupport", "Guard", "Net"],
             path: "Tests/TestSupport", swiftSettings: strict),
-        .executableTarget(name: "tupleguard-stress", path: "Tests/Stress"),
+        .target(name: "CTechniques", path: "Tests/CTechniques"),
+        .executableTarget(
+            name: "tupleguard-stress", dependencies: ["CTechniques"], path: "Tests/Stress"),
         .executableTarget(
             name: "tupleguard-bench", path: "Tests/Bench", exclude: ["lookup.bpf.c"],
             linkerSettings: [.linkedLibrary("bpf")]),

@@ -14,14 +14,15 @@
 #include <unistd.h>
 
 static const char general_help[] =
-    "usage: tupleguard-stress race|chaos|shared [OPTION...]\n"
+    "usage: tupleguard-stress race|chaos|shared|connectx [OPTION...]\n"
     "\n"
     "Makes UDP sockets with SO_REUSEADDR in the cgroup and network namespace it is\n"
     "started in, and looks for two that hold one 4-tuple. All traffic stays on loopback.\n"
     "\n"
-    "  race    all threads connect to one tuple at once: exactly one must win\n"
-    "  chaos   many sockets of all kinds in many threads and processes\n"
-    "  shared  several threads connect and disconnect the same sockets\n"
+    "  race      all threads connect to one tuple at once: exactly one must win\n"
+    "  chaos     many sockets of all kinds in many threads and processes\n"
+    "  shared    several threads connect and disconnect the same sockets\n"
+    "  connectx  threads and processes go for few source ports by a technique of userspace\n"
     "\n"
     "Options of every mode (each mode's --help has its own):\n"
     "  --errno NAME   errno of a refused connect (EPERM)\n"
@@ -73,6 +74,29 @@ static const char shared_help[] =
     "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
     "  --errno NAME, --netns, --json: as in every mode\n";
 
+static const char connectx_help[] =
+    "usage: tupleguard-stress connectx --technique NAME [--library PATH] [OPTION...]\n"
+    "\n"
+    "Threads of several processes connect sockets from few source ports to one destination,\n"
+    "hold what they got for a moment, and close. Two that hold one tuple at once: one of them\n"
+    "is overshadowed. Ends with 0 when none ever was.\n"
+    "\n"
+    "  --technique NAME  lock (SO_REUSEADDR as a lock, as published), barrier (with the bind\n"
+    "                    barrier), plain (bind and connect), connectx (the library, told the\n"
+    "                    port), discovery (the library, which chooses; needs --netns) (lock)\n"
+    "  --mix NAME        the technique of every other process\n"
+    "  --library PATH    of libconnectx.so\n"
+    "  --outside FOLDER  the cgroup to which the processes that don't mix move first\n"
+    "  --ports A-B       the source ports (40000-40000)\n"
+    "  --others N        sockets on each of them, connected to other destinations (0)\n"
+    "  --hold US         at most so many microseconds (50)\n"
+    "  --seconds S       how long (10)\n"
+    "  --successes N     until so many, instead\n"
+    "  --processes N, --threads N of each (2, 2)\n"
+    "  --family FAMILY   4, 6, mapped, mixed (4 and mapped by turns) (4)\n"
+    "  --seed X          repeat a run, as far as the scheduler lets it (the time)\n"
+    "  --netns, --json: as in every mode\n";
+
 static const struct mode {
 	const char *name, *help;
 	const char *options; /* that it has beside the common ones */
@@ -83,6 +107,10 @@ static const struct mode {
     {"chaos", chaos_help, " --seconds --operations --threads --processes --seed --unbound ", 1, 64,
      4, run_chaos},
     {"shared", shared_help, " --threads --rounds --seed ", 2, 16, 3, run_shared},
+    {"connectx", connectx_help,
+     " --technique --mix --library --outside --ports --others --hold --seconds --successes"
+     " --processes --threads --family --seed ",
+     1, 64, 2, run_connectx},
 };
 
 static const struct mode *find_mode(const char *name)
@@ -90,7 +118,8 @@ static const struct mode *find_mode(const char *name)
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
 		if (!strcmp(modes[i].name, name))
 			return &modes[i];
-	fail(EXIT_BAD_USAGE, "unknown mode '%s': race, chaos or shared (see --help)", name);
+	fail(EXIT_BAD_USAGE, "unknown mode '%s': race, chaos, shared or connectx (see --help)",
+	     name);
 }
 
 static bool has_option(const struct mode *mode, const char *option)
@@ -133,6 +162,18 @@ static int parse_errno(const char *text)
 	return error;
 }
 
+static void parse_ports(struct options *options, const char *text)
+{
+	unsigned first, last;
+	int length = 0;
+
+	if (sscanf(text, "%5u-%5u%n", &first, &last, &length) != 2 || text[length] || !first ||
+	    last > UINT16_MAX || first > last)
+		fail(EXIT_BAD_USAGE, "--ports: '%s' is not like 40000-40007", text);
+	options->first_port = (uint16_t)first;
+	options->last_port = (uint16_t)last;
+}
+
 static bool parse_flag(struct options *options, const char *option)
 {
 	bool *flag = !strcmp(option, "--netns")	    ? &options->own_netns
@@ -145,9 +186,35 @@ static bool parse_flag(struct options *options, const char *option)
 	return flag;
 }
 
+/* Options of `connectx` alone. */
+static bool parse_contest(struct options *options, const char *option, const char *text)
+{
+	if (!strcmp(option, "--technique"))
+		options->technique = text;
+	else if (!strcmp(option, "--mix"))
+		options->mix = text;
+	else if (!strcmp(option, "--library"))
+		options->library = text;
+	else if (!strcmp(option, "--outside"))
+		options->outside = text;
+	else if (!strcmp(option, "--ports"))
+		parse_ports(options, text);
+	else if (!strcmp(option, "--others"))
+		options->others = (unsigned)parse_number(option, text, 0, 50000);
+	else if (!strcmp(option, "--hold"))
+		options->hold_us = (unsigned)parse_number(option, text, 0, 1000000);
+	else if (!strcmp(option, "--successes"))
+		options->successes = parse_number(option, text, 1, UINT64_MAX);
+	else
+		return false;
+	return true;
+}
+
 static void parse_value(const struct mode *mode, struct options *options, const char *option,
 			const char *text)
 {
+	if (parse_contest(options, option, text))
+		return;
 	if (!strcmp(option, "--threads"))
 		options->threads =
 		    (unsigned)parse_number(option, text, mode->min_threads, mode->max_threads);
@@ -194,11 +261,15 @@ int main(int count, char **arguments)
 				  .seconds = 10,
 				  .seed = (uint64_t)time(NULL),
 				  .refusal = EPERM,
-				  .family = "4"};
+				  .family = "4",
+				  .technique = "lock",
+				  .hold_us = 50,
+				  .first_port = 40000,
+				  .last_port = 40000};
 	const struct mode *mode;
 
 	if (count < 2)
-		fail(EXIT_BAD_USAGE, "which mode? race, chaos or shared (see --help)");
+		fail(EXIT_BAD_USAGE, "which mode? race, chaos, shared or connectx (see --help)");
 	if (!strcmp(arguments[1], "--help") || !strcmp(arguments[1], "-h")) {
 		fputs(general_help, stdout);
 		return EXIT_HELD;

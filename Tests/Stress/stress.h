@@ -38,12 +38,18 @@ struct options {
 	const char *family;
 	bool own_netns;
 	bool unbound;
+	/* Of `connectx`. */
+	const char *technique, *mix, *library, *outside;
+	uint64_t successes; /* 0: until `seconds` are over */
+	unsigned others, hold_us;
+	uint16_t first_port, last_port;
 	bool json;
 };
 
 int run_race(const struct options *options);
 int run_chaos(const struct options *options);
 int run_shared(const struct options *options);
+int run_connectx(const struct options *options);
 
 /* --- sockets.c: addresses, tuples and the sockets that have them --- */
 
