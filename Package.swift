@@ -86,7 +86,8 @@ let package = Package(
         .executableTarget(
             name: "tupleguard-stress", dependencies: ["CTechniques"], path: "Tests/Stress"),
         .executableTarget(
-            name: "tupleguard-bench", path: "Tests/Bench", exclude: ["lookup.bpf.c"],
+            name: "tupleguard-bench", dependencies: ["CTechniques"], path: "Tests/Bench",
+            exclude: ["lookup.bpf.c"],
             linkerSettings: [.linkedLibrary("bpf")]),
         .testTarget(
             name: "Integration",

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* Says what went wrong, and with which errno if there is one, and ends the process. */
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
@@ -110,6 +111,12 @@ struct summary {
 	double low;
 	double high;
 };
+
+/* Sorts the values. */
+struct summary summarize(double *values, int count);
+struct sample *allocate_samples(int count);
+/* A clock's time in nanoseconds. */
+double now(clockid_t clock);
 
 enum clock { CPU, WALL };
 struct summary cost(const struct result *result, enum variant variant, enum clock clock);

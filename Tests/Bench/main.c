@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * tupleguard-bench: what the guard costs, as ratios from one paired run, and a
- * flood of refusals to check its counters against.
+ * tupleguard-bench: what the guard and the library cost, as ratios from one
+ * paired run, and a flood of refusals to check the guard's counters against.
  */
 #define _GNU_SOURCE
-#include "bench.h"
+#include "ways.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -17,12 +17,16 @@
 static const char usage_text[] =
     "Usage: tupleguard-bench guard [--guard OBJECT.o] [--lookup OBJECT.o]\n"
     "                              [--repetitions N] [--table N] [--json]\n"
+    "       tupleguard-bench connectx --library FILE [--guard OBJECT.o] [--lookup OBJECT.o]\n"
+    "                              [--repetitions N] [--json]\n"
     "       tupleguard-bench flood --seconds N [--threads N] [--json]\n"
     "\n"
     "guard  Times connects without programs, with empty ones, with the look-up-only\n"
     "       design and with the guard, in a cgroup and a network namespace of its own.\n"
     "       Needs root. The BPF objects are guard.bpf.o and lookup.bpf.o by default;\n"
     "       --table sets the guard's table size, a power of two (65536).\n"
+    "connectx  Times connections made by libconnectx.so, by the same system calls from C and\n"
+    "       by other means, and what it takes to find a port. Needs root.\n"
     "flood  Holds one 4-tuple and asks for it again as fast as it can, where it was\n"
     "       started, then says how many connects were refused.\n";
 
@@ -45,6 +49,7 @@ void die(const char *format, ...)
 struct options {
 	const char *guard;
 	const char *look_up;
+	const char *library;
 	int repetitions;
 	int table;
 	int seconds;
@@ -90,6 +95,7 @@ static struct options parse(int argc, char **argv)
 	static const struct option known[] = {
 	    {"guard", required_argument, NULL, 'g'},
 	    {"lookup", required_argument, NULL, 'l'},
+	    {"library", required_argument, NULL, 'L'},
 	    {"repetitions", required_argument, NULL, 'r'},
 	    {"table", required_argument, NULL, 'b'},
 	    {"seconds", required_argument, NULL, 's'},
@@ -114,6 +120,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'l':
 			options.look_up = optarg;
+			break;
+		case 'L':
+			options.library = optarg;
 			break;
 		case 'r':
 			options.repetitions = number(optarg, "repetitions", 10000);
@@ -152,6 +161,14 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(command, "guard"))
 		return run_apart(bench_guard, &options);
+	if (!strcmp(command, "connectx") && options.library)
+		return run_apart(bench_connectx, &(struct connectx_options){
+						     .library = options.library,
+						     .guard = options.guard,
+						     .look_up = options.look_up,
+						     .repetitions = options.repetitions,
+						     .json = options.json,
+						 });
 	if (!strcmp(command, "flood") && options.seconds)
 		return flood(options.seconds, options.threads, options.json);
 	fputs(usage_text, stderr);

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-static double now(clockid_t clock)
+double now(clockid_t clock)
 {
 	struct timespec time;
 
@@ -49,7 +49,7 @@ static void shuffle(enum variant order[VARIANTS])
 	}
 }
 
-static struct sample *allocate(int count)
+struct sample *allocate_samples(int count)
 {
 	struct sample *samples = calloc(count, sizeof(*samples));
 
@@ -66,7 +66,7 @@ void measure(const struct workload *workloads, int count, int repetitions, struc
 		results[i].workload = &workloads[i];
 		results[i].repetitions = repetitions;
 		for (int v = 0; v < VARIANTS; v++)
-			results[i].samples[v] = allocate(repetitions);
+			results[i].samples[v] = allocate_samples(repetitions);
 	}
 	for (int repetition = 0; repetition < repetitions; repetition++) {
 		for (int i = 0; i < count; i++) {
@@ -85,12 +85,14 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The interval is from the order statistics, so it assumes nothing of how the values lie. */
-static struct summary summarize(double *values, int count)
+struct summary summarize(double *values, int count)
 {
 	int reach = 0, low, high;
 
-	/* 1.96 standard deviations of the rank, each half the root of the count. */
+	/*
+	 * The interval is from the order statistics, so it assumes nothing of how the values lie:
+	 * 1.96 standard deviations of the rank, each half the root of the count.
+	 */
 	while (reach * reach < 0.96 * count)
 		reach++;
 	low = (count - 1) / 2 - reach;

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the library does when nothing is in its way, written down as the plain
+ * sequence of its system calls: the least that the library can cost. strace -c
+ * of either shows the same calls.
+ */
+#define _GNU_SOURCE
+#include "ways.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
+#endif
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
+enum { FIRST_PORT = 32768, PORTS = 28232, REFRESH_NS = 10000000 };
+
+static int diag, route, range_file, reserved_file;
+
+static int open_file(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		die("cannot open %s", path);
+	return fd;
+}
+
+void open_calls(void)
+{
+	diag = diag_open();
+	route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (diag < 0 || route < 0)
+		die("cannot open netlink");
+	range_file = open_file("/proc/sys/net/ipv4/ip_local_port_range");
+	reserved_file = open_file("/proc/sys/net/ipv4/ip_local_reserved_ports");
+}
+
+static void check(int result, const char *what)
+{
+	if (result < 0)
+		die("%s", what);
+}
+
+static long get_option(int fd, int level, int option, socklen_t length)
+{
+	long value = 0;
+
+	check(getsockopt(fd, level, option, &value, &length), "getsockopt");
+	return value;
+}
+
+/* What a socket of the caller's is asked before anything is done to it. */
+static void look_at(int fd, bool is_udp)
+{
+	union name name;
+	socklen_t length = sizeof(name);
+
+	check(getsockname(fd, &name.any, &length), "getsockname");
+	get_option(fd, SOL_SOCKET, SO_TYPE, sizeof(int));
+	get_option(fd, SOL_SOCKET, SO_PROTOCOL, sizeof(int));
+	get_option(fd, SOL_SOCKET, SO_REUSEADDR, sizeof(int));
+	get_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, sizeof(int));
+	if (!is_udp)
+		return;
+	get_option(fd, SOL_SOCKET, SO_REUSEPORT, sizeof(int));
+	get_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, sizeof(int));
+	get_option(fd, SOL_IP, IP_LOCAL_PORT_RANGE, sizeof(int));
+	length = sizeof(name);
+	if (!getpeername(fd, &name.any, &length))
+		die("the socket is connected already");
+}
+
+/* The port range and the reserved ports, every ten milliseconds. */
+static void refresh_ports(void)
+{
+	static uint64_t read_at;
+	char text[4096];
+	struct timespec time;
+	uint64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+	now = time.tv_sec * 1000000000ull + time.tv_nsec;
+	if (now - read_at <= REFRESH_NS)
+		return;
+	read_at = now;
+	check(pread(range_file, text, 64, 0), "pread");
+	check(pread(reserved_file, text, sizeof(text), 0), "pread");
+}
+
+/* ip route get [remote]: the preferred source. */
+static void ask_route(const union name *remote, union name *local)
+{
+	struct {
+		struct nlmsghdr header;
+		struct rtmsg route;
+		struct rtattr attribute;
+		struct in_addr address;
+	} request = {
+	    .header = {sizeof(request), RTM_GETROUTE, NLM_F_REQUEST, 0, 0},
+	    .route = {.rtm_family = AF_INET, .rtm_dst_len = 32},
+	    .attribute = {RTA_LENGTH(sizeof(struct in_addr)), RTA_DST},
+	    .address = remote->v4.sin_addr,
+	};
+	union {
+		struct nlmsghdr header;
+		char bytes[1024];
+	} reply;
+	struct rtattr *attribute =
+	    (struct rtattr *)(reply.bytes + NLMSG_SPACE(sizeof(struct rtmsg)));
+	int left;
+
+	check(send(route, &request, sizeof(request), 0), "send");
+	check(recv(route, &reply, sizeof(reply), MSG_TRUNC), "recv");
+	left = reply.header.nlmsg_len - NLMSG_SPACE(sizeof(struct rtmsg));
+	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left))
+		if (attribute->rta_type == RTA_PREFSRC)
+			memcpy(&local->v4.sin_addr, RTA_DATA(attribute), sizeof(struct in_addr));
+}
+
+/* Eight ports for one call of getrandom(2). */
+static uint16_t random_port(void)
+{
+	static uint32_t pool[8];
+	static unsigned left;
+
+	if (!left) {
+		check(getrandom(pool, sizeof(pool), 0), "getrandom");
+		left = 8;
+	}
+	return FIRST_PORT + ((uint64_t)pool[--left] * PORTS >> 32);
+}
+
+static void must_receive(const union name *local, const union name *remote, uint64_t expected)
+{
+	uint64_t cookie;
+
+	check(diag_receiver(diag, local, remote, &cookie), "SOCK_DIAG");
+	errno = 0;
+	if (cookie != expected)
+		die("somebody else is on the port");
+}
+
+/* bind() to a port that the kernel lets go of again at connect(AF_UNSPEC). */
+static void bind_lent(int fd, const union name *local)
+{
+	union name any_port = *local;
+	uint32_t port = ntohs(local->v4.sin_port);
+
+	any_port.v4.sin_port = 0;
+	check(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1), "SO_REUSEADDR");
+	check(set_option(fd, SOL_IP, IP_LOCAL_PORT_RANGE, port << 16 | port), "range");
+	check(bind(fd, &any_port.any, name_length(local)), "bind");
+	check(set_option(fd, SOL_IP, IP_LOCAL_PORT_RANGE, 0), "range");
+}
+
+static void connect_locked(int fd, const union name *local, const union name *remote,
+			   uint64_t cookie)
+{
+	int barrier;
+
+	check(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 0), "SO_REUSEADDR");
+	barrier = socket(local->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	check(set_option(barrier, SOL_SOCKET, SO_REUSEADDR, 1), "SO_REUSEADDR");
+	get_option(barrier, SOL_SOCKET, SO_NETNS_COOKIE, sizeof(uint64_t));
+	if (!bind(barrier, &local->any, name_length(local)))
+		die("the lock does not hold");
+	must_receive(local, remote, cookie);
+	check(connect(fd, &remote->any, name_length(remote)), "connect");
+	check(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1), "SO_REUSEADDR");
+	close(barrier);
+}
+
+static void connect_from(int fd, const union name *local, const union name *remote, uint64_t cookie)
+{
+	must_receive(local, remote, 0);
+	bind_lent(fd, local);
+	connect_locked(fd, local, remote, cookie);
+}
+
+static uint64_t read_cookies(int fd)
+{
+	get_option(fd, SOL_SOCKET, SO_NETNS_COOKIE, sizeof(uint64_t));
+	return get_option(fd, SOL_SOCKET, SO_COOKIE, sizeof(uint64_t));
+}
+
+void call_udp_to(int fd, const union name *remote)
+{
+	union name local = {.v4 = {.sin_family = AF_INET}};
+	uint64_t cookie;
+
+	look_at(fd, true);
+	cookie = read_cookies(fd);
+	getpid();
+	get_option(fd, SOL_SOCKET, SO_MARK, sizeof(int));
+	ask_route(remote, &local);
+	refresh_ports();
+	local.v4.sin_port = htons(random_port());
+	connect_from(fd, &local, remote, cookie);
+}
+
+void call_udp_from(int fd, const union name *local, const union name *remote)
+{
+	uint64_t cookie;
+
+	look_at(fd, true);
+	cookie = read_cookies(fd);
+	getpid();
+	refresh_ports();
+	connect_from(fd, local, remote, cookie);
+}
+
+void call_tcp_from(int fd, const union name *local, const union name *remote)
+{
+	look_at(fd, false);
+	check(set_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1), "IP_BIND_ADDRESS_NO_PORT");
+	check(bind(fd, &local->any, name_length(local)), "bind");
+	check(connect(fd, &remote->any, name_length(remote)), "connect");
+}
