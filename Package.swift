@@ -61,6 +61,8 @@ let package = Package(
         .testTarget(
             name: "FuzzTests", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
         .testTarget(
+            name: "ThreadTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
+        .testTarget(
             name: "GuardTests", dependencies: ["CLibbpf", "Guard", "GuardABI", "Net"],
             swiftSettings: strict),
         .testTarget(
