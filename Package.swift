@@ -85,6 +85,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["CTestSupport", "Guard", "Net"],
             path: "Tests/TestSupport", swiftSettings: strict),
         .target(name: "CTechniques", path: "Tests/CTechniques"),
+        .executableTarget(name: "tupleguard-dialer", path: "Tests/Dialer"),
         .executableTarget(
             name: "tupleguard-stress", dependencies: ["CTechniques"], path: "Tests/Stress"),
         .executableTarget(
@@ -95,7 +96,7 @@ let package = Package(
             name: "Integration",
             dependencies: [
                 "TestSupport", "CTestSupport", "Agent", "Connectx", "Guard", "Net", "SocketDiag",
-                "CLibbpf", "tupleguard", "tupleguard-stress",
+                "CLibbpf", "tupleguard", "tupleguard-stress", "tupleguard-dialer",
             ],
             path: "Tests/Integration", swiftSettings: strict),
     ],

@@ -38,6 +38,22 @@ enum verdict {
 	CONFLICT,
 	EXEMPT,
 	NO_ROOM,
+	IMPOSSIBLE, /* no port can be chosen for this socket */
+};
+
+/* How far the search for a port has come: see discovery.bpf.h. */
+struct discovery {
+	__u32 address[4]; /* as the socket is bound now; IPv4 in the first word */
+	__u64 reserved;	  /* address of the bitmap of reserved ports; 0: there is none */
+	__u32 random;	  /* where to begin, and how far to go each time */
+	__u32 steps;	  /* gone; some lead to no port that may be chosen */
+	__u16 low, high;  /* the first and the last port that may be chosen */
+	__u16 probes;
+	__u16 doubts;
+	__u16 failed_binds;
+	bool in_doubt;	 /* no port seems free: look at those that seem taken */
+	bool found;	 /* the next port to try is in the tuple */
+	bool make_share; /* the program has not set SO_REUSEADDR */
 };
 
 /* A connect that wants a tuple, and what became of it. */
@@ -50,10 +66,18 @@ struct claimant {
 			struct tg_group wanted; /* its claim is ours */
 		};
 	};
-	struct tg_claim holder; /* of the tuple, when refused */
-	__u32 verdict;
-	__u16 reason;
+	union {
+		struct tg_claim holder;	    /* of the tuple, when refused */
+		struct discovery discovery; /* while a port is looked for, and no refusal matters */
+	};
+	__u8 verdict;
+	__u8 reason;
+	bool is_discovering;
+	bool is_discovered; /* claimed, and the socket bound to the port */
+	bool has_place;	    /* for the tuple: see places.bpf.h */
 	__u16 taken_over;
+	__u16 pruned;
+	__u16 probes; /* ports that discovery looked at */
 };
 
 #define RETRIES 32
@@ -204,14 +228,15 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 					    const struct view *seen)
 {
 	bool seen_final = !is_zero(seen->source), my_final = !is_zero(key->local);
-	struct holding holding = {};
+	struct local local = {};
+	int holding;
 
 	if (seen_final && my_final && !is_same(seen->source, key->local))
 		return SHARE;
-	read_holding(seen->sock, seen->cookie, key, &holding);
-	if (!holding.tuple)
-		return !holding.gone && is_young(me, seen) ? REFUSE_IN_FLIGHT : TAKE_OVER;
-	if (seen_final || !my_final || is_zero(holding.local) || is_same(holding.local, key->local))
+	holding = read_holding(seen->sock, seen->cookie, key, &local);
+	if (holding != HELD_NOW)
+		return holding == NOT_HELD && is_young(me, seen) ? REFUSE_IN_FLIGHT : TAKE_OVER;
+	if (seen_final || !my_final || is_zero(local.address) || is_same(local.address, key->local))
 		return REFUSE_HELD;
 	/*
 	 * It is connected from another address. After a refresh that need not
@@ -238,7 +263,8 @@ static __always_inline int settle(struct claimant *me, __u32 verdict)
 
 static __always_inline int refuse(struct claimant *me, const struct tg_claim *holder, __u32 reason)
 {
-	me->holder = *holder;
+	if (!me->is_discovering)
+		me->holder = *holder;
 	me->reason = reason;
 	return settle(me, CONFLICT);
 }
@@ -350,43 +376,44 @@ static __always_inline bool is_no_room(int error)
 	return error == -E2BIG || error == -ENOMEM;
 }
 
-static long claim_once(__u32 round, struct claimant *me)
+/* Settled unless another processor came in between: then it is to be tried again. */
+static __always_inline void try_claim(struct claimant *me)
 {
 	int error;
-	int step;
 
+	me->verdict = UNDECIDED;
 	me->wanted.word = new_id() | TG_WORD_INLINE;
 	error = insert_group(&me->key, &me->wanted);
 	if (!error) {
 		me->verdict = GRANTED;
-		return 1;
+		return;
 	}
 	if (is_no_room(error)) {
 		me->verdict = NO_ROOM;
-		return 1;
+		return;
 	}
-	step = contend(me);
-	if (step == SETTLED)
-		return 1;
-	if (step != CLAIM_FURTHER)
-		return 0;
+	if (contend(me) != CLAIM_FURTHER)
+		return;
 	/* struct tg_further is what struct tg_group ends with. */
 	error = bpf_map_update_elem(&further, &me->tuple, &me->wanted.word, BPF_NOEXIST);
 	if (!error) {
 		me->verdict = GRANTED;
-		return 1;
+		return;
 	}
 	count_down(&me->tuple);
-	if (!is_no_room(error))
-		return 0;
-	me->verdict = NO_ROOM;
-	return 1;
+	if (is_no_room(error))
+		me->verdict = NO_ROOM;
+}
+
+static long claim_once(__u32 round, struct claimant *me)
+{
+	try_claim(me);
+	return me->verdict != UNDECIDED ? 1 : 0;
 }
 
 /* Claims me->tuple for me->wanted.claim; the answer is in me->verdict. */
 static __always_inline void claim(struct claimant *me)
 {
-	me->verdict = UNDECIDED;
 	bpf_loop(RETRIES, claim_once, me, 0);
 	if (me->verdict == UNDECIDED) {
 		me->verdict = CONFLICT;

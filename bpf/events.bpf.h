@@ -64,6 +64,9 @@ static __always_inline void count_refusal(struct tg_counters *counters, __u32 re
 	case TG_REASON_TABLE_FULL:
 		COUNT(counters, refused_table_full);
 		break;
+	case TG_REASON_EXHAUSTED:
+		COUNT(counters, refused_exhausted);
+		break;
 	default:
 		COUNT(counters, refused_busy);
 	}

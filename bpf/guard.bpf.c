@@ -7,6 +7,7 @@
  * were created in it. Two iterators claim for the sockets that exist already,
  * and a sweep drops claims whose socket left without a release hook.
  */
+#include "discovery.bpf.h"
 #include "stock.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -53,20 +54,17 @@ static __always_inline void write_remote6(struct bpf_sock_addr *ctx, const struc
  */
 static __always_inline void resolve_this_host(struct tg_tuple *tuple, bool v4, __u64 sk)
 {
-	__u32 own[4];
+	__u32 *to = tuple->remote;
 
-	if (v4) {
-		read_local(sk, true, own);
-		if (is_zero(own))
-			set_mapped(own, LOOPBACK4);
-		set_address(tuple->remote, own);
+	read_local(sk, v4, to);
+	if (v4 && is_zero(to))
+		set_mapped(to, LOOPBACK4);
+	if (v4)
 		return;
-	}
-	read_local(sk, false, own);
-	if (is_mapped(own))
-		set_mapped(tuple->remote, LOOPBACK4);
+	if (is_mapped(to))
+		set_mapped(to, LOOPBACK4);
 	else
-		tuple->remote[3] = bpf_htonl(1);
+		set_loopback6(to);
 }
 
 /* read_local_if_final() for the hook's own socket, by plain loads: a probe read costs a call. */
@@ -94,43 +92,6 @@ static __always_inline void introduce(struct tg_claim *claim, __u64 cookie, __u6
 	bpf_get_current_comm(claim->comm, sizeof(claim->comm));
 }
 
-/*
- * Sockets that never passed a hook, found as a packet would find them. The
- * look-up takes the remote's point of view, finds only sockets whose connect
- * is over, and walks every socket on the local address and port.
- */
-static __noinline int is_held_outside(struct bpf_sock_addr *ctx, struct claimant *me)
-{
-	const struct tg_tuple *tuple = &me->tuple;
-	struct bpf_sock_tuple key = {};
-	struct bpf_sock *found;
-	bool held;
-
-	if (is_zero(tuple->local))
-		return false;
-	if (is_mapped(tuple->remote)) {
-		key.ipv4.saddr = tuple->remote[3];
-		key.ipv4.daddr = tuple->local[3];
-		key.ipv4.sport = bpf_htons(tuple->remote_port);
-		key.ipv4.dport = bpf_htons(tuple->local_port);
-		found = bpf_sk_lookup_udp(ctx, &key, sizeof(key.ipv4), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		set_address(key.ipv6.saddr, tuple->remote);
-		set_address(key.ipv6.daddr, tuple->local);
-		key.ipv6.sport = bpf_htons(tuple->remote_port);
-		key.ipv6.dport = bpf_htons(tuple->local_port);
-		found = bpf_sk_lookup_udp(ctx, &key, sizeof(key.ipv6), BPF_F_CURRENT_NETNS, 0);
-	}
-	if (!found)
-		return false;
-	me->holder.sock = as_number(found);
-	held = me->holder.sock != me->wanted.claim.sock && is_connected_to(me->holder.sock, tuple);
-	if (held)
-		me->holder.cookie = SOCK_FIELD(me->holder.sock, __sk_common.skc_cookie.counter);
-	bpf_sk_release(found);
-	return held;
-}
-
 /* A conflict, or a claim that can't be kept: what the policy says. */
 static __always_inline int reject(struct claimant *me, struct tg_counters *counters)
 {
@@ -141,7 +102,9 @@ static __always_inline int reject(struct claimant *me, struct tg_counters *count
 	}
 	count_refusal(counters, me->reason);
 	report(me, policy.attachment, false, counters);
-	if (policy.error != EPERM) /* which a bare rejection gives */
+	if (me->reason == TG_REASON_EXHAUSTED)
+		bpf_set_retval(-(int)policy.exhausted);
+	else if (policy.error != EPERM) /* which a bare rejection gives */
 		bpf_set_retval(-(int)policy.error);
 	return REJECT;
 }
@@ -156,26 +119,13 @@ static __always_inline int on_full_table(struct claimant *me, struct tg_counters
 	return reject(me, counters);
 }
 
-/* Claims me->tuple and keeps the record; the tuple is complete. */
+/* Claims me->tuple, unless discovery has, and keeps the record; the tuple is complete. */
 static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 				 struct tg_counters *counters)
 {
-	__u64 cookie = me->wanted.claim.cookie;
-	struct tg_place *home = find_home(cookie, policy.homes_mask);
-	struct tg_place *first;
-	struct revisit before = {};
-
-	if (!home) /* cannot happen: the index is masked */
-		return ALLOW;
-	first = find_first(home, cookie);
-	if (first) {
-		revisit(first, me, &before);
-		if (before.pruned)
-			COUNT_MORE(counters, pruned, before.pruned);
-	}
-	claim(me);
-	if (me->taken_over)
-		COUNT_MORE(counters, taken_over, me->taken_over);
+	revisit(me);
+	if (!me->is_discovered)
+		claim(me);
 	switch (me->verdict) {
 	case CONFLICT:
 		return reject(me, counters);
@@ -185,15 +135,20 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 		COUNT(counters, exempt_broadcast);
 		return ALLOW;
 	}
-	if (!before.has_place && !remember(home, first, me)) {
-		if (me->verdict == GRANTED)
-			drop_claim(&me->tuple, cookie, 0);
-		if (!first || first->more != (1 << (TG_PLACES - 1)) - 1)
+	if (!me->has_place) {
+		int remembered = remember(me);
+
+		if (remembered != REMEMBERED && me->verdict == GRANTED)
+			drop_claim(&me->tuple, me->wanted.claim.cookie, 0);
+		if (remembered == TABLE_IS_FULL)
 			return on_full_table(me, counters);
-		me->reason = TG_REASON_BUSY;
-		return reject(me, counters);
+		if (remembered == SOCKET_HAS_TOO_MANY) {
+			me->reason = TG_REASON_BUSY;
+			return reject(me, counters);
+		}
 	}
-	if (policy.look_up && me->verdict == GRANTED && is_held_outside(ctx, me)) {
+	if (policy.look_up && !me->is_discovered && me->verdict == GRANTED &&
+	    is_held_outside(ctx, me)) {
 		me->reason = TG_REASON_OUTSIDE;
 		return reject(me, counters);
 	}
@@ -204,20 +159,50 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 	return ALLOW;
 }
 
-/*
- * Without a port there is no tuple yet. The kernel will pick a port that no
- * other socket has, unless the socket is ready to share (SO_REUSEADDR).
- */
-static __always_inline int without_port(struct bpf_sock_addr *ctx, struct tg_counters *counters)
+/* SO_REUSEADDR, without the helper that would tell: it costs more than it reads. */
+static __always_inline bool shares_port(__u64 sk)
 {
-	int reuse = 0;
+	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)sk, __sk_common.skc_reuse);
+}
 
-	bpf_getsockopt(ctx, 1 /* SOL_SOCKET */, 2 /* SO_REUSEADDR */, &reuse, sizeof(reuse));
-	if (reuse)
-		COUNT(counters, unresolved);
-	else
-		COUNT(counters, exclusive_port);
-	return ALLOW;
+/* Whether the policy is to choose a port for this socket. */
+static __always_inline bool is_to_be_discovered(bool shares)
+{
+	if (policy.observe) /* nothing is to change for the program */
+		return false;
+	return policy.discover == TG_DISCOVER_ALL ||
+	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
+}
+
+/*
+ * A socket without a port: chooses one, or leaves that to the kernel, which
+ * takes one that no other socket has, unless the socket is ready to share.
+ */
+static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claimant *me,
+					struct tg_counters *counters)
+{
+	bool shares = shares_port(me->wanted.claim.sock);
+
+	if (!is_to_be_discovered(shares)) {
+		if (shares)
+			COUNT(counters, unresolved);
+		else
+			COUNT(counters, exclusive_port);
+		return ALLOW;
+	}
+	discover(ctx, me, !shares);
+	switch (me->verdict) {
+	case CONFLICT:
+		me->reason = TG_REASON_EXHAUSTED;
+		return reject(me, counters);
+	case NO_ROOM:
+		return on_full_table(me, counters);
+	case IMPOSSIBLE:
+		COUNT(counters, undiscoverable);
+		return ALLOW;
+	}
+	count_probes(counters, me->probes);
+	return guard(ctx, me, counters);
 }
 
 static __always_inline int
@@ -229,6 +214,7 @@ on_connect(struct bpf_sock_addr *ctx,
 	struct claimant me = {};
 	struct bpf_sock *sk = ctx->sk;
 	__u64 number;
+	int answer;
 	bool v4;
 
 	if (ctx->protocol != IPPROTO_UDP || !sk)
@@ -241,8 +227,6 @@ on_connect(struct bpf_sock_addr *ctx,
 		return ALLOW; /* which leaves the rejection as it is */
 	}
 	me.tuple.local_port = sk->src_port;
-	if (!me.tuple.local_port)
-		return without_port(ctx, counters);
 	number = as_number(sk);
 	v4 = read_remote(ctx, &me.tuple);
 	if (is_zero(me.tuple.remote)) {
@@ -257,7 +241,15 @@ on_connect(struct bpf_sock_addr *ctx,
 	me.tuple.remote_port = bpf_ntohs(ctx->user_port);
 	me.tuple.netns = bpf_get_netns_cookie(ctx);
 	introduce(&me.wanted.claim, bpf_get_socket_cookie(ctx), number);
-	return guard(ctx, &me, counters);
+	if (me.tuple.local_port)
+		answer = guard(ctx, &me, counters);
+	else
+		answer = without_port(ctx, &me, counters);
+	if (me.pruned)
+		COUNT_MORE(counters, pruned, me.pruned);
+	if (me.taken_over)
+		COUNT_MORE(counters, taken_over, me.taken_over);
+	return answer;
 }
 
 SEC("cgroup/connect4")

@@ -11,12 +11,15 @@
 #include <linux/types.h>
 
 enum {
-	TG_ABI = 1,
+	TG_ABI = 2,
 	/* "tupleguard" as a number, first word of the pinned `abi` map. */
 	TG_MAGIC = 0x74757067,
 	TG_COMM_LEN = 16,
 	/* Claims of one socket at one time: see struct tg_place. */
 	TG_PLACES = 3,
+	/* Ports looked at for one connect: 1, 2, up to 4, up to 8, and so on; the last has the
+	   rest. */
+	TG_PROBE_BUCKETS = 12,
 };
 
 /* What the pinned `abi` map holds: one element, written once. */
@@ -156,16 +159,17 @@ enum tg_reason {
 	TG_REASON_OUTSIDE = 4,	  /* a socket without a claim, found by the look-up, holds it */
 	TG_REASON_TABLE_FULL = 5, /* no room to claim it, and the policy is to refuse then */
 	TG_REASON_BUSY = 6, /* too many claims in flight on this socket, or too much contention */
-	TG_REASON_EXISTING = 7, /* found while taking stock: both sockets hold it already */
+	TG_REASON_EXISTING = 7,	 /* found while taking stock: both sockets hold it already */
+	TG_REASON_EXHAUSTED = 8, /* every local port is taken for this destination */
 };
 
 /* One conflict, as sent through the ring buffer. */
 struct tg_event {
-	__u64 time_ns;	  /* CLOCK_MONOTONIC */
-	__u64 attachment; /* id of the cgroup whose guard decided; 0: taking stock */
-	__u32 reason;	  /* enum tg_reason */
-	__u32 allowed;	  /* 1: counted and let through */
-	struct tg_tuple tuple;
+	__u64 time_ns;	       /* CLOCK_MONOTONIC */
+	__u64 attachment;      /* id of the cgroup whose guard decided; 0: taking stock */
+	__u32 reason;	       /* enum tg_reason */
+	__u32 allowed;	       /* 1: counted and let through */
+	struct tg_tuple tuple; /* exhausted: its local port is 0 */
 	struct tg_process claimant;
 	__u64 claimant_cookie;
 	struct tg_process holder; /* pid 0 where not known */
@@ -192,14 +196,25 @@ struct tg_counters {
 	__u64 refused_outside;
 	__u64 refused_table_full;
 	__u64 refused_busy;
+	__u64 refused_exhausted;
 	__u64 observed;
 	__u64 allowed_table_full;
 	__u64 exempt_multicast;
 	__u64 exempt_broadcast;
+	__u64 discovered; /* of the claimed and reclaimed */
+	__u64 discovery_probes[TG_PROBE_BUCKETS];
 	__u64 unresolved;
 	__u64 exclusive_port;
+	__u64 undiscoverable;
 	__u64 already_rejected;
 	__u64 events_dropped;
+};
+
+/* For which sockets that connect without a port the guard chooses one. */
+enum tg_discover {
+	TG_DISCOVER_OFF = 0,
+	TG_DISCOVER_REUSEADDR = 1, /* those that have set SO_REUSEADDR */
+	TG_DISCOVER_ALL = 2,
 };
 
 /* How one attachment behaves: the programs' read-only data. */
@@ -207,12 +222,15 @@ struct tg_policy {
 	__u64 attachment;  /* id of the cgroup that it is attached to */
 	__u64 attached_ns; /* CLOCK_REALTIME */
 	__u64 grace_ns;	   /* how long a claim may wait for its connect */
+	__u64 secret;	   /* a random number, so that ports cannot be foretold */
 	__u32 observe;	   /* 1: count and report, allow */
 	__u32 error;	   /* errno of a refusal */
 	__u32 refuse_when_full;
 	__u32 look_up;	    /* 1: look for sockets outside the cgroup too */
 	__u32 look_up_auto; /* 1: look_up was derived, not asked for */
 	__u32 homes_mask;   /* elements of `homes` and `buckets` - 1, a power of two less one */
+	__u32 discover;	    /* enum tg_discover */
+	__u32 exhausted;    /* errno where no port is free for a destination */
 };
 
 /* What the iterators write, a byte for each connected UDP socket that they meet. */

@@ -20,7 +20,11 @@
 #define EPERM 1
 #define E2BIG 7
 #define ENOMEM 12
+#define EACCES 13
 #define EEXIST 17
+#define EADDRINUSE 98
+#define SOL_SOCKET 1
+#define SO_REUSEADDR 2
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -30,8 +34,27 @@ struct refcount_struct {
 	} refs;
 };
 
+struct local_ports {
+	__u32 range; /* since 6.8: the last port in the upper half, the first in the lower */
+};
+
+struct netns_ipv4 {
+	struct local_ports ip_local_ports;
+	unsigned long *sysctl_local_reserved_ports; /* a bit for each port */
+};
+
 struct net {
 	__u64 net_cookie;
+	struct netns_ipv4 ipv4;
+};
+
+/* Before 6.8 */
+struct net___array {
+	struct {
+		struct {
+			int range[2];
+		} ip_local_ports;
+	} ipv4;
 };
 
 typedef struct {
@@ -49,6 +72,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	unsigned char skc_state;
+	unsigned char skc_reuse : 4;
 	possible_net_t skc_net;
 	struct {
 		__u32 in6_u[4];
@@ -80,6 +104,17 @@ struct sock {
 		__u32 val;
 	} sk_uid;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct inet_sock {
+	__u32 local_port_range; /* IP_LOCAL_PORT_RANGE, as struct local_ports has it */
+};
+
+/* Before 6.8, where there is one */
+struct inet_sock___pair {
+	struct {
+		__u16 lo, hi;
+	} local_port_range;
 };
 
 struct rtable {

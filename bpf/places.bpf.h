@@ -58,6 +58,13 @@ static __always_inline struct tg_place *find_first(struct tg_place *home, __u64 
 	return home->displaced ? find_spare(cookie, 0) : NULL;
 }
 
+static __always_inline struct tg_place *find_first_of(__u64 cookie)
+{
+	struct tg_place *home = find_home(cookie, policy.homes_mask);
+
+	return home ? find_first(home, cookie) : NULL;
+}
+
 static __always_inline bool is_same_group(const struct tg_tuple *a, const struct tg_tuple *b)
 {
 	return a->netns == b->netns && a->local_port == b->local_port &&
@@ -109,37 +116,35 @@ static __always_inline void revisit_place(struct tg_place *place, __u32 thread)
 		place->thread = 0;
 }
 
-struct revisit {
-	bool has_place; /* for the tuple now wanted */
-	__u32 pruned;
-};
-
 /* Before a socket claims again: what has it still, and what of that can go? */
-static __noinline int revisit(struct tg_place *first, struct claimant *me, struct revisit *out)
+__noinline int revisit(struct claimant *me)
 {
-	struct tg_place *place;
+	struct tg_place *first, *place;
 	__u32 thread = bpf_get_current_pid_tgid();
 	__u64 index;
 
+	if (!me)
+		return 0;
+	first = find_first_of(me->wanted.claim.cookie);
 	if (!first)
 		return 0;
 	if (is_place_for(first, &me->tuple)) {
-		out->has_place = true;
+		me->has_place = true;
 		revisit_place(first, thread);
 	} else if (first->kind != TG_PLACE_EMPTY && prune(first, me, thread)) {
-		out->pruned++;
+		me->pruned++;
 	}
 	for (index = 1; index < TG_PLACES; index++) {
 		if (!(first->more & 1 << (index - 1)))
 			continue;
 		place = find_spare(me->wanted.claim.cookie, index);
 		if (place && is_place_for(place, &me->tuple)) {
-			out->has_place = true;
+			me->has_place = true;
 			revisit_place(place, thread);
 		} else if (!place || prune(place, me, thread)) {
 			delete_spare(me->wanted.claim.cookie, index);
 			first->more &= ~(1 << (index - 1));
-			out->pruned++;
+			me->pruned++;
 		}
 	}
 	return 0;
@@ -162,39 +167,51 @@ static __always_inline bool insert_spare(const struct claimant *me, __u64 index,
 	return !bpf_map_update_elem(&spares, &key, &place, BPF_NOEXIST);
 }
 
-/* Remembers a granted claim; false when there is no room for that. */
-static __noinline int remember(struct tg_place *home, struct tg_place *first, struct claimant *me)
-{
-	__u64 cookie = me->wanted.claim.cookie, index;
-	__u32 thread = bpf_get_current_pid_tgid();
+enum remembered {
+	REMEMBERED,
+	TABLE_IS_FULL,
+	SOCKET_HAS_TOO_MANY,
+};
 
-	if (!home)
-		return false;
+/* Remembers a granted claim. Returns an enum remembered. */
+__noinline int remember(struct claimant *me)
+{
+	__u32 thread = bpf_get_current_pid_tgid();
+	struct tg_place *home, *first;
+	__u64 cookie, index;
+
+	if (!me)
+		return TABLE_IS_FULL;
+	cookie = me->wanted.claim.cookie;
+	home = find_home(cookie, policy.homes_mask);
+	if (!home) /* cannot happen: the index is masked */
+		return TABLE_IS_FULL;
+	first = find_first(home, cookie);
 	if (first && first->kind == TG_PLACE_EMPTY) {
 		fill(first, me, thread);
-		return true;
+		return REMEMBERED;
 	}
 	if (first) {
 		for (index = 1; index < TG_PLACES; index++) {
 			if (first->more & 1 << (index - 1))
 				continue;
 			if (!insert_spare(me, index, thread))
-				return false;
+				return TABLE_IS_FULL;
 			first->more |= 1 << (index - 1);
-			return true;
+			return REMEMBERED;
 		}
-		return false;
+		return SOCKET_HAS_TOO_MANY;
 	}
 	if (swap_word(&home->cookie, 0, cookie)) {
 		home->more = 0;
 		fill(home, me, thread);
-		return true;
+		return REMEMBERED;
 	}
 	__sync_fetch_and_add(&home->displaced, 1);
 	if (insert_spare(me, 0, thread))
-		return true;
+		return REMEMBERED;
 	__sync_fetch_and_add(&home->displaced, -1);
-	return false;
+	return TABLE_IS_FULL;
 }
 
 /* Gives up all that hangs on a first place; returns how many claims that was. */

@@ -140,11 +140,11 @@ static __always_inline void tell(struct bpf_iter_meta *meta, __u8 result)
 static __always_inline bool is_abandoned(const struct view *seen, const struct tg_tuple *tuple,
 					 __u64 now_ns, __u64 grace_ns)
 {
-	struct holding holding = {};
+	struct local local = {};
+	int holding = read_holding(seen->sock, seen->cookie, tuple, &local);
 
-	read_holding(seen->sock, seen->cookie, tuple, &holding);
-	return holding.gone ||
-	       (!holding.tuple && (__s64)(now_ns - seen->time_ns) > (__s64)grace_ns);
+	return holding == GONE ||
+	       (holding == NOT_HELD && (__s64)(now_ns - seen->time_ns) > (__s64)grace_ns);
 }
 
 static __noinline int sweep_inline(const struct tg_group_key *key, struct tg_sweep *sweep)

@@ -52,6 +52,14 @@ static __always_inline void set_mapped(__u32 to[4], __be32 from)
 	to[3] = from;
 }
 
+static __always_inline void set_loopback6(__u32 to[4])
+{
+	to[0] = 0;
+	to[1] = 0;
+	to[2] = 0;
+	to[3] = bpf_htonl(1);
+}
+
 /* Multicast of either family, and the limited broadcast address. */
 static __always_inline bool is_multicast(const __u32 a[4])
 {
@@ -104,11 +112,9 @@ static __always_inline void read_local_if_final(__u64 sk, struct tg_tuple *tuple
 		set_mapped(tuple->local, 0);
 }
 
-/* What a socket elsewhere holds. */
-struct holding {
-	bool gone;  /* the socket that was meant no longer exists */
-	bool tuple; /* it is connected with the tuple in question */
-	__u32 local[4];
+/* A local address, as an argument of a function that the verifier checks by itself. */
+struct local {
+	__u32 address[4];
 };
 
 /* Whether `sk` is connected with the ports and the destination of `tuple`. */
@@ -138,22 +144,22 @@ static __always_inline bool is_socket(__u64 sk, __u64 cookie)
 	       SOCK_FIELD(sk, __sk_common.skc_refcnt.refs.counter) != 0;
 }
 
-__noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple,
-			    struct holding *out)
+/* Whether a socket elsewhere holds a tuple. */
+enum holding {
+	GONE,	  /* the socket that was meant no longer exists */
+	NOT_HELD, /* it is not connected, or with another tuple */
+	HELD_NOW,
+};
+
+/* Returns an enum holding; where it is held, also from which local address. */
+__noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple, struct local *out)
 {
-	if (!tuple || !out)
-		return 0;
-	out->tuple = false;
-	out->gone = !is_socket(sk, cookie);
-	if (out->gone)
-		return 0;
-	out->tuple = is_connected_to(sk, tuple);
-	read_local(sk, is_mapped(tuple->remote), out->local);
-	if (!is_socket(sk, cookie)) {
-		out->gone = true;
-		out->tuple = false;
-	}
-	return 0;
+	if (!tuple || !out || !is_socket(sk, cookie))
+		return GONE;
+	if (!is_connected_to(sk, tuple))
+		return is_socket(sk, cookie) ? NOT_HELD : GONE;
+	read_local(sk, is_mapped(tuple->remote), out->address);
+	return is_socket(sk, cookie) ? HELD_NOW : GONE;
 }
 
 /*

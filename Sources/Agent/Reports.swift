@@ -124,6 +124,7 @@ public struct ConflictEventReport: Codable, Sendable {
         let why = Reason.allCases.first { $0.name == reason }?.explanation ?? reason
         let holder = self.holder.map { ", held by \($0.description)" } ?? ""
         let claimant = self.claimant?.description ?? "unknown"
+        if reason == Reason.exhausted.name { return "\(action) \(remote) for \(claimant): \(why)" }
         return "\(action) \(local) -> \(remote) for \(claimant)\(holder): \(why)"
     }
 }

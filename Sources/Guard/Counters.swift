@@ -16,7 +16,7 @@ public struct Counters: Hashable, Sendable {
     )
 
     // In the order of what an operator asks first.
-    nonisolated(unsafe) private static let fields: [Field] = [
+    nonisolated(unsafe) private static let mainFields: [Field] = [
         ("refused_held", "refused: another socket is connected with the tuple", \.refused_held),
         (
             "refused_in_flight",
@@ -34,6 +34,10 @@ public struct Counters: Hashable, Sendable {
         ),
         ("refused_table_full", "refused: no room for the claim", \.refused_table_full),
         ("refused_busy", "refused: too many connects in flight on one socket", \.refused_busy),
+        (
+            "refused_exhausted", "refused: every local port is taken for the destination",
+            \.refused_exhausted
+        ),
         ("observed", "conflicts let through, because the mode is observe", \.observed),
         ("allowed_table_full", "let through without a claim: no room for it", \.allowed_table_full),
         ("claimed", "connects that claimed a tuple", \.claimed),
@@ -44,6 +48,7 @@ public struct Counters: Hashable, Sendable {
             \.pruned
         ),
         ("taken_over", "stale claims of other sockets that made way", \.taken_over),
+        ("discovered", "of these, connects for which the guard chose a port", \.discovered),
         (
             "unresolved",
             "let through: shared port (SO_REUSEADDR) that the kernel was still to choose",
@@ -52,6 +57,10 @@ public struct Counters: Hashable, Sendable {
         (
             "exclusive_port", "let through: a port of its own, that the kernel was to choose",
             \.exclusive_port
+        ),
+        (
+            "undiscoverable", "let through: the kernel did not let the guard choose a port",
+            \.undiscoverable
         ),
         ("exempt_multicast", "let through: multicast or 255.255.255.255", \.exempt_multicast),
         ("exempt_broadcast", "let through: a subnet's broadcast address", \.exempt_broadcast),
@@ -65,6 +74,29 @@ public struct Counters: Hashable, Sendable {
             \.events_dropped
         ),
     ]
+
+    /// `discovered` in detail: how many ports were looked at before one was found.
+    nonisolated(unsafe) private static let probeFields: [Field] = [
+        ("probes_1", "discovered at the first port looked at", \.discovery_probes.0),
+        ("probes_2", "discovered after 2 ports", \.discovery_probes.1),
+        ("probes_4", "discovered after 3 to 4 ports", \.discovery_probes.2),
+        ("probes_8", "discovered after 5 to 8 ports", \.discovery_probes.3),
+        ("probes_16", "discovered after 9 to 16 ports", \.discovery_probes.4),
+        ("probes_32", "discovered after 17 to 32 ports", \.discovery_probes.5),
+        ("probes_64", "discovered after 33 to 64 ports", \.discovery_probes.6),
+        ("probes_128", "discovered after 65 to 128 ports", \.discovery_probes.7),
+        ("probes_256", "discovered after 129 to 256 ports", \.discovery_probes.8),
+        ("probes_512", "discovered after 257 to 512 ports", \.discovery_probes.9),
+        ("probes_1024", "discovered after 513 to 1,024 ports", \.discovery_probes.10),
+        ("probes_more", "discovered after more than 1,024 ports", \.discovery_probes.11),
+    ]
+
+    nonisolated(unsafe) private static let fields = mainFields + probeFields
+
+    /// Whether a counter belongs to the histogram of probes, most of which is empty most of the time.
+    public static func isOfHistogram(_ description: Description) -> Bool {
+        description.name.hasPrefix("probes_")
+    }
 
     /// Every counter, in the order of `values`.
     public static let descriptions = fields.map { Description(name: $0.name, meaning: $0.meaning) }

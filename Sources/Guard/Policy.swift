@@ -43,10 +43,46 @@ public struct Policy: Hashable, Sendable {
         case off
     }
 
+    /// For which sockets that connect without a port the guard chooses one.
+    ///
+    /// Never in the mode `observe`: it changes nothing for programs.
+    public enum Discover: String, CaseIterable, Sendable {
+        /// For none: the kernel chooses.
+        case off
+        /// For those that have set SO_REUSEADDR, which are ready to share a port.
+        case reuseaddr
+        /// For all; SO_REUSEADDR is then set for them.
+        case all
+
+        var number: UInt32 {
+            switch self {
+            case .off: TG_DISCOVER_OFF.rawValue
+            case .reuseaddr: TG_DISCOVER_REUSEADDR.rawValue
+            case .all: TG_DISCOVER_ALL.rawValue
+            }
+        }
+    }
+
+    /// What connect() gives where every local port is taken for a destination.
+    public enum WhenExhausted: String, CaseIterable, Sendable {
+        case eaddrnotavail = "EADDRNOTAVAIL"
+        /// What the kernel itself gives when it has no port left.
+        case eagain = "EAGAIN"
+
+        var number: Int32 {
+            switch self {
+            case .eaddrnotavail: EADDRNOTAVAIL
+            case .eagain: EAGAIN
+            }
+        }
+    }
+
     public var mode: Mode = .enforce
     public var refusal: Refusal = .eperm
     public var whenFull: WhenFull = .allow
     public var lookUp: LookUp = .auto
+    public var discover: Discover = .reuseaddr
+    public var whenExhausted: WhenExhausted = .eaddrnotavail
 
     public init() {}
 
@@ -66,12 +102,15 @@ public struct Policy: Hashable, Sendable {
         policy.attachment = cgroup.id
         policy.attached_ns = Platform.now(CLOCK_REALTIME)
         policy.grace_ns = graceNanoseconds
+        policy.secret = .random(in: .min ... .max)
         policy.observe = mode == .observe ? 1 : 0
         policy.error = UInt32(refusal.number)
         policy.refuse_when_full = whenFull == .refuse ? 1 : 0
         policy.look_up = lookUp == .on || (lookUp == .auto && !cgroup.isRoot) ? 1 : 0
         policy.look_up_auto = lookUp == .auto ? 1 : 0
         policy.homes_mask = UInt32(homes - 1)
+        policy.discover = discover.number
+        policy.exhausted = UInt32(whenExhausted.number)
         return policy
     }
 
@@ -82,5 +121,8 @@ public struct Policy: Hashable, Sendable {
         whenFull = policy.refuse_when_full != 0 ? .refuse : .allow
         graceNanoseconds = policy.grace_ns
         lookUp = policy.look_up_auto != 0 ? .auto : policy.look_up != 0 ? .on : .off
+        discover = Discover.allCases.first { $0.number == policy.discover } ?? .off
+        whenExhausted =
+            WhenExhausted.allCases.first { UInt32($0.number) == policy.exhausted } ?? .eaddrnotavail
     }
 }

@@ -67,6 +67,7 @@ public enum Reason: UInt32, CaseIterable, Sendable {
     case tableFull = 5
     case busy = 6
     case existing = 7
+    case exhausted = 8
 
     /// A stable name, for machines.
     public var name: String {
@@ -78,6 +79,7 @@ public enum Reason: UInt32, CaseIterable, Sendable {
         case .tableFull: "table-full"
         case .busy: "busy"
         case .existing: "existing"
+        case .exhausted: "exhausted"
         }
     }
 
@@ -91,6 +93,7 @@ public enum Reason: UInt32, CaseIterable, Sendable {
         case .tableFull: "the claim table is full"
         case .busy: "too many connects are in flight on this socket"
         case .existing: "both sockets were connected before the guard was attached"
+        case .exhausted: "every local port is taken for this destination"
         }
     }
 }

@@ -103,13 +103,18 @@ struct Conflicts: ParsableCommand {
         let last = ConflictEventReport(conflict.last, cgroups: names)
         let times =
             conflict.count == 1 ? "once" : "\(conflict.count) times, first \(clock(conflict.first))"
-        let lines = [
-            "\(Terminal.bold(conflict.last.tuple.description))",
+        let title =
+            conflict.last.reason == .exhausted
+            ? "no port left for \(conflict.last.tuple.remote)" : conflict.last.tuple.description
+        var lines = [
+            "\(Terminal.bold(title))",
             "  \(label(last.action))\(times)\(conflict.count == 1 ? "," : ", last") \(clock(conflict.last.time))",
             "  \(label("claimant"))\(last.claimant?.description ?? "not known")",
             "  \(label("holder"))\(last.holder?.description ?? "not known")",
             "  \(label("because"))\(conflict.last.reason.explanation)",
         ]
+        // Where no port is left, there are thousands of them.
+        if conflict.last.reason == .exhausted { lines.remove(at: 3) }
         showBlock(lines, to: show)
     }
 

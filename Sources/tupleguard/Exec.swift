@@ -17,6 +17,7 @@ struct Exec: ParsableCommand {
             EXAMPLES
               tupleguard exec -- tupleguard overshadow
               tupleguard exec --mode observe -- ./load-test --clients 500
+              tupleguard exec --discover all -- ./load-test --clients 50000
               tupleguard exec --json -- make check
             """)
 
@@ -123,6 +124,9 @@ struct Exec: ParsableCommand {
         var summary =
             "tupleguard: \(amount(connects, "UDP connect")) guarded, \(counters.refused) refused"
         if counters["observed"] > 0 { summary += ", \(counters["observed"]) would have been" }
+        if counters["discovered"] > 0 {
+            summary += ", ports chosen for \(counters["discovered"])"
+        }
         if counters["unresolved"] > 0 {
             summary +=
                 ", \(counters["unresolved"]) not guarded (shared port for the kernel to choose)"

@@ -37,8 +37,24 @@ struct Stats: ParsableCommand {
         let time: String
         let total: [String: UInt64]
         let cgroups: [OfCgroup]
+        let exhausted: [Exhausted]
         /// What programs reported to the agent; nil when none runs.
         let userspace: UserspaceTotals?
+    }
+
+    /// A destination for which no local port was left.
+    private struct Exhausted: Encodable {
+        let destination: String
+        let networkNamespace: UInt32
+        let count: UInt64
+        let lastTime: String
+
+        init(_ conflict: Conflict) {
+            destination = conflict.last.tuple.remote.description
+            networkNamespace = conflict.last.networkNamespace
+            count = conflict.count
+            lastTime = timestamp(conflict.last.time)
+        }
     }
 
     func validate() throws {
@@ -53,12 +69,16 @@ struct Stats: ParsableCommand {
         while true {
             let userspace = places.userspaceSummary()?.totals
             let kept = try places.unlessAgentAnswers(userspace != nil, else: []) { try read() }
+            let exhausted = try places.unlessAgentAnswers(userspace != nil, else: []) {
+                try places.guardState.conflicts().filter { $0.last.reason == .exhausted }
+            }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
-                print(encodeJSON(report(total, kept, userspace)))
+                print(encodeJSON(report(total, kept, exhausted, userspace)))
             } else {
                 if watch != nil { Terminal.clear() }
                 show(total, kept, before)
+                show(exhausted)
                 if let userspace { show(userspace) }
             }
             guard let watch else { return }
@@ -80,7 +100,7 @@ struct Stats: ParsableCommand {
 
     private func report(
         _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
-        _ userspace: UserspaceTotals?
+        _ exhausted: [Conflict], _ userspace: UserspaceTotals?
     ) -> Report {
         return Report(
             time: timestamp(Platform.now(CLOCK_REALTIME)),
@@ -90,7 +110,29 @@ struct Stats: ParsableCommand {
                     cgroup: $0.attachment.path, cgroupId: $0.attachment.id,
                     counters: named($0.counters))
             },
-            userspace: userspace)
+            exhausted: exhausted.map(Exhausted.init), userspace: userspace)
+    }
+
+    private func show(_ exhausted: [Conflict]) {
+        let most = 10
+        guard !exhausted.isEmpty else { return }
+        print("")
+        var table = Table(columns: [
+            .init(title: "NO PORT LEFT FOR", isFlexible: true),
+            .init(title: "TIMES", alignment: .right), .init(title: "LAST"),
+        ])
+        for conflict in exhausted.prefix(most) {
+            table.rows.append([
+                conflict.last.tuple.remote.description, "\(conflict.count)",
+                clock(conflict.last.time),
+            ])
+        }
+        table.print()
+        if exhausted.count > most {
+            print(
+                "and \(amount(exhausted.count - most, "destination")) more: see `tupleguard conflicts`"
+            )
+        }
     }
 
     private func show(
@@ -104,6 +146,7 @@ struct Stats: ParsableCommand {
         columns.append(.init(title: "WHAT IT COUNTS", isFlexible: true))
         var table = Table(columns: columns)
         for (index, description) in Counters.descriptions.enumerated() {
+            if Counters.isOfHistogram(description) && total.values[index] == 0 { continue }
             var row = [description.name, "\(total.values[index])"]
             if let before, let watch {
                 row.append("\((total.values[index] &- before.values[index]) / UInt64(watch))")

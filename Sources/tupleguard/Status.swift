@@ -35,8 +35,24 @@ struct Status: ParsableCommand {
             let whenFull: String
             let lookUp: String
             let looksUp: Bool
+            let discover: String
+            let whenExhausted: String
             let since: String
             let programs: [Program]
+        }
+
+        struct Ports: Encodable {
+            let networkNamespace: String
+            let first: UInt16
+            let last: UInt16
+            let reserved: String
+
+            init(_ ports: LocalPorts) {
+                networkNamespace = ports.namespace
+                first = ports.range.lowerBound
+                last = ports.range.upperBound
+                reserved = ports.reserved
+            }
         }
 
         struct AgentState: Encodable {
@@ -45,6 +61,7 @@ struct Status: ParsableCommand {
         }
 
         let guarded: [Guarded]
+        let localPorts: [Ports]
         let claims: Int
         let tableSize: Int
         let agent: AgentState
@@ -89,13 +106,40 @@ struct Status: ParsableCommand {
                     errno: attachment.policy.refusal.rawValue,
                     whenFull: attachment.policy.whenFull.rawValue,
                     lookUp: attachment.policy.lookUp.rawValue, looksUp: attachment.looksUp,
+                    discover: attachment.policy.discover.rawValue,
+                    whenExhausted: attachment.policy.whenExhausted.rawValue,
                     since: timestamp(attachment.since),
                     programs: attachment.programs.map {
                         .init(hook: $0.hook, id: $0.id, tag: $0.tag)
                     })
             },
+            localPorts: attachments.isEmpty ? [] : LocalPorts.inForce().map(Report.Ports.init),
             claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
             kernel: Platform.kernelRelease, features: features, abi: GuardState.abi)
+    }
+
+    /// What happens to sockets that connect without a port: "all, else EAGAIN".
+    private static func discovery(_ policy: Policy) -> String {
+        switch (policy.discover, policy.mode) {
+        case (.off, _): "off"
+        case (_, .observe): "\(policy.discover.rawValue) (not while observing)"
+        default: "\(policy.discover.rawValue), else \(policy.whenExhausted.rawValue)"
+        }
+    }
+
+    /// From which ports discovery chooses, in each network namespace.
+    private func showPorts() {
+        var table = Table(columns: [
+            .init(title: "NETWORK NAMESPACE", isFlexible: true), .init(title: "LOCAL PORTS"),
+            .init(title: "RESERVED", isFlexible: true),
+        ])
+        for ports in LocalPorts.inForce() {
+            table.rows.append([
+                ports.namespace, "\(ports.range.lowerBound)-\(ports.range.upperBound)",
+                ports.reserved.isEmpty ? "none" : ports.reserved,
+            ])
+        }
+        table.print()
     }
 
     private func reportNone(agent: Int32?) throws {
@@ -109,7 +153,8 @@ struct Status: ParsableCommand {
     private func show(_ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?) {
         var table = Table(columns: [
             .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
-            .init(title: "WHEN FULL"), .init(title: "LOOK-UP"), .init(title: "SINCE"),
+            .init(title: "WHEN FULL"), .init(title: "LOOK-UP"), .init(title: "DISCOVER"),
+            .init(title: "SINCE"),
         ])
         for attachment in attachments {
             let policy = attachment.policy
@@ -117,7 +162,8 @@ struct Status: ParsableCommand {
             table.rows.append([
                 attachment.path ?? "(gone: cgroup \(attachment.id))", policy.mode.rawValue,
                 policy.refusal.rawValue, policy.whenFull.rawValue,
-                policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, clock(attachment.since),
+                policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, Self.discovery(policy),
+                clock(attachment.since),
             ])
         }
         table.print()
@@ -134,6 +180,8 @@ struct Status: ParsableCommand {
             }
         }
         programs.print()
+        print("")
+        showPorts()
         print("")
         let share = size > 0 ? 100 * claims / size : 0
         print("claims    \(claims) of \(size) (\(share)%)")

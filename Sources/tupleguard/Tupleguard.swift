@@ -93,6 +93,20 @@ struct PolicyOptions: ParsableArguments {
 
     @Option(
         help: """
+            For which sockets that connect() without a port the guard chooses one that is free for \
+            that destination. reuseaddr: those that have set SO_REUSEADDR.
+            """)
+    var discover: Policy.Discover = .reuseaddr
+
+    @Option(
+        help: """
+            What connect() fails with when every local port is taken for the destination: \
+            EADDRNOTAVAIL or EAGAIN.
+            """)
+    var whenExhausted: Policy.WhenExhausted = .eaddrnotavail
+
+    @Option(
+        help: """
             Claims that the table has room for (default \(Policy.defaultTableSize)); shared by all \
             guarded cgroups and fixed by the first attach.
             """)
@@ -104,6 +118,8 @@ struct PolicyOptions: ParsableArguments {
         policy.refusal = refusal
         policy.whenFull = whenFull
         policy.lookUp = lookUp
+        policy.discover = discover
+        policy.whenExhausted = whenExhausted
         return policy
     }
 
@@ -117,6 +133,13 @@ struct PolicyOptions: ParsableArguments {
 extension Policy.Mode: ExpressibleByArgument {}
 extension Policy.WhenFull: ExpressibleByArgument {}
 extension Policy.LookUp: ExpressibleByArgument {}
+extension Policy.Discover: ExpressibleByArgument {}
+extension Policy.WhenExhausted: ExpressibleByArgument {
+    /// In either case: "EAGAIN", "eagain".
+    public init?(argument: String) {
+        self.init(rawValue: argument.uppercased())
+    }
+}
 extension Policy.Refusal: ExpressibleByArgument {
     /// In either case: "EPERM", "eperm".
     public init?(argument: String) {

@@ -101,7 +101,7 @@ struct AttachArgumentTests {
     @Test("Every part of the policy arrives")
     func policy() throws {
         let line =
-            "attach --replace --mode observe --errno EADDRINUSE --when-full refuse --look-up off --table-size 1024 a"
+            "attach --replace --mode observe --errno EADDRINUSE --when-full refuse --look-up off --discover all --when-exhausted EAGAIN --table-size 1024 a"
         let attach = try parse(Attach.self, line)
         #expect(attach.replace)
         #expect(attach.policyOptions.tableSize == 1024)
@@ -110,6 +110,8 @@ struct AttachArgumentTests {
         policy.refusal = .eaddrinuse
         policy.whenFull = .refuse
         policy.lookUp = .off
+        policy.discover = .all
+        policy.whenExhausted = .eagain
         #expect(attach.policyOptions.policy == policy)
     }
 
@@ -127,6 +129,16 @@ struct AttachArgumentTests {
         for whenFull in Policy.WhenFull.allCases {
             let attach = try parse(Attach.self, "attach --when-full \(whenFull.rawValue) a")
             #expect(attach.policyOptions.whenFull == whenFull)
+        }
+        for discover in Policy.Discover.allCases {
+            let attach = try parse(Attach.self, "attach --discover \(discover.rawValue) a")
+            #expect(attach.policyOptions.discover == discover)
+        }
+        for whenExhausted in Policy.WhenExhausted.allCases {
+            for word in [whenExhausted.rawValue, whenExhausted.rawValue.lowercased()] {
+                let attach = try parse(Attach.self, "attach --when-exhausted \(word) a")
+                #expect(attach.policyOptions.whenExhausted == whenExhausted, "\(word)")
+            }
         }
         for refusal in Policy.Refusal.allCases {
             for word in [
@@ -147,6 +159,9 @@ struct AttachArgumentTests {
         expectRefusal(
             ["attach", "--when-full", "wait", "a"], "wait", "--when-full", "allow", "refuse")
         expectRefusal(["attach", "--look-up", "maybe", "a"], "maybe", "--look-up", "auto", "off")
+        expectRefusal(["attach", "--discover", "some", "a"], "some", "--discover", "reuseaddr")
+        expectRefusal(
+            ["attach", "--when-exhausted", "EPERM", "a"], "EPERM", "--when-exhausted", "EAGAIN")
         expectRefusal(["attach", "--mode", "", "a"], "--mode")
         expectRefusal(["attach", "--mode", "Enforce", "a"], "Enforce")
         expectRefusal(["attach", "a", "--mode"], "--mode")

@@ -11,8 +11,11 @@ struct CounterTests {
     private static let names = [
         "claimed", "reclaimed", "released", "pruned", "taken_over", "refused_held",
         "refused_in_flight", "refused_ambiguous", "refused_outside", "refused_table_full",
-        "refused_busy", "observed", "allowed_table_full", "exempt_multicast", "exempt_broadcast",
-        "unresolved", "exclusive_port", "already_rejected", "events_dropped",
+        "refused_busy", "refused_exhausted", "observed", "allowed_table_full", "exempt_multicast",
+        "exempt_broadcast", "discovered", "probes_1", "probes_2", "probes_4", "probes_8",
+        "probes_16", "probes_32", "probes_64", "probes_128", "probes_256", "probes_512",
+        "probes_1024", "probes_more", "unresolved", "exclusive_port", "undiscoverable",
+        "already_rejected", "events_dropped",
     ]
 
     private static let wordCount = MemoryLayout<tg_counters>.size / 8
@@ -65,7 +68,7 @@ struct CounterTests {
     func refused() {
         let counters = Counters(perCPU: [powers])
         let expected = Self.names.indices.filter { Self.names[$0].hasPrefix("refused") }
-        #expect(expected.count == 6)
+        #expect(expected.count == 7)
         #expect(counters.refused == expected.reduce(0) { $0 + 1 << UInt64($1) })
         #expect(Counters().refused == 0)
     }

@@ -15,13 +15,19 @@ struct PolicyTests {
     static let all: [Policy] = Policy.Mode.allCases.flatMap { mode in
         Policy.Refusal.allCases.flatMap { refusal in
             Policy.WhenFull.allCases.flatMap { whenFull in
-                Policy.LookUp.allCases.map { lookUp in
-                    var policy = Policy()
-                    policy.mode = mode
-                    policy.refusal = refusal
-                    policy.whenFull = whenFull
-                    policy.lookUp = lookUp
-                    return policy
+                Policy.LookUp.allCases.flatMap { lookUp in
+                    Policy.Discover.allCases.flatMap { discover in
+                        Policy.WhenExhausted.allCases.map { whenExhausted in
+                            var policy = Policy()
+                            policy.mode = mode
+                            policy.refusal = refusal
+                            policy.whenFull = whenFull
+                            policy.lookUp = lookUp
+                            policy.discover = discover
+                            policy.whenExhausted = whenExhausted
+                            return policy
+                        }
+                    }
                 }
             }
         }
@@ -34,6 +40,8 @@ struct PolicyTests {
         #expect(policy.refusal == .eperm)
         #expect(policy.whenFull == .allow)
         #expect(policy.lookUp == .auto)
+        #expect(policy.discover == .reuseaddr)
+        #expect(policy.whenExhausted == .eaddrnotavail)
         #expect(GuardError.tableSizes.contains(Policy.defaultTableSize))
     }
 
@@ -44,6 +52,8 @@ struct PolicyTests {
             Policy.Refusal.allCases.map(\.rawValue) == ["EPERM", "EADDRNOTAVAIL", "EADDRINUSE"])
         #expect(Policy.WhenFull.allCases.map(\.rawValue) == ["allow", "refuse"])
         #expect(Policy.LookUp.allCases.map(\.rawValue) == ["auto", "on", "off"])
+        #expect(Policy.Discover.allCases.map(\.rawValue) == ["off", "reuseaddr", "all"])
+        #expect(Policy.WhenExhausted.allCases.map(\.rawValue) == ["EADDRNOTAVAIL", "EAGAIN"])
     }
 
     @Test("Each refusal has the number of its name")
@@ -51,6 +61,8 @@ struct PolicyTests {
         #expect(Policy.Refusal.eperm.number == EPERM)
         #expect(Policy.Refusal.eaddrnotavail.number == EADDRNOTAVAIL)
         #expect(Policy.Refusal.eaddrinuse.number == EADDRINUSE)
+        #expect(Policy.WhenExhausted.eaddrnotavail.number == EADDRNOTAVAIL)
+        #expect(Policy.WhenExhausted.eagain.number == EAGAIN)
     }
 
     @Test(
@@ -77,6 +89,8 @@ struct PolicyTests {
         // Outside of the root cgroup there is nothing to look for.
         #expect(values.look_up == (policy.lookUp == .on ? 1 : 0))
         #expect(values.look_up_auto == (policy.lookUp == .auto ? 1 : 0))
+        #expect(values.discover == policy.discover.number)
+        #expect(values.exhausted == UInt32(policy.whenExhausted.number))
         #expect(values.homes_mask == 1023)
     }
 

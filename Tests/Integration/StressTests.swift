@@ -53,6 +53,37 @@ extension IntegrationTests {
                 policy: policy)
         }
 
+        /// Sockets without a port meet all others on eight ports.
+        @Test(arguments: [Policy.Discover.reuseaddr, .all])
+        func chaosWithDiscovery(_ discover: Policy.Discover) throws {
+            var policy = Policy()
+            policy.discover = discover
+            try run(
+                [
+                    "chaos", "--unbound", "--operations", "500000", "--threads", "4",
+                    "--processes", "2",
+                ],
+                policy: policy)
+            try run(
+                ["shared", "--unbound", "--rounds", "10000", "--threads", "4"], policy: policy)
+        }
+
+        @Test func chaosBreaksThingsWithoutDiscovery() throws {
+            try Sandbox.run { sandbox in
+                var policy = Policy()
+                policy.discover = .off
+                try sandbox.attach(policy, tableSize: 65536)
+                let outcome = try sandbox.command(
+                    stress,
+                    [
+                        "chaos", "--unbound", "--operations", "100000", "--threads", "4",
+                        "--processes", "2", "--netns",
+                    ],
+                    in: sandbox.cgroup)
+                #expect(outcome.status == 1, "\(outcome.output)\(outcome.errors)")
+            }
+        }
+
         @Test func chaosBreaksThingsWithoutAGuard() throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.command(

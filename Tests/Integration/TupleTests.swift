@@ -236,7 +236,9 @@ extension IntegrationTests {
 
         @Test func socketsWithoutAPortAreCounted() throws {
             try Sandbox.run { sandbox in
-                try sandbox.attach()
+                var policy = Policy()
+                policy.discover = .off
+                try sandbox.attach(policy)
                 let shared = try sandbox.socket()
                 #expect(shared.connect("127.0.0.1:6000") == nil)
                 let exclusive = try sandbox.socket()

@@ -59,7 +59,8 @@ static const char chaos_help[] =
     "  --threads T      in each process, 1 to 64 (4)\n"
     "  --processes P    1 to 64 (2)\n"
     "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
-    "  --unbound        also sockets that have no port before connect\n"
+    "  --unbound        also sockets that have no port before connect; with --netns there are\n"
+    "                   few ports for them\n"
     "  --errno NAME, --netns, --json: as in every mode\n";
 
 static const char shared_help[] =
@@ -72,6 +73,7 @@ static const char shared_help[] =
     "  --threads N      2 to 16 (3)\n"
     "  --rounds N       (100000)\n"
     "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
+    "  --unbound        also sockets that have no port before connect\n"
     "  --errno NAME, --netns, --json: as in every mode\n";
 
 static const char connectx_help[] =
@@ -106,7 +108,7 @@ static const struct mode {
     {"race", race_help, " --threads --rounds --family ", 2, 64, 4, run_race},
     {"chaos", chaos_help, " --seconds --operations --threads --processes --seed --unbound ", 1, 64,
      4, run_chaos},
-    {"shared", shared_help, " --threads --rounds --seed ", 2, 16, 3, run_shared},
+    {"shared", shared_help, " --threads --rounds --seed --unbound ", 2, 16, 3, run_shared},
     {"connectx", connectx_help,
      " --technique --mix --library --outside --ports --others --hold --seconds --successes"
      " --processes --threads --family --seed ",

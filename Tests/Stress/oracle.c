@@ -127,10 +127,11 @@ static void print_party(const struct party *party)
 
 	print_tuple(&bound, text);
 	*strchr(text, ' ') = '\0'; /* the local half */
-	fprintf(stderr, "  process %u, thread %u: %s socket bound to %s%s%s%s\n", party->process,
-		party->thread, shape->family == AF_INET ? "IPv4" : "IPv6",
+	fprintf(stderr, "  process %u, thread %u: %s socket bound to %s%s%s%s%s%s\n",
+		party->process, party->thread, shape->family == AF_INET ? "IPv4" : "IPv6",
 		shape->unbound ? "nothing, not " : "", text, shape->on_device ? ", on lo" : "",
-		shape->may_broadcast ? ", broadcast" : "");
+		shape->port_at_connect ? ", port at connect" : "",
+		shape->exclusive ? ", exclusive" : "", shape->may_broadcast ? ", broadcast" : "");
 }
 
 void print_violations(const struct oracle *oracle)

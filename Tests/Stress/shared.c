@@ -7,6 +7,7 @@
  * sockets may hold one tuple.
  */
 #include "stress.h"
+#include "contest.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -77,9 +78,10 @@ static const struct pool {
  * All on one port. Mostly of one address, so that they meet; in some sets with
  * the address left to the kernel.
  */
-static struct shape choose_shape(struct random *random, const struct pool *pool, bool wildcards,
+static struct shape choose_shape(struct sharing *sharing, const struct pool *pool, bool wildcards,
 				 uint16_t port)
 {
+	struct random *random = &sharing->random;
 	struct shape shape = {.port = port,
 			      .local = address_of(pool->sources[random_below(random, 4)])};
 	bool v4 = is_mapped(&shape.local) && random_below(random, 2);
@@ -87,6 +89,11 @@ static struct shape choose_shape(struct random *random, const struct pool *pool,
 	shape.family = v4 ? AF_INET : AF_INET6;
 	if (wildcards && random_below(random, 2))
 		shape.local = address_of(pool->wildcards[v4 ? 0 : random_below(random, 2)]);
+	if (sharing->options->unbound && random_below(random, 2)) {
+		shape.port = 0;
+		shape.unbound = random_below(random, 2);
+		shape.port_at_connect = !shape.unbound;
+	}
 	return shape;
 }
 
@@ -110,10 +117,12 @@ static void open_set(struct sharing *sharing)
 	bool wildcards = random_below(random, 3) == 0;
 	struct set *set = &sharing->set;
 
+	if (sharing->options->unbound && sharing->options->own_netns)
+		set_port_range(port, port + 1); /* or they would not meet */
 	for (int i = 0; i < DESTINATIONS; i++)
 		set->destinations[i] = choose_destination(sharing, pool);
 	for (int i = 0; i < SOCKETS; i++) {
-		set->shapes[i] = choose_shape(random, pool, wildcards, port);
+		set->shapes[i] = choose_shape(sharing, pool, wildcards, port);
 		set->fds[i] = open_shape(&set->shapes[i]);
 		if (set->fds[i] < 0 && errno != EADDRINUSE)
 			fail(EXIT_CANNOT_RUN, "cannot open a socket: %s", strerror(errno));

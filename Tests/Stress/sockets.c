@@ -117,7 +117,7 @@ static int apply(int fd, const struct shape *shape)
 	union any_sockaddr local;
 	socklen_t length = fill_sockaddr(&local, shape->family, &shape->local, shape->port);
 
-	if (set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1))
+	if (!shape->exclusive && set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1))
 		return -1;
 	if (shape->family == AF_INET6 && set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0))
 		return -1;

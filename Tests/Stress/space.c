@@ -4,10 +4,17 @@
  * and destination come next.
  */
 #include "chaos.h"
+#include "contest.h"
 
 #include <string.h>
 
-enum { FIRST_PORT = 7001, LOCAL_PORTS = 4, REMOTE_PORTS = 2 };
+enum {
+	FIRST_PORT = 7001,
+	LOCAL_PORTS = 4,
+	REMOTE_PORTS = 2,
+	/* More, or sockets that share none would soon leave no port to the others. */
+	PORTS_TO_CHOOSE_FROM = 8,
+};
 
 static void add(struct address_list *addresses, const char *text)
 {
@@ -47,6 +54,7 @@ void make_space(struct space *space, bool own_netns)
 	add(&space->v6.unroutable, "fe80::1"); /* without a scope */
 	if (!own_netns)
 		return;
+	set_port_range(FIRST_PORT, FIRST_PORT + PORTS_TO_CHOOSE_FROM - 1);
 	/* Outside an own namespace these might lead somewhere. */
 	add(&space->v4.unroutable, "203.0.113.1");
 	add(&space->v6.unroutable, "2001:db8::1");
@@ -68,6 +76,7 @@ static bool is_chance(struct random *random, unsigned one_in)
 
 struct shape choose_shape(struct random *random, const struct space *space, bool unbound)
 {
+	struct address odd = address_of("127.0.0.6");
 	bool has_v6 = space->v6.sources.count > 0;
 	struct shape shape = {.port = (uint16_t)(FIRST_PORT + random_below(random, LOCAL_PORTS))};
 
@@ -83,9 +92,16 @@ struct shape choose_shape(struct random *random, const struct space *space, bool
 	}
 	shape.on_device = is_chance(random, 8);
 	shape.may_broadcast = is_chance(random, 8);
-	if (unbound && is_chance(random, 5)) {
+	if (unbound && is_chance(random, 2)) {
+		/* The rest leave it to the kernel when they bind. */
 		shape.port_at_connect = is_chance(random, 2);
-		shape.unbound = !shape.port_at_connect && is_chance(random, 2);
+		shape.unbound = !shape.port_at_connect && !is_chance(random, 4);
+		/*
+		 * A socket with an IPv6 address that goes to IPv4 does so from
+		 * 127.0.0.6 (see read_tuple()), but not to the kernel when it looks
+		 * for a port that nobody has: it would give that port away.
+		 */
+		shape.exclusive = is_chance(random, 4) && !is_same_address(&shape.local, &odd);
 		shape.port = 0;
 	}
 	return shape;

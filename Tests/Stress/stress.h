@@ -70,6 +70,7 @@ struct shape {
 	uint16_t port;	      /* 0: the kernel chooses */
 	bool unbound;	      /* no bind() at all */
 	bool port_at_connect; /* IP_BIND_ADDRESS_NO_PORT */
+	bool exclusive;	      /* no SO_REUSEADDR */
 	bool on_device;	      /* SO_BINDTODEVICE lo */
 	bool may_broadcast;   /* SO_BROADCAST */
 };

@@ -80,6 +80,16 @@ public final class Sandbox: Sendable {
         }
     }
 
+    /// Sets a sysctl(8) of the network namespace, such as "net.ipv4.ip_local_port_range".
+    public func sysctl(_ name: String, _ value: String) throws {
+        let path = "/proc/sys/" + name.split(separator: ".").joined(separator: "/")
+        let result = try command("/bin/sh", ["-c", "echo '\(value)' >\(path)"])
+        if result.status != 0 {
+            throw GuardError.failed(
+                what: "set \(name) to \(value)", errno: Errno(EINVAL), detail: result.errors)
+        }
+    }
+
     private func remove() {
         for socket in sockets.withLock({ $0 }) { Glibc.close(socket) }
         if access(state.folder, F_OK) == 0 { try? state.detachAll() }
@@ -130,17 +140,18 @@ public final class Sandbox: Sendable {
         }
     }
 
-    /// A socket of the guarded cgroup (or of `cgroup`), bound if a name is given, SO_REUSEADDR set.
+    /// A socket of the guarded cgroup (or of `cgroup`), bound if a name is given, with
+    /// SO_REUSEADDR set unless it is not to share its port.
     public func socket(
         _ kind: Kind = .v4, bound name: String? = nil, in cgroup: Cgroup? = nil,
-        netns: Int32? = nil
+        netns: Int32? = nil, sharing: Bool = true
     ) throws -> TestSocket {
         let procs = (cgroup ?? self.cgroup).folder + "/cgroup.procs"
         let raw = support_socket(procs, netns ?? networkNamespace.raw, kind.family, kind.type)
         guard raw >= 0 else { throw Errno(-raw) }
         sockets.withLock { _ = $0.insert(raw) }
         let socket = TestSocket(descriptor: raw, family: kind.family)
-        try socket.set(SOL_SOCKET, SO_REUSEADDR, 1)
+        if sharing { try socket.set(SOL_SOCKET, SO_REUSEADDR, 1) }
         if let name { try socket.bind(name) }
         return socket
     }

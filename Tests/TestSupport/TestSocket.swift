@@ -28,6 +28,19 @@ public struct TestSocket: Sendable {
         }
     }
 
+    /// Binds to an address, and leaves the port to connect() (IP_BIND_ADDRESS_NO_PORT, ip(7)).
+    public func bindWithoutPort(_ address: String) throws {
+        try set(Int32(IPPROTO_IP), 24, 1)
+        try bind("\(address):0")
+    }
+
+    /// The value of an integer option; nil when it cannot be read.
+    public func get(_ level: Int32, _ option: Int32) -> Int32? {
+        var value: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(descriptor, level, option, &value, &length) == 0 ? value : nil
+    }
+
     public func bindToDevice(_ device: String) throws {
         try Errno.check {
             setsockopt(

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Port discovery: a local port for a socket that connects without one, so that
+ * as many sockets can share a port as there are destinations. The kernel would
+ * choose one that no other socket has, or, with SO_REUSEADDR, one that may make
+ * two sockets hold one tuple.
+ *
+ * Ports are looked at in an order that seems random and visits each once: first
+ * for one that has no claim with this destination, which costs little, then,
+ * if there is none, for one whose claim turns out to be stale, or another local
+ * address's. The socket is bound to the port that is claimed, and keeps it.
+ *
+ * Which ports may be chosen is read from the kernel at each connect, so that a
+ * changed sysctl counts at once, and in every network namespace.
+ */
+#ifndef TUPLEGUARD_DISCOVERY_BPF_H
+#define TUPLEGUARD_DISCOVERY_BPF_H
+
+#include "places.bpf.h"
+#include "events.bpf.h"
+#include "outside.bpf.h"
+
+enum {
+	/* With 99% of the ports taken, so many in a row are in one of 10^7 connects. */
+	PROBES = 3072,
+	/* Of so many neighbours the buckets are neighbours too: one miss in the TLB for all. */
+	BLOCK = 8,
+	/* Then: ports to look at for a claim that can be taken over, and such claims to judge. */
+	PROBES_IN_DOUBT = 256,
+	DOUBTS = 128,
+	/* Ports held by sockets that don't share, which only binding finds out. */
+	FAILED_BINDS = 512,
+	/* The bound of a loop that the others end. */
+	ATTEMPTS = 1024,
+};
+
+/* A hook that looks for a port, for the callbacks. */
+struct search {
+	struct bpf_sock_addr *ctx;
+	struct claimant *me;
+};
+
+/* Names of sockets, large enough for both families. */
+struct socket_name {
+	__u16 family;
+	__be16 port;
+	union {
+		__be32 v4;
+		struct {
+			__be32 flow;
+			__u32 v6[4];
+			__u32 scope;
+		};
+	};
+};
+
+/* net.ipv4.ip_local_port_range, first port in the lower half; 0 when this kernel hides it. */
+static __always_inline __u32 read_namespace_range(struct net *net)
+{
+	struct net___array *old = (struct net___array *)net;
+	int ports[2] = {};
+	__u32 range = 0;
+
+	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
+		bpf_core_read(&range, sizeof(range), &net->ipv4.ip_local_ports.range);
+	} else if (bpf_core_field_exists(old->ipv4.ip_local_ports.range)) {
+		/* Half of a change may be seen: the next connect sees the whole. */
+		bpf_core_read(ports, sizeof(ports), &old->ipv4.ip_local_ports.range);
+		range = ports[1] << 16 | ports[0];
+	}
+	return range;
+}
+
+/* IP_LOCAL_PORT_RANGE in the same form; 0 when it is not set, or this kernel has none. */
+static __always_inline __u32 read_socket_range(__u64 sk)
+{
+	struct inet_sock *inet = (struct inet_sock *)sk;
+	struct inet_sock___pair *old = (struct inet_sock___pair *)sk;
+	__u16 low = 0, high = 0;
+	__u32 range = 0;
+
+	if (bpf_core_field_exists(old->local_port_range.lo)) {
+		bpf_core_read(&low, sizeof(low), &old->local_port_range.lo);
+		bpf_core_read(&high, sizeof(high), &old->local_port_range.hi);
+		range = (__u32)high << 16 | low;
+	} else if (bpf_core_field_exists(inet->local_port_range)) {
+		bpf_core_read(&range, sizeof(range), &inet->local_port_range);
+	}
+	return range;
+}
+
+/*
+ * The ports that the kernel itself would choose from (inet_sk_get_local_port_range):
+ * each end that the socket asks for counts if it is inside the namespace's range.
+ */
+static __noinline int read_ports(__u64 sk, struct discovery *out)
+{
+	struct net *net = SOCK_FIELD(sk, __sk_common.skc_net.net);
+	__u32 range = read_namespace_range(net), own = read_socket_range(sk);
+	__u32 low = range & 0xffff, high = range >> 16;
+	unsigned long *reserved = NULL;
+
+	if (!low || low > high)
+		return false;
+	if (own) {
+		if (low <= (own & 0xffff) && (own & 0xffff) <= high)
+			low = own & 0xffff;
+		if (low <= own >> 16 && own >> 16 <= high)
+			high = own >> 16;
+	}
+	bpf_core_read(&reserved, sizeof(reserved), &net->ipv4.sysctl_local_reserved_ports);
+	out->reserved = (__u64)reserved;
+	out->low = low;
+	out->high = high;
+	return true;
+}
+
+static __always_inline bool is_reserved(const struct discovery *it, __u16 port)
+{
+	__u64 bits = 0;
+
+	if (!it->reserved)
+		return false;
+	bpf_probe_read_kernel(&bits, sizeof(bits), (void *)(it->reserved + port / 64 * 8));
+	return bits >> port % 64 & 1;
+}
+
+/* What a look tells: a claim that may be stale, or leave room beside it, counts as well. */
+static __always_inline bool seems_taken(const struct tg_tuple *tuple)
+{
+	struct tg_group *group = find_group(key_of(tuple));
+	__u64 word;
+
+	if (!group)
+		return false;
+	word = READ_WORD(&group->word);
+	if (is_zero(tuple->local))
+		return word & (TG_WORD_INLINE | TG_WORD_FURTHER);
+	if ((word & TG_WORD_INLINE) &&
+	    (is_zero(group->source) || is_same(group->source, tuple->local)))
+		return true;
+	return (word & TG_WORD_FURTHER) && bpf_map_lookup_elem(&further, tuple);
+}
+
+/* The smallest 2^n - 1 that is no less. */
+static __always_inline __u32 mask_over(__u32 number)
+{
+	number |= number >> 1;
+	number |= number >> 2;
+	number |= number >> 4;
+	return number | number >> 8;
+}
+
+/* Looks from one port to the next, for those worth an attempt. */
+struct look {
+	struct tg_tuple tuple; /* a key has to be on the stack */
+	struct discovery at;
+};
+
+/* Less one: how many steps lead through all blocks, as many as the next power of two. */
+static __always_inline __u32 last_step(const struct discovery *it)
+{
+	return mask_over(it->high - it->low / BLOCK * BLOCK) | (BLOCK - 1);
+}
+
+/*
+ * The port of a step. From a random one through its block, and on from block
+ * to block by an odd stride, which leads through every one of a power of two.
+ */
+static __always_inline __u32 port_of_step(const struct discovery *it, __u32 step)
+{
+	__u32 stride = it->random >> 16 | 1;
+	__u32 block = it->random / BLOCK + step / BLOCK * stride;
+	__u32 place = block * BLOCK + (it->random + step) % BLOCK;
+
+	return it->low / BLOCK * BLOCK + (place & last_step(it));
+}
+
+static long step_once(__u32 round, struct look *look)
+{
+	struct discovery *it = &look->at;
+	__u32 port = port_of_step(it, it->steps++);
+
+	if (port < it->low || port > it->high)
+		return 0;
+	if (it->probes >= (it->in_doubt ? PROBES + PROBES_IN_DOUBT : PROBES))
+		return 1;
+	it->probes++;
+	look->tuple.local_port = port;
+	if (seems_taken(&look->tuple) != it->in_doubt || is_reserved(it, port))
+		return 0;
+	it->found = true;
+	return 1;
+}
+
+/* Goes on to the next port that is worth an attempt; false when there is none. */
+__noinline int find_port(struct claimant *me)
+{
+	struct look look;
+	__u32 steps;
+
+	if (!me)
+		return false;
+	look.tuple = me->tuple;
+	look.at = me->discovery;
+	look.at.found = false;
+	steps = last_step(&look.at) + 1;
+	if (look.at.steps < steps)
+		bpf_loop(steps - look.at.steps, step_once, &look, 0);
+	me->tuple.local_port = look.tuple.local_port;
+	me->discovery = look.at;
+	return look.at.found;
+}
+
+/* Binds the socket to its own address and this port; 0 gives it its address back. */
+static __noinline int bind_port(struct bpf_sock_addr *ctx, struct claimant *me, __u16 port)
+{
+	struct socket_name name = {.port = bpf_htons(port)};
+	const __u32 *address = me->discovery.address;
+
+	/* Its own family, whichever the destination's is. */
+	if (ctx->family == AF_INET) {
+		name.family = AF_INET;
+		name.v4 = address[0];
+	} else {
+		name.family = AF_INET6;
+		set_address(name.v6, address);
+	}
+	return bpf_bind(ctx, (struct sockaddr *)&name, sizeof(name));
+}
+
+/* Makes the socket share its port, which the program has not done itself. */
+static __always_inline int set_sharing(struct bpf_sock_addr *ctx, int shares)
+{
+	return bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &shares, sizeof(shares));
+}
+
+/* A claim of which something else than the table says that it can't be kept. */
+static __always_inline void withdraw(struct claimant *me)
+{
+	if (me->verdict == GRANTED)
+		drop_claim(&me->tuple, me->wanted.claim.cookie, 0);
+	me->verdict = CONFLICT;
+}
+
+/* Binds the socket to the tuple's port, which is claimed. True when there is no more to try. */
+static __noinline int take_port(struct bpf_sock_addr *ctx, struct claimant *me)
+{
+	struct discovery *it = &me->discovery;
+	int error;
+
+	if (it->make_share && !it->failed_binds)
+		set_sharing(ctx, true);
+	error = bind_port(ctx, me, me->tuple.local_port);
+	if (!error) {
+		me->is_discovered = true;
+		return true;
+	}
+	it->failed_binds++;
+	withdraw(me);
+	if (error == -EADDRINUSE || error == -EACCES)
+		return it->failed_binds == FAILED_BINDS;
+	me->verdict = IMPOSSIBLE;
+	return true;
+}
+
+/* Tries the next port, or the same again after a lost race; returns 1 when the search is over. */
+static long attempt_once(__u32 round, struct search *search)
+{
+	struct claimant *me = search->me;
+	struct discovery *it = &me->discovery;
+
+	if (me->verdict != UNDECIDED && !find_port(me)) {
+		if (it->in_doubt)
+			return 1;
+		it->in_doubt = true;
+		it->steps = 0;
+		return 0;
+	}
+	/* Not claim(): on 6.1 one more function deep is too deep for the stack. */
+	try_claim(me);
+	switch (me->verdict) {
+	case UNDECIDED:
+		return 0;
+	case NO_ROOM:
+		return 1;
+	case CONFLICT:
+		if (it->in_doubt && ++it->doubts == DOUBTS)
+			return 1;
+		return 0;
+	}
+	if (policy.look_up && me->verdict == GRANTED && is_held_outside(search->ctx, me)) {
+		withdraw(me);
+		return 0;
+	}
+	if (take_port(search->ctx, me))
+		return 1;
+	return 0;
+}
+
+/* Gives a socket that stays without a port what it had. */
+static __noinline int restore(struct bpf_sock_addr *ctx, struct claimant *me)
+{
+	me->tuple.local_port = 0;
+	if (!me->discovery.failed_binds)
+		return 0;
+	if (me->discovery.make_share)
+		set_sharing(ctx, false);
+	/* A bind that fails takes the address away. */
+	if (!is_zero(me->discovery.address))
+		bind_port(ctx, me, 0);
+	return 0;
+}
+
+/*
+ * A random number of which others tell nothing: programs lean on the kernel's
+ * choice of a port to be hard to guess, but the helper's generator is a linear
+ * one, whose next numbers follow from some that were seen.
+ */
+static __always_inline __u32 draw(void)
+{
+	__u64 number = policy.secret ^ bpf_get_prandom_u32();
+
+	number = (number ^ number >> 32) * 0xd6e8feb86659fd93;
+	number = (number ^ number >> 32) * (policy.secret | 1);
+	return number >> 32;
+}
+
+/*
+ * Looks for a port, claims it, and binds the socket to it. Without success the
+ * verdict is CONFLICT where all ports are taken, NO_ROOM where the claim table
+ * is full, and IMPOSSIBLE where ports can't be chosen for this socket at all.
+ */
+static __noinline int discover(struct bpf_sock_addr *ctx, struct claimant *me, bool make_share)
+{
+	struct search search = {.ctx = ctx, .me = me};
+	__u64 sk = me->wanted.claim.sock;
+
+	me->verdict = IMPOSSIBLE;
+	me->is_discovering = true;
+	if (!read_ports(sk, &me->discovery))
+		return 0;
+	if (ctx->family == AF_INET)
+		me->discovery.address[0] = ctx->sk->src_ip4;
+	else
+		read_local(sk, false, me->discovery.address);
+	me->discovery.make_share = make_share;
+	me->discovery.random = draw();
+	me->verdict = CONFLICT;
+	bpf_loop(ATTEMPTS, attempt_once, &search, 0);
+	if (me->verdict == UNDECIDED)
+		me->verdict = CONFLICT;
+	if (!me->is_discovered)
+		restore(ctx, me);
+	me->probes = me->discovery.probes;
+	__builtin_memset(&me->holder, 0, sizeof(me->holder)); /* it shares memory with the search */
+	me->is_discovering = false;
+	return 0;
+}
+
+static __always_inline void count_probes(struct tg_counters *counters, __u32 probes)
+{
+	__u32 bucket = 0;
+
+	while (bucket < TG_PROBE_BUCKETS - 1 && probes > 1U << bucket)
+		bucket++;
+	COUNT(counters, discovered);
+	COUNT(counters, discovery_probes[bucket]);
+}
+
+#endif
