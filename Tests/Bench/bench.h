@@ -33,17 +33,24 @@ enum variant {
 	GUARD,
 	GUARD_LOOKING_UP,
 	VARIANTS,
+	/* Not among those that are compared everywhere: choosing ports for all sockets. */
+	DISCOVERY = VARIANTS,
+	ALL_VARIANTS,
 };
 
 struct variant_name {
 	const char *title; /* for people */
 	const char *name;  /* in --json */
 };
-extern const struct variant_name variant_names[VARIANTS];
+extern const struct variant_name variant_names[ALL_VARIANTS];
 
 /* Loads the programs of every variant; they are attached to `cgroup` later. */
 void load_variants(const char *guard_path, const char *look_up_path, unsigned table_size,
 		   int cgroup);
+/* Only the guard that discovers. */
+void load_discovery(const char *guard_path, unsigned table_size, int cgroup);
+/* Bytes of kernel memory that its maps take now. */
+unsigned long discovery_memory(void);
 void attach_variant(enum variant variant);
 void detach_variant(enum variant variant);
 /* Whether the variant is one of the guard itself. */
@@ -84,6 +91,8 @@ struct address {
 };
 
 struct address loopback(int family, int port);
+/* 127.`network`.0.0 plus `number`. */
+struct address loopback_number(int network, int number, int port);
 void set_port(struct address *address, int port);
 /* A UDP socket with SO_REUSEADDR, bound to `local`. */
 int bound_socket(const struct address *local);
@@ -128,6 +137,17 @@ struct summary added(const struct result *result, enum variant variant, enum clo
 
 void print_tables(const struct result *plain, const struct result *crowds);
 void print_json(const struct result *plain, const struct result *crowds);
+
+/* ---- choices.c ---- */
+
+/* What a connect costs that has no port: by the kernel's choice, by the guard's, by the program's.
+ */
+int bench_choices(int repetitions);
+
+/* ---- scale.c ---- */
+
+/* So many sockets without a port, under the guard, and the same again bound by hand without. */
+int bench_scale(int sockets);
 
 /* ---- flood.c ---- */
 

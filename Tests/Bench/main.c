@@ -19,6 +19,8 @@ static const char usage_text[] =
     "                              [--repetitions N] [--table N] [--json]\n"
     "       tupleguard-bench connectx --library FILE [--guard OBJECT.o] [--lookup OBJECT.o]\n"
     "                              [--repetitions N] [--json]\n"
+    "       tupleguard-bench discovery [--guard OBJECT.o] [--repetitions N]\n"
+    "       tupleguard-bench scale [--guard OBJECT.o] [--sockets N]\n"
     "       tupleguard-bench flood --seconds N [--threads N] [--json]\n"
     "\n"
     "guard  Times connects without programs, with empty ones, with the look-up-only\n"
@@ -27,6 +29,10 @@ static const char usage_text[] =
     "       --table sets the guard's table size, a power of two (65536).\n"
     "connectx  Times connections made by libconnectx.so, by the same system calls from C and\n"
     "       by other means, and what it takes to find a port. Needs root.\n"
+    "discovery  Times connects without a port: the kernel's own choice, the guard's, and\n"
+    "       a program's with one look-up for each port, as a destination fills up.\n"
+    "scale  Connects sockets without a port (1000000), in several processes, under the\n"
+    "       guard; then binds the same sockets to the same ports by hand without a guard.\n"
     "flood  Holds one 4-tuple and asks for it again as fast as it can, where it was\n"
     "       started, then says how many connects were refused.\n";
 
@@ -52,6 +58,7 @@ struct options {
 	const char *library;
 	int repetitions;
 	int table;
+	int sockets;
 	int seconds;
 	int threads;
 	bool json;
@@ -79,6 +86,26 @@ static int bench_guard(int cgroup, void *argument)
 	return 0;
 }
 
+static int run_discovery(int cgroup, void *argument)
+{
+	const struct options *options = argument;
+
+	srandom(time(NULL));
+	load_discovery(options->guard, options->table, cgroup);
+	return bench_choices(options->repetitions);
+}
+
+static int run_scale(int cgroup, void *argument)
+{
+	const struct options *options = argument;
+	unsigned table = 1;
+
+	while (table < (unsigned)options->sockets)
+		table *= 2;
+	load_discovery(options->guard, table, cgroup);
+	return bench_scale(options->sockets);
+}
+
 static int number(const char *text, const char *option, int most)
 {
 	char *end;
@@ -98,6 +125,7 @@ static struct options parse(int argc, char **argv)
 	    {"library", required_argument, NULL, 'L'},
 	    {"repetitions", required_argument, NULL, 'r'},
 	    {"table", required_argument, NULL, 'b'},
+	    {"sockets", required_argument, NULL, 'n'},
 	    {"seconds", required_argument, NULL, 's'},
 	    {"threads", required_argument, NULL, 't'},
 	    {"json", no_argument, NULL, 'j'},
@@ -109,6 +137,7 @@ static struct options parse(int argc, char **argv)
 	    .look_up = "lookup.bpf.o",
 	    .repetitions = 101,
 	    .table = 65536,
+	    .sockets = 1000000,
 	    .threads = 1,
 	};
 	int option;
@@ -129,6 +158,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'b':
 			options.table = number(optarg, "table", 1 << 24);
+			break;
+		case 'n':
+			options.sockets = number(optarg, "sockets", 1 << 24);
 			break;
 		case 's':
 			options.seconds = number(optarg, "seconds", 3600);
@@ -169,6 +201,10 @@ int main(int argc, char **argv)
 						     .repetitions = options.repetitions,
 						     .json = options.json,
 						 });
+	if (!strcmp(command, "discovery"))
+		return run_apart(run_discovery, &options);
+	if (!strcmp(command, "scale"))
+		return run_apart(run_scale, &options);
 	if (!strcmp(command, "flood") && options.seconds)
 		return flood(options.seconds, options.threads, options.json);
 	fputs(usage_text, stderr);

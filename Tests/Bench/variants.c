@@ -13,14 +13,17 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-const struct variant_name variant_names[VARIANTS] = {
+const struct variant_name variant_names[ALL_VARIANTS] = {
     [BARE] = {"no program", "bare"},
     [EMPTY] = {"empty programs", "empty"},
     [LOOK_UP_ONLY] = {"look-up only", "look_up_only"},
     [GUARD] = {"guard", "guard"},
     [GUARD_LOOKING_UP] = {"guard --look-up", "guard_look_up"},
+    [DISCOVERY] = {"guard --discover", "discovery"},
 };
 
 enum { HOOKS = 3 };
@@ -31,7 +34,8 @@ struct loaded {
 	int count;
 };
 
-static struct loaded loaded[VARIANTS];
+static struct loaded loaded[ALL_VARIANTS];
+static struct bpf_object *discovering;
 static int target;
 
 bool is_guard(enum variant variant)
@@ -129,20 +133,25 @@ static void set_table_size(struct bpf_object *object, unsigned size)
 	}
 }
 
-static void load_guard(enum variant variant, const char *path, unsigned table_size, bool look_up)
+static struct bpf_object *load_guard(enum variant variant, const char *path, unsigned table_size,
+				     bool look_up, enum tg_discover discover)
 {
 	struct bpf_object *object = open_object(path, "guard_", &loaded[variant]);
 	struct tg_policy policy = {
 	    .attachment = 1,
 	    .grace_ns = 1000000000,
+	    .secret = random(),
 	    .error = EPERM,
 	    .look_up = look_up,
 	    .homes_mask = table_size - 1,
+	    .discover = discover,
+	    .exhausted = EADDRNOTAVAIL,
 	};
 
 	set_table_size(object, table_size);
 	set_policy(object, &policy);
 	load_object(object, path);
+	return object;
 }
 
 void load_variants(const char *guard_path, const char *look_up_path, unsigned table_size,
@@ -151,8 +160,41 @@ void load_variants(const char *guard_path, const char *look_up_path, unsigned ta
 	target = cgroup;
 	load_object(open_object(look_up_path, "empty_", &loaded[EMPTY]), look_up_path);
 	load_object(open_object(look_up_path, "look_up_", &loaded[LOOK_UP_ONLY]), look_up_path);
-	load_guard(GUARD, guard_path, table_size, false);
-	load_guard(GUARD_LOOKING_UP, guard_path, table_size, true);
+	load_guard(GUARD, guard_path, table_size, false, TG_DISCOVER_OFF);
+	load_guard(GUARD_LOOKING_UP, guard_path, table_size, true, TG_DISCOVER_OFF);
+}
+
+void load_discovery(const char *guard_path, unsigned table_size, int cgroup)
+{
+	target = cgroup;
+	discovering = load_guard(DISCOVERY, guard_path, table_size, false, TG_DISCOVER_ALL);
+}
+
+/* proc_pid_fdinfo(5) of a map has a line "memlock: BYTES". */
+static unsigned long map_memory(int map)
+{
+	char path[64], line[128];
+	unsigned long bytes = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", map);
+	file = fopen(path, "r");
+	if (!file)
+		die("cannot read %s", path);
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "memlock: %lu", &bytes) == 1)
+			break;
+	fclose(file);
+	return bytes;
+}
+
+unsigned long discovery_memory(void)
+{
+	unsigned long bytes = 0;
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, discovering) bytes += map_memory(bpf_map__fd(map));
+	return bytes;
 }
 
 void attach_variant(enum variant variant)

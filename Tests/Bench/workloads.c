@@ -34,6 +34,14 @@ struct address loopback(int family, int port)
 	return address;
 }
 
+struct address loopback_number(int network, int number, int port)
+{
+	struct address address = loopback(AF_INET, port);
+
+	address.v4.sin_addr.s_addr = htonl(127u << 24 | network << 16 | number);
+	return address;
+}
+
 void set_port(struct address *address, int port)
 {
 	_Static_assert(offsetof(struct sockaddr_in, sin_port) ==
@@ -198,10 +206,7 @@ static int crowd_port(int crowd)
 /* A destination for each: 127.1.0.0 and on for the crowds, 127.2.0.0 and on for what is timed. */
 static struct address destination(int network, int number)
 {
-	struct address address = loopback(AF_INET, REMOTE_PORT);
-
-	address.v4.sin_addr.s_addr = htonl(127u << 24 | network << 16 | number);
-	return address;
+	return loopback_number(network, number, REMOTE_PORT);
 }
 
 void gather_crowds(void)
