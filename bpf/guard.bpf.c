@@ -92,16 +92,29 @@ static __always_inline void introduce(struct tg_claim *claim, __u64 cookie, __u6
 	bpf_get_current_comm(claim->comm, sizeof(claim->comm));
 }
 
+/*
+ * Connected to its own name: connectx takes two such sockets to find out whether
+ * a guard is there. The second is refused like any other, but it is no conflict.
+ */
+static __always_inline bool is_self_test(const struct tg_tuple *tuple)
+{
+	return tuple->local_port == tuple->remote_port && is_same(tuple->local, tuple->remote);
+}
+
 /* A conflict, or a claim that can't be kept: what the policy says. */
 static __always_inline int reject(struct claimant *me, struct tg_counters *counters)
 {
-	if (policy.observe) {
-		COUNT(counters, observed);
-		report(me, policy.attachment, true, counters);
-		return ALLOW;
+	if (is_self_test(&me->tuple)) {
+		COUNT(counters, self_tests);
+	} else {
+		if (policy.observe)
+			COUNT(counters, observed);
+		else
+			count_refusal(counters, me->reason);
+		report(me, policy.attachment, policy.observe, counters);
 	}
-	count_refusal(counters, me->reason);
-	report(me, policy.attachment, false, counters);
+	if (policy.observe)
+		return ALLOW;
 	if (me->reason == TG_REASON_EXHAUSTED)
 		bpf_set_retval(-(int)policy.exhausted);
 	else if (policy.error != EPERM) /* which a bare rejection gives */

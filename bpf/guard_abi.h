@@ -197,6 +197,7 @@ struct tg_counters {
 	__u64 refused_table_full;
 	__u64 refused_busy;
 	__u64 refused_exhausted;
+	__u64 self_tests; /* of connectx; not counted as refused or observed */
 	__u64 observed;
 	__u64 allowed_table_full;
 	__u64 exempt_multicast;

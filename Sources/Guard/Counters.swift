@@ -38,6 +38,11 @@ public struct Counters: Hashable, Sendable {
             "refused_exhausted", "refused: every local port is taken for the destination",
             \.refused_exhausted
         ),
+        (
+            "self_tests",
+            "self-tests of connectx, which asks once a second whether a guard is there",
+            \.self_tests
+        ),
         ("observed", "conflicts let through, because the mode is observe", \.observed),
         ("allowed_table_full", "let through without a claim: no room for it", \.allowed_table_full),
         ("claimed", "connects that claimed a tuple", \.claimed),

@@ -17,7 +17,7 @@ struct RootTests {
         #expect(
             names == [
                 "run", "attach", "detach", "exec", "status", "stats", "conflicts", "claims",
-                "overshadow",
+                "overshadow", "connect",
             ])
         for command in Tupleguard.configuration.subcommands {
             #expect(!command.configuration.abstract.isEmpty, "\(command)")

@@ -22,7 +22,7 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_spare_key>.size == 16)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
-        #expect(MemoryLayout<tg_counters>.size == 34 * 8)
+        #expect(MemoryLayout<tg_counters>.size == 35 * 8)
         #expect(MemoryLayout<tg_policy>.size == 64)
         #expect(MemoryLayout<tg_sweep>.size == 40)
     }

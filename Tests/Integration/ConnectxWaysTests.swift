@@ -275,6 +275,9 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let guarded = try sandbox.command(program, line, in: sandbox.cgroup)
                 #expect(techniques(guarded.output) == "  20 by guarded")
+                // How it found out is no conflict.
+                #expect(try sandbox.counters()["self_tests"] == 1)
+                #expect(try sandbox.tupleguard("conflicts").output == "no conflicts\n")
                 let outside = try sandbox.command(program, line, in: sandbox.outside)
                 #expect(techniques(outside.output) == "  20 by lock")
                 let named = ["connect", "udp", "127.0.0.1:4000", "127.0.0.1:9", "--count", "2"]

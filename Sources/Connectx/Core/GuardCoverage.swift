@@ -33,7 +33,7 @@ struct GuardCoverage {
     }
 
     /// On loopback, from a socket's own address to itself: a tuple that nobody else wants, and
-    /// that the guard knows for what it is.
+    /// that the guard knows for what it is (`is_self_test` in guard.bpf.c).
     private mutating func tryItself(diag: inout SocketDiag?) throws(Errno) -> Bool {
         let first = try ThrowAway(family: AF_INET)
         guard first.socket.bindName(Endpoint(IPAddress(v4: 127, 0, 0, 1), 0), scope: 0) == 0
