@@ -79,10 +79,16 @@ public struct TemporaryCgroup: ~Copyable {
     }
 
     /// Removes what runs of the command left behind that were killed before they could tidy up.
-    public static func removeAbandoned(_ state: GuardState) {
+    ///
+    /// - Parameter hasAgent: whether an agent looks after the state. Without one nobody else ends
+    ///   attachments whose cgroup is gone, as when a run with another state removed it.
+    public static func removeAbandoned(_ state: GuardState, hasAgent: Bool) {
         guard let hierarchy = try? CgroupHierarchy() else { return }
         for attachment in (try? state.attachments()) ?? [] {
-            guard let path = attachment.path else { continue }
+            guard let path = attachment.path else {
+                if !hasAgent { try? state.detach(attachment.id, path: "cgroup \(attachment.id)") }
+                continue
+            }
             let folder = hierarchy.mountPoint + path
             guard isAbandoned(folder) else { continue }
             try? state.detach(attachment.id, path: path)

@@ -68,7 +68,8 @@ struct Exec: ParsableCommand {
         let signals = Child.blockSignals()
         try Platform.check()
         let state = places.guardState
-        TemporaryCgroup.removeAbandoned(state)
+        let hasAgent = RunFolder(path: places.runFolder).agent != nil
+        TemporaryCgroup.removeAbandoned(state, hasAgent: hasAgent)
         let hierarchy = try CgroupHierarchy()
         let temporary = try TemporaryCgroup(in: hierarchy)
         let cgroup = temporary.cgroup

@@ -91,7 +91,8 @@ struct worker {
 /* --- space.c --- */
 
 void make_space(struct space *space, bool own_netns);
-struct shape choose_shape(struct random *random, const struct space *space, bool unbound);
+struct shape choose_shape(struct random *random, const struct space *space,
+			  const struct options *options);
 struct destination choose_destination(struct random *random, const struct space *space,
 				      const struct shape *shape);
 struct destination choose_unroutable(struct random *random, const struct space *space,

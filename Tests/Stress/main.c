@@ -61,6 +61,7 @@ static const char chaos_help[] =
     "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
     "  --unbound        also sockets that have no port before connect; with --netns there are\n"
     "                   few ports for them\n"
+    "  --exclusive      with --unbound: some of these without SO_REUSEADDR\n"
     "  --errno NAME, --netns, --json: as in every mode\n";
 
 static const char shared_help[] =
@@ -106,8 +107,9 @@ static const struct mode {
 	int (*run)(const struct options *options);
 } modes[] = {
     {"race", race_help, " --threads --rounds --family ", 2, 64, 4, run_race},
-    {"chaos", chaos_help, " --seconds --operations --threads --processes --seed --unbound ", 1, 64,
-     4, run_chaos},
+    {"chaos", chaos_help,
+     " --seconds --operations --threads --processes --seed --unbound --exclusive ", 1, 64, 4,
+     run_chaos},
     {"shared", shared_help, " --threads --rounds --seed --unbound ", 2, 16, 3, run_shared},
     {"connectx", connectx_help,
      " --technique --mix --library --outside --ports --others --hold --seconds --successes"
@@ -178,10 +180,11 @@ static void parse_ports(struct options *options, const char *text)
 
 static bool parse_flag(struct options *options, const char *option)
 {
-	bool *flag = !strcmp(option, "--netns")	    ? &options->own_netns
-		     : !strcmp(option, "--json")    ? &options->json
-		     : !strcmp(option, "--unbound") ? &options->unbound
-						    : NULL;
+	bool *flag = !strcmp(option, "--netns")	      ? &options->own_netns
+		     : !strcmp(option, "--json")      ? &options->json
+		     : !strcmp(option, "--unbound")   ? &options->unbound
+		     : !strcmp(option, "--exclusive") ? &options->exclusive
+						      : NULL;
 
 	if (flag)
 		*flag = true;

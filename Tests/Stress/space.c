@@ -74,7 +74,8 @@ static bool is_chance(struct random *random, unsigned one_in)
 	return random_below(random, one_in) == 0;
 }
 
-struct shape choose_shape(struct random *random, const struct space *space, bool unbound)
+struct shape choose_shape(struct random *random, const struct space *space,
+			  const struct options *options)
 {
 	struct address odd = address_of("127.0.0.6");
 	bool has_v6 = space->v6.sources.count > 0;
@@ -92,7 +93,7 @@ struct shape choose_shape(struct random *random, const struct space *space, bool
 	}
 	shape.on_device = is_chance(random, 8);
 	shape.may_broadcast = is_chance(random, 8);
-	if (unbound && is_chance(random, 2)) {
+	if (options->unbound && is_chance(random, 2)) {
 		/* The rest leave it to the kernel when they bind. */
 		shape.port_at_connect = is_chance(random, 2);
 		shape.unbound = !shape.port_at_connect && !is_chance(random, 4);
@@ -101,7 +102,8 @@ struct shape choose_shape(struct random *random, const struct space *space, bool
 		 * 127.0.0.6 (see read_tuple()), but not to the kernel when it looks
 		 * for a port that nobody has: it would give that port away.
 		 */
-		shape.exclusive = is_chance(random, 4) && !is_same_address(&shape.local, &odd);
+		shape.exclusive = options->exclusive && is_chance(random, 4) &&
+				  !is_same_address(&shape.local, &odd);
 		shape.port = 0;
 	}
 	return shape;

@@ -38,6 +38,7 @@ struct options {
 	const char *family;
 	bool own_netns;
 	bool unbound;
+	bool exclusive; /* also sockets that don't share their port */
 	/* Of `connectx`. */
 	const char *technique, *mix, *library, *outside;
 	uint64_t successes; /* 0: until `seconds` are over */

@@ -83,7 +83,7 @@ static void open_item(struct worker *worker, struct item *item)
 	struct chaos *chaos = worker->chaos;
 
 	memset(item, 0, sizeof(*item));
-	item->shape = choose_shape(&worker->random, &chaos->space, chaos->options->unbound);
+	item->shape = choose_shape(&worker->random, &chaos->space, chaos->options);
 	item->fd = open_shape(&item->shape);
 	if (item->fd >= 0)
 		worker->counts->opened++;
