@@ -23,7 +23,9 @@ public struct ConnectOptions: Sendable {
         /// The older way, for kernels and sandboxes without IP_BIND_ADDRESS_NO_PORT: SO_REUSEADDR,
         /// bind to port 0, connect; and again with a new socket when the port that bind() chose was
         /// taken for this destination, so many times at most. The last goes without SO_REUSEADDR, and so
-        /// gets a port that nobody has. With half the ports busy, eight attempts fail one time in 256.
+        /// gets a port that nobody has. bind() gives out ports that others share only with
+        /// net.ipv4.ip_autobind_reuse; then, with half the ports busy, eight attempts fail one time
+        /// in 256. Without it each port serves one destination.
         case bindRetry(attempts: Int)
 
         /// Eight attempts.
