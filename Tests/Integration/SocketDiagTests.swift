@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SOCK_DIAG against the kernel: what it lists, finds and ends, in a namespace of its own.
 
+import CLinux
 import Glibc
 import Net
 import SocketDiag
