@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -224,15 +223,10 @@ static _Noreturn void run_process(struct contest *contest, unsigned process)
 
 static pid_t start_process(struct contest *contest, unsigned process)
 {
-	pid_t parent = getpid(), child = fork();
+	pid_t child = fork_for_life();
 
-	if (child < 0)
-		fail(EXIT_CANNOT_RUN, "cannot fork: %s", strerror(errno));
 	if (child)
 		return child;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent) /* gone before that took effect */
-		_exit(EXIT_CANNOT_RUN);
 	run_process(contest, process);
 }
 

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/socket.h>
 
 enum exit_status {
@@ -133,6 +134,9 @@ uint64_t now_ms(void);
 void sleep_ms(unsigned milliseconds);
 /* Memory that children made by fork() share, zeroed. */
 void *shared_memory(size_t size);
+
+/* fork(), of a child that does not outlive its parent; 0 in the child. */
+pid_t fork_for_life(void);
 
 /* Set by SIGINT and SIGTERM. */
 extern atomic_bool interrupted;

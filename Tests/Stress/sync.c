@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -132,4 +133,18 @@ void *shared_memory(size_t size)
 		fail(EXIT_CANNOT_RUN, "cannot share %zu bytes with child processes: %s", size,
 		     strerror(errno));
 	return memory;
+}
+
+pid_t fork_for_life(void)
+{
+	pid_t parent = getpid(), child = fork();
+
+	if (child < 0)
+		fail(EXIT_CANNOT_RUN, "cannot fork: %s", strerror(errno));
+	if (child)
+		return child;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) /* gone before that took effect */
+		_exit(EXIT_CANNOT_RUN);
+	return 0;
 }
