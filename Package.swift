@@ -32,6 +32,9 @@ let package = Package(
         .target(
             name: "Connectx", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
         .target(
+            name: "Lab", dependencies: ["CLinux", "Connectx", "Net", "SocketDiag"],
+            swiftSettings: strict),
+        .target(
             name: "Guard", dependencies: ["CLibbpf", "CLinux", "GuardABI", "Net"],
             swiftSettings: strict, plugins: ["BPFBuild"]),
         .target(
@@ -47,7 +50,7 @@ let package = Package(
         .executableTarget(
             name: "tupleguard",
             dependencies: [
-                "Agent", "Connectx", "Guard", "Net",
+                "Agent", "Connectx", "Guard", "Lab", "Net",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -55,6 +58,7 @@ let package = Package(
         .testTarget(name: "NetTests", dependencies: ["Net"], swiftSettings: strict),
         .testTarget(
             name: "ConnectxTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
+        .testTarget(name: "LabTests", dependencies: ["Lab", "Net"], swiftSettings: strict),
         .testTarget(
             name: "SocketDiagTests", dependencies: ["CLinux", "Net", "SocketDiag"],
             swiftSettings: strict),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Build-tool plugin: compiles bpf/guard.bpf.c with the toolchain's clang and
-// embeds the object as a Swift literal in the target that uses the plugin.
+// Build-tool plugin: compiles the programs of bpf/ with the toolchain's clang and
+// embeds the objects as Swift literals in the target that uses the plugin.
 import Foundation
 import PackagePlugin
 
@@ -8,21 +8,22 @@ import PackagePlugin
 struct BPFBuild: BuildToolPlugin {
     func createBuildCommands(context: PluginContext, target: Target) throws -> [Command] {
         let sources = context.package.directoryURL.appending(path: "bpf")
-        let output = context.pluginWorkDirectoryURL.appending(path: "GuardObject.swift")
         let script = context.package.directoryURL.appending(path: "scripts/embed-bpf")
         let inputs = try FileManager.default.contentsOfDirectory(
             at: sources, includingPropertiesForKeys: nil
         ).filter { ["c", "h"].contains($0.pathExtension) }
-        return [
-            .buildCommand(
-                displayName: "Compiling the guard's BPF programs",
+        let clang = try context.tool(named: "clang").url
+        return [("guard", "guardObject"), ("lookup", "lookUpObject")].map { source, name in
+            let output = context.pluginWorkDirectoryURL.appending(path: "\(name).swift")
+            return .buildCommand(
+                displayName: "Compiling \(source).bpf.c",
                 executable: URL(filePath: "/bin/sh"),
                 arguments: [
-                    script.path(), try context.tool(named: "clang").url.path(),
-                    sources.appending(path: "guard.bpf.c").path(), output.path(),
+                    script.path(), clang.path(),
+                    sources.appending(path: "\(source).bpf.c").path(), output.path(), name,
                 ],
                 inputFiles: inputs + [script],
                 outputFiles: [output])
-        ]
+        }
     }
 }

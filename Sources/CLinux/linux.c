@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,6 +27,29 @@ int linux_enter_network_namespace(int descriptor)
 int linux_new_network_namespace(void)
 {
 	return unshare(CLONE_NEWNET);
+}
+
+int linux_new_user_and_network_namespace(void)
+{
+	return unshare(CLONE_NEWUSER | CLONE_NEWNET);
+}
+
+int linux_bring_up_loopback(void)
+{
+	struct ifreq request = {.ifr_name = "lo"};
+	int result, error, handle = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (handle < 0)
+		return -1;
+	result = ioctl(handle, SIOCGIFFLAGS, &request);
+	if (result == 0) {
+		request.ifr_flags |= IFF_UP;
+		result = ioctl(handle, SIOCSIFFLAGS, &request);
+	}
+	error = errno;
+	close(handle);
+	errno = error;
+	return result;
 }
 
 int linux_effective_capabilities(uint64_t *capabilities)

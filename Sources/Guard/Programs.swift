@@ -84,6 +84,26 @@ enum MapName: String, CaseIterable {
 struct BPFObject: ~Copyable {
     let pointer: OpaquePointer
 
+    /// Opens an embedded object; nothing is in the kernel yet.
+    ///
+    /// - Parameter name: what the kernel's listings of programs and maps show.
+    init(_ words: [UInt64], length: Int, name: String) throws(GuardError) {
+        _ = LibbpfLog.install
+        let object = words.withUnsafeBytes { bytes in
+            name.withCString { name in
+                var options = bpf_object_open_opts()
+                options.sz = MemoryLayout<bpf_object_open_opts>.size
+                options.object_name = name
+                return bpf_object__open_mem(bytes.baseAddress, length, &options)
+            }
+        }
+        guard let object else {
+            throw .failed(
+                what: "read the embedded BPF object", errno: .last, detail: LibbpfLog.takeDetail())
+        }
+        pointer = object
+    }
+
     deinit {
         bpf_object__close(pointer)
     }
@@ -102,29 +122,12 @@ struct LoadedPrograms: ~Copyable {
     init(
         _ set: ProgramSet, policy: tg_policy, tableSize: Int, pinned: (MapName) -> String?
     ) throws(GuardError) {
-        _ = LibbpfLog.install
-        let object = BPFObject(pointer: try Self.open())
+        let object = try BPFObject(guardObjectWords, length: guardObjectLength, name: "tupleguard")
         let pointer = object.pointer
         try Self.choose(set, in: pointer)
         try Self.prepareMaps(of: pointer, policy: policy, tableSize: tableSize, pinned: pinned)
         try perform("load the guard's programs into the kernel") { bpf_object__load(pointer) }
         self.object = object
-    }
-
-    private static func open() throws(GuardError) -> OpaquePointer {
-        let object = guardObjectWords.withUnsafeBytes { bytes in
-            "tupleguard".withCString { name in
-                var options = bpf_object_open_opts()
-                options.sz = MemoryLayout<bpf_object_open_opts>.size
-                options.object_name = name
-                return bpf_object__open_mem(bytes.baseAddress, guardObjectLength, &options)
-            }
-        }
-        guard let object else {
-            throw .failed(
-                what: "read the embedded BPF object", errno: .last, detail: LibbpfLog.takeDetail())
-        }
-        return object
     }
 
     private static func choose(_ set: ProgramSet, in object: OpaquePointer) throws(GuardError) {

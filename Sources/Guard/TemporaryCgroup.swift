@@ -78,6 +78,20 @@ public struct TemporaryCgroup: ~Copyable {
         }
     }
 
+    /// Removes the one that a process made which is over, and could not tidy up.
+    public static func removeMade(by process: Int32) {
+        guard let hierarchy = try? CgroupHierarchy() else { return }
+        for parent in parents(in: hierarchy) {
+            let folder = "\(parent)/\(prefix)\(process)"
+            if access(folder, F_OK) == 0 { remove(folder) }
+        }
+    }
+
+    /// Where one may have been made.
+    private static func parents(in hierarchy: CgroupHierarchy) -> Set<String> {
+        [hierarchy.folder(ofProcess: getpid()) ?? hierarchy.mountPoint, hierarchy.mountPoint]
+    }
+
     /// Removes what runs of the command left behind that were killed before they could tidy up.
     ///
     /// - Parameter hasAgent: whether an agent looks after the state. Without one nobody else ends
@@ -95,8 +109,7 @@ public struct TemporaryCgroup: ~Copyable {
             remove(folder)
         }
         // And those that died before they had attached anything.
-        let own = hierarchy.folder(ofProcess: getpid()) ?? hierarchy.mountPoint
-        for parent in Set([own, hierarchy.mountPoint]) {
+        for parent in parents(in: hierarchy) {
             for name in names(in: parent) where isAbandoned("\(parent)/\(name)") {
                 remove("\(parent)/\(name)")
             }

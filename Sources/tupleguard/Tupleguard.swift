@@ -36,7 +36,8 @@ struct Tupleguard: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
-            Conflicts.self, Claims.self, Overshadow.self, Connect.self,
+            Conflicts.self, Claims.self, Overshadow.self, Connect.self, LabCommand.self,
+            LabKeeper.self,
         ])
 }
 

@@ -120,6 +120,13 @@ int linux_enter_network_namespace(int descriptor);
 /// Moves the calling thread into a new network namespace (unshare(2)).
 int linux_new_network_namespace(void);
 
+/// Moves the calling process, which must have one thread, into a new user namespace, in which it
+/// has every capability, and a new network namespace of that (unshare(2)).
+int linux_new_user_and_network_namespace(void);
+
+/// Sets the loopback interface of the thread's network namespace up; -1 with errno.
+int linux_bring_up_loopback(void);
+
 /// The calling thread's effective capabilities, bit n for capability n (capabilities(7)).
 int linux_effective_capabilities(uint64_t *capabilities);
 

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lab: every known technique for outgoing connections, measured on this kernel.
+
+import Connectx
+import Glibc
+import Net
+
+/// What a technique came to.
+public struct TechniqueReport: Encodable, Sendable {
+    public let name: String
+    /// "tcp" or "udp"
+    public let transport: String
+    public let calls: String
+    /// Whether two connections can have one source address and port.
+    public let sharesSource: Bool
+    public let capacity: CapacityReport
+    public let contention: ContentionReport
+}
+
+/// A row that could not be measured.
+public struct LeftOut: Encodable, Sendable {
+    public let name: String
+    public let why: String
+
+    public init(name: String, why: String) {
+        self.name = name
+        self.why = why
+    }
+}
+
+public struct LabReport: Encodable, Sendable {
+    /// As uname(2) tells it.
+    public let kernel: String
+    public let processors: Int
+    public let setting = Setting.standard
+    /// Whether a guard, or another filter, refuses duplicates to this process already.
+    public let isGuarded: Bool
+    public internal(set) var techniques: [TechniqueReport] = []
+    public internal(set) var observations: [ObservationReport] = []
+    public internal(set) var retries: [RetryReport] = []
+    public internal(set) var leftOut: [LeftOut] = []
+}
+
+/// How long to measure.
+public struct Effort: Sendable {
+    /// For each technique's contention.
+    public let contention: Duration
+    /// For each line of the retry table.
+    public let trials: Int
+
+    /// About a minute in all on two processors.
+    public static let normal = Effort(contention: .seconds(2), trials: 10_000)
+    /// About ten minutes.
+    public static let thorough = Effort(contention: .seconds(25), trials: 200_000)
+}
+
+/// A row of the lab, by its name.
+public struct Row: Sendable {
+    enum Content: Sendable {
+        case technique(Technique)
+        case observation(Observation)
+        case retry(percent: Int)
+    }
+
+    public let name: String
+    /// "tcp", "udp", "unix" or "retry": what `--only` may name besides.
+    public let group: String
+    let content: Content
+
+    /// What must be on the cgroup of this process while the row is measured.
+    public var hook: Hook? {
+        if case .technique(let technique) = content { technique.hook } else { nil }
+    }
+
+    private init(_ name: String, _ content: Content) {
+        self.name = name
+        self.group = String(name.prefix { $0 != "-" })
+        self.content = content
+    }
+
+    /// In the order in which they are measured and shown.
+    public static let all: [Row] =
+        Technique.all.map { Row($0.name, .technique($0)) }
+        + Observation.all.map { Row($0.name, .observation($0)) }
+        + RetryTable.percentages.map { Row("retry-\($0)", .retry(percent: $0)) }
+}
+
+/// Measures rows, each in a network namespace of its own.
+public struct Laboratory {
+    private let effort: Effort
+    public private(set) var report: LabReport
+
+    /// Prepares this process: from here on its main thread is in another network namespace.
+    ///
+    /// Must be called on the main thread, before the process has another one: without privilege
+    /// the namespace takes a user namespace, which only a process with one thread may enter.
+    ///
+    /// - Throws: `NamespaceError`, which says what forbids it.
+    public init(_ effort: Effort, kernel: String) throws {
+        try Namespace.prepare()
+        raiseDescriptorLimit()
+        self.effort = effort
+        report = LabReport(
+            kernel: kernel, processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
+            isGuarded: try Self.findOutWhetherGuarded())
+    }
+
+    /// By trying: a second socket goes for the tuple of a first.
+    private static func findOutWhetherGuarded() throws -> Bool {
+        let setting = Setting.standard
+        try Namespace.enterNew(ports: setting.ports)
+        var kit = try Kit()
+        let wish = Wish(
+            source: Endpoint(setting.address, setting.ports.lowerBound),
+            destination: setting.destinations[0])
+        let first = try Technique.shared(.udp)(&kit, wish)
+        defer { _ = first.raw }
+        do throws(StepFailure) {
+            _ = try Technique.shared(.udp)(&kit, wish)
+            return false
+        } catch {
+            return error.step == .connect
+        }
+    }
+
+    public mutating func leaveOut(_ row: Row, why: String) {
+        report.leftOut.append(LeftOut(name: row.name, why: why))
+    }
+
+    /// Measures a row. What it needs on the cgroup has to be there.
+    public mutating func measure(_ row: Row) throws {
+        try Namespace.enterNew(ports: Setting.standard.ports)
+        switch row.content {
+        case .technique(let technique):
+            if let (name, value) = technique.sysctl { try Namespace.set(name, value) }
+            report.techniques.append(try measure(technique))
+        case .observation(let observation):
+            report.observations.append(try observation.observe(observation, .standard))
+        case .retry(let percent):
+            report.retries.append(
+                try RetryTable.measure(busyPercent: percent, trials: effort.trials))
+        }
+    }
+
+    private func measure(_ technique: Technique) throws -> TechniqueReport {
+        let setting = Setting.standard
+        return TechniqueReport(
+            name: technique.name, transport: technique.transport == .tcp ? "tcp" : "udp",
+            calls: technique.calls, sharesSource: try technique.measureSharing(setting),
+            capacity: try technique.measureCapacity(setting),
+            contention: try technique.measureContention(setting, for: effort.contention))
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lab's report for people: text that fits 80 columns or so, and Markdown.
+
+import Lab
+
+struct LabOutput {
+    private let report: LabReport
+
+    init(_ report: LabReport) {
+        self.report = report
+    }
+
+    // MARK: - Text
+
+    var text: String {
+        [
+            heading, techniquesAsText, observationsAsText, retriesAsText, leftOutAsText,
+        ].filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n")
+    }
+
+    private var heading: [String] {
+        let setting = report.setting
+        var lines = [
+            "Linux \(report.kernel), \(amount(report.processors, "processor")); \(setting.portCount) ports, \(amount(setting.destinationCount, "destination"))"
+        ]
+        if report.isGuarded { lines.append(Self.guardedNote) }
+        return lines
+    }
+
+    private static let guardedNote =
+        "A guard covers this process: what UDP rows show is what it lets through."
+
+    private var techniquesAsText: [String] {
+        guard !report.techniques.isEmpty else { return [] }
+        var table = Table(columns: [
+            .init(title: "TECHNIQUE"),
+            .init(title: "TO ONE", alignment: .right),
+            .init(title: "TO ALL", alignment: .right),
+            .init(title: "THEN"),
+            .init(title: "SHARES"),
+            .init(title: "OVERSHADOWED"),
+        ])
+        for technique in report.techniques {
+            table.rows.append([
+                technique.name, technique.capacity.toOne, technique.capacity.toMany,
+                technique.capacity.errno ?? "no error", technique.sharesSource ? "yes" : "no",
+                technique.contention.risk,
+            ])
+        }
+        var lines = table.lines(width: nil)
+        let calls = report.techniques.map { "  \($0.calls)" }
+        lines = [lines[0]] + zip(lines.dropFirst(), calls).flatMap { [$0, $1] }
+        return lines + [""] + legend
+    }
+
+    private var legend: [String] {
+        let setting = report.setting
+        return [
+            "TO ONE, TO ALL  connections that fit, to one destination and to \(setting.destinationCount); 20/40: 40 connects",
+            "                succeeded, but on 20 4-tuples, so half of the sockets are overshadowed",
+            "THEN            how connect() or bind() fails when no more fit",
+            "SHARES          one source address and port can serve several destinations",
+            "OVERSHADOWED    sockets that lost their traffic to another one, silently, of so many",
+            "                attempts, when \(report.techniques.first?.contention.threads ?? 2) threads went for one 4-tuple at a time",
+        ]
+    }
+
+    private var observationsAsText: [String] {
+        report.observations.flatMap { ["\($0.name): \($0.calls)", "  \($0.outcome)"] }
+    }
+
+    private var retriesAsText: [String] {
+        guard !report.retries.isEmpty else { return [] }
+        var table = Table(columns: [
+            .init(title: "BUSY", alignment: .right), .init(title: "COMPUTED", alignment: .right),
+            .init(title: "MEASURED", alignment: .right),
+            .init(title: "ONE ATTEMPT", alignment: .right),
+        ])
+        table.rows = report.retries.map {
+            ["\($0.busyPercent)%", $0.odds, $0.measured, $0.single]
+        }
+        return ["tcp-retry: how often all 8 attempts collide, when so many of the ports are busy"]
+            + table.lines(width: nil)
+    }
+
+    private var leftOutAsText: [String] {
+        report.leftOut.map { "left out: \($0.name): \($0.why)" }
+    }
+
+    // MARK: - Markdown
+
+    var markdown: String {
+        [
+            markdownHeading, techniquesAsMarkdown, observationsAsMarkdown, retriesAsMarkdown,
+            leftOutAsText.map { "- \($0)" },
+        ].filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n")
+    }
+
+    private var markdownHeading: [String] {
+        ["Measured by `tupleguard lab` on " + heading.joined(separator: ". ") + "."]
+    }
+
+    private static func row(_ cells: [String]) -> String {
+        "| " + cells.joined(separator: " | ") + " |"
+    }
+
+    private var techniquesAsMarkdown: [String] {
+        guard !report.techniques.isEmpty else { return [] }
+        return [
+            Self.row([
+                "technique", "calls", "to one", "to \(report.setting.destinationCount)", "then",
+                "shares a source port", "overshadowed, of attempts",
+            ]), Self.row(["---", "---", "---:", "---:", "---", "---", "---:"]),
+        ]
+            + report.techniques.map {
+                Self.row([
+                    $0.name, $0.calls, $0.capacity.toOne, $0.capacity.toMany,
+                    $0.capacity.failure, $0.sharesSource ? "yes" : "no", $0.contention.risk,
+                ])
+            }
+    }
+
+    private var observationsAsMarkdown: [String] {
+        guard !report.observations.isEmpty else { return [] }
+        return [Self.row(["observation", "calls", "result"]), Self.row(["---", "---", "---"])]
+            + report.observations.map { Self.row([$0.name, $0.calls, $0.outcome]) }
+    }
+
+    private var retriesAsMarkdown: [String] {
+        guard !report.retries.isEmpty else { return [] }
+        return [
+            Self.row([
+                "ports busy", "all 8 attempts collide: computed", "measured",
+                "one attempt collides: measured",
+            ]), Self.row(["---:", "---:", "---:", "---:"]),
+        ]
+            + report.retries.map {
+                Self.row(["\($0.busyPercent)%", $0.odds, $0.measured, $0.single])
+            }
+    }
+}
+
+extension CapacityReport {
+    fileprivate var toOne: String { Self.count(openedToOne, tuplesToOne) }
+    fileprivate var toMany: String { Self.count(openedToMany, tuplesToMany) }
+
+    /// "EADDRINUSE (bind)"
+    fileprivate var failure: String {
+        guard let errno, let failedCall else { return "no error" }
+        return "\(errno) (\(failedCall))"
+    }
+
+    /// "20", or "20/40" when there are more sockets than 4-tuples.
+    private static func count(_ opened: Int, _ tuples: Int) -> String {
+        opened == tuples ? "\(opened)" : "\(tuples)/\(opened)"
+    }
+}
+
+extension ContentionReport {
+    /// "12 of 4,711"
+    fileprivate var risk: String { "\(grouped(overshadowed)) of \(grouped(attempts))" }
+}
+
+extension ObservationReport {
+    fileprivate var outcome: String { result + (errno.map { ", then \($0)" } ?? "") }
+}
+
+extension RetryReport {
+    /// "1 in 256", or as a power of ten where that would be long.
+    var odds: String {
+        let one = 1 / computed
+        guard one >= 1_000_000 else { return "1 in \(grouped(Int(one.rounded())))" }
+        var exponent = 0
+        var rest = one
+        while rest >= 9.5 {
+            rest /= 10
+            exponent += 1
+        }
+        return "1 in \(rest < 1.05 ? "" : "\(Int(rest.rounded())) x ")10^\(exponent)"
+    }
+
+    var measured: String { "\(grouped(failed)) of \(grouped(trials))" }
+
+    /// How often a single attempt collided, in per cent with one place.
+    var single: String {
+        guard attempts > 0 else { return "" }
+        let perMille = (collisions * 1000 + attempts / 2) / attempts
+        return "\(perMille / 10).\(perMille % 10)%"
+    }
+}
+
+/// "1,234,567"
+func grouped(_ number: Int) -> String {
+    let digits = String(number)
+    var text = ""
+    for (index, digit) in digits.enumerated() {
+        if index > 0 && (digits.count - index) % 3 == 0 { text.append(",") }
+        text.append(digit)
+    }
+    return text
+}
