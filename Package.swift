@@ -79,7 +79,7 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "tupleguard", "Agent", "Guard", "GuardABI", "Net",
+                "tupleguard", "Agent", "Guard", "GuardABI", "Lab", "Net",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

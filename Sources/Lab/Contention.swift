@@ -2,6 +2,7 @@
 // The risk of overshadowing: threads go for one 4-tuple at the same moment, again and
 // again, and whoever has a socket with it afterwards is counted, by the kernel's word.
 
+import CLinux
 import Connectx
 import Glibc
 import Net
@@ -34,7 +35,8 @@ func overshadowed(among tuples: [FourTuple]) -> Int {
 }
 
 extension Technique {
-    /// - Parameter duration: how long rounds are played.
+    /// - Parameter duration: how long rounds are played; up to five times as long on a machine that
+    ///   is too busy for a thousand of them.
     func measureContention(_ setting: Setting, for duration: Duration) throws -> ContentionReport {
         let port = setting.ports.upperBound
         // One port to choose from, so that those who leave the choice to the kernel meet as well.
@@ -45,7 +47,11 @@ extension Technique {
             destination: setting.destinations[0])
         let crowd = try Self.makeCrowd(others, on: wish.source)
         let arena = try Arena(self, wish, for: duration)
-        try onThreads(kits: arena.threads) { arena.contend(&$0) }
+        try onThreads(kits: arena.threads) { number, kit in
+            // Side by side, also where the scheduler would rather have them one after the other.
+            linux_stay_on_processor(Int32(number))
+            arena.contend(&kit)
+        }
         _ = consume crowd
         return arena.report
     }
@@ -64,10 +70,12 @@ extension Technique {
 
 /// Where the threads of one measurement meet.
 private final class Arena: Sendable {
-    let threads = max(2, min(4, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    let threads = max(2, min(4, Int(linux_processors())))
     private let technique: Technique
     private let wish: Wish
     private let end: ContinuousClock.Instant
+    private let latestEnd: ContinuousClock.Instant
+    private static let fewestRounds = 1000
     private let servers: Servers
     private let barrier: Barrier
     private let round: Mutex<Round>
@@ -84,6 +92,7 @@ private final class Arena: Sendable {
         self.technique = technique
         self.wish = wish
         end = .now + duration
+        latestEnd = end + duration * 4
         servers = try Servers(ports: technique.transport == .tcp ? [wish.destination.port] : [])
         barrier = Barrier(parties: threads)
         round = Mutex(
@@ -95,7 +104,10 @@ private final class Arena: Sendable {
         var isLast = false
         while !isLast {
             Self.waitAtRandom()
+            kit.rendezvous = { self.barrier.wait {} }
             attempt(&kit)
+            // A technique that does not meet, or failed before: nobody may be missing.
+            kit.meet()
             barrier.wait { judge() }
             isLast = round.withLock { $0.isLast }
         }
@@ -139,7 +151,9 @@ private final class Arena: Sendable {
             round.report.overshadowed += overshadowed(among: tuples)
             for socket in round.held { reset(socket) }
             round.held.removeAll(keepingCapacity: true)
-            round.isLast = .now >= end
+            let now = ContinuousClock.now
+            round.isLast =
+                now >= end && (round.report.rounds >= Self.fewestRounds || now >= latestEnd)
         }
         servers.drain()
     }
@@ -151,8 +165,8 @@ private final class Barrier: Sendable {
     private let parties: Int
     private let arrived = Atomic<Int>(0)
     private let generation = Atomic<Int>(0)
-    /// How long to spin before the processor is given to another thread.
-    private static let spins = 2000
+    /// How long to spin before the processor is given to another thread: some tens of microseconds.
+    private static let spins = 50_000
 
     init(parties: Int) {
         self.parties = parties

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab: every known technique for outgoing connections, measured on this kernel.
 
+import CLinux
 import Connectx
-import Glibc
 import Net
 
 /// What a technique came to.
@@ -44,9 +44,9 @@ public struct LabReport: Encodable, Sendable {
 /// How long to measure.
 public struct Effort: Sendable {
     /// For each technique's contention.
-    public let contention: Duration
+    public var contention: Duration
     /// For each line of the retry table.
-    public let trials: Int
+    public var trials: Int
 
     /// About a minute in all on two processors.
     public static let normal = Effort(contention: .seconds(2), trials: 10_000)
@@ -101,7 +101,7 @@ public struct Laboratory {
         raiseDescriptorLimit()
         self.effort = effort
         report = LabReport(
-            kernel: kernel, processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
+            kernel: kernel, processors: Int(linux_processors()),
             isGuarded: try Self.findOutWhetherGuarded())
     }
 

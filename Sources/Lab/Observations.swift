@@ -92,7 +92,7 @@ struct Observation: Sendable {
         _ = consume second
         return ObservationReport(
             self,
-            "\(opened) opened and closed; 2 s later \(waiting) are in TIME_WAIT, and \(again) more could be opened",
+            "\(opened) opened and closed; 2 s later \(waiting) in TIME_WAIT, \(again) more opened",
             ["opened": opened, "time_wait": waiting, "opened_again": again], errno: failure)
     }
 
@@ -142,7 +142,7 @@ struct Observation: Sendable {
         servers.drain()
         return ObservationReport(
             self,
-            "\(opened) to one server that listens on 0.0.0.0, at \(addresses.count) of its addresses",
+            "\(opened) to one server on 0.0.0.0, at \(addresses.count) of its addresses",
             ["opened": opened, "addresses": addresses.count], errno: failure)
     }
 

@@ -15,9 +15,16 @@ struct Wish: Sendable {
 /// What a thread needs to carry techniques out.
 struct Kit: ~Copyable {
     var diag: SocketDiag
+    /// Where the threads of a measurement wait for one another between bind() and connect().
+    var rendezvous: (() -> Void)?
 
     init() throws(Errno) {
         diag = try SocketDiag()
+    }
+
+    /// Waits for the other threads, at most once for each `rendezvous`.
+    mutating func meet() {
+        rendezvous.take()?()
     }
 }
 

@@ -4,10 +4,12 @@
 import Glibc
 import Net
 
-/// Runs `body` on so many threads at once, each with a kit of its own, and waits for all.
+/// Runs `body` on so many threads at once, each with its number and a kit of its own, and waits for
+/// all.
 ///
 /// - Throws: when there are no descriptors or threads left; nothing has run then.
-func onThreads(kits count: Int, _ body: @escaping @Sendable (inout Kit) -> Void) throws(Errno) {
+func onThreads(kits count: Int, _ body: @escaping @Sendable (Int, inout Kit) -> Void) throws(Errno)
+{
     let team = Team(body)
     for _ in 0..<count { try team.addKit() }
     try team.run(count)
@@ -16,14 +18,14 @@ func onThreads(kits count: Int, _ body: @escaping @Sendable (inout Kit) -> Void)
 /// What the threads share. They start together or not at all: who is missing would keep the
 /// others waiting at a barrier.
 private final class Team: @unchecked Sendable {
-    private let body: @Sendable (inout Kit) -> Void
+    private let body: @Sendable (Int, inout Kit) -> Void
     /// Each is one thread's alone once that runs.
     private var kits: [UnsafeMutablePointer<Kit>] = []
     private var gate = pthread_mutex_t()
     private var next = 0
     private var isCalledOff = false
 
-    init(_ body: @escaping @Sendable (inout Kit) -> Void) {
+    init(_ body: @escaping @Sendable (Int, inout Kit) -> Void) {
         self.body = body
         pthread_mutex_init(&gate, nil)
     }
@@ -69,6 +71,6 @@ private final class Team: @unchecked Sendable {
         next += 1
         let goesOn = !isCalledOff
         pthread_mutex_unlock(&gate)
-        if goesOn { body(&kits[number].pointee) }
+        if goesOn { body(number, &kits[number].pointee) }
     }
 }

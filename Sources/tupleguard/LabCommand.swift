@@ -36,6 +36,12 @@ struct LabCommand: ParsableCommand {
     @Flag(help: "Measure for longer: about ten minutes.")
     var thorough = false
 
+    @Option(
+        help: ArgumentHelp(
+            "How long threads go for one 4-tuple, for each technique (2; with --thorough 25).",
+            valueName: "seconds"))
+    var contend: Double?
+
     @Flag(help: "One JSON object.")
     var json = false
 
@@ -55,11 +61,30 @@ struct LabCommand: ParsableCommand {
     }
 
     func validate() throws {
+        if let contend, !(0.01...3600).contains(contend) {
+            throw ValidationError("--contend \(contend): choose between 0.01 and 3600 seconds")
+        }
         if json && markdown { throw ValidationError("choose --json or --markdown") }
         if try rows().isEmpty { throw ValidationError("--only: name at least one row") }
     }
 
+    private var effort: Effort {
+        var effort = thorough ? Effort.thorough : .normal
+        if let contend { effort.contention = .seconds(contend) }
+        return effort
+    }
+
+    /// Ctrl-C, kill and a terminal that goes are to end the lab, even if it was started by a thread
+    /// that has them blocked, as worker threads do.
+    private static func unblockSignals() {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, signal) }
+        pthread_sigmask(SIG_UNBLOCK, &set, nil)
+    }
+
     func run() throws {
+        Self.unblockSignals()
         let rows = try rows()
         var hooks: LabHooks?
         var whyNoHooks = ""
@@ -70,8 +95,7 @@ struct LabCommand: ParsableCommand {
                 whyNoHooks = "\(error)"
             }
         }
-        var laboratory = try Laboratory(
-            thorough ? .thorough : .normal, kernel: Platform.kernelRelease)
+        var laboratory = try Laboratory(effort, kernel: Platform.kernelRelease)
         var progress = LabProgress(rows: rows.count)
         for row in rows {
             progress.show(row.name)

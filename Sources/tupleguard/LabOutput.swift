@@ -162,7 +162,7 @@ extension ContentionReport {
 }
 
 extension ObservationReport {
-    fileprivate var outcome: String { result + (errno.map { ", then \($0)" } ?? "") }
+    fileprivate var outcome: String { result + (errno.map { "; then \($0)" } ?? "") }
 }
 
 extension RetryReport {

@@ -20,6 +20,7 @@ struct Tupleguard: ParsableCommand {
               tupleguard attach system.slice              guard every system service
               tupleguard run --cgroup system.slice        the same, with a log of refusals
               tupleguard conflicts                        who was refused, and who holds the tuple
+              tupleguard lab                              what each technique does on this kernel
 
             EXIT STATUS
               0   done

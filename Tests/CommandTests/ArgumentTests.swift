@@ -13,13 +13,16 @@ import Testing
 struct RootTests {
     @Test("Every subcommand is there, and its help has examples")
     func subcommands() {
-        let names = Tupleguard.configuration.subcommands.map { $0._commandName }
+        let commands = Tupleguard.configuration.subcommands.filter {
+            $0.configuration.shouldDisplay
+        }
+        let names = commands.map { $0._commandName }
         #expect(
             names == [
                 "run", "attach", "detach", "exec", "status", "stats", "conflicts", "claims",
-                "overshadow", "connect",
+                "overshadow", "connect", "lab",
             ])
-        for command in Tupleguard.configuration.subcommands {
+        for command in commands {
             #expect(!command.configuration.abstract.isEmpty, "\(command)")
             #expect(command.configuration.discussion.contains("EXAMPLES"), "\(command)")
         }

@@ -127,6 +127,12 @@ int linux_new_user_and_network_namespace(void);
 /// Sets the loopback interface of the thread's network namespace up; -1 with errno.
 int linux_bring_up_loopback(void);
 
+/// How many processors the calling thread may run on (sched_getaffinity(2)); at least 1.
+int linux_processors(void);
+
+/// Keeps the calling thread on one of its processors: number `index`, counted round and round.
+void linux_stay_on_processor(int index);
+
 /// The calling thread's effective capabilities, bit n for capability n (capabilities(7)).
 int linux_effective_capabilities(uint64_t *capabilities);
 

@@ -47,7 +47,7 @@ extension Technique {
             portChoice: .kernel, open: retrying),
         Technique(
             name: "tcp-retry-autobind", transport: .tcp,
-            calls: "the same with net.ipv4.ip_autobind_reuse = 1", portChoice: .kernel,
+            calls: "tcp-retry with net.ipv4.ip_autobind_reuse = 1", portChoice: .kernel,
             sysctl: autobindReuse, open: retrying),
         Technique(
             name: "tcp-connectx", transport: .tcp, calls: "connectx()", portChoice: .kernel,
@@ -56,10 +56,11 @@ extension Technique {
 
     /// SO_REUSEADDR, bind, connect.
     static func shared(_ transport: Transport) -> Open {
-        { _, wish throws(StepFailure) in
+        { kit, wish throws(StepFailure) in
             let socket = try NewSocket(transport)
             try socket.share(true)
             try socket.bind(wish.source)
+            kit.meet()
             try socket.connect(wish.destination)
             return socket.take()
         }

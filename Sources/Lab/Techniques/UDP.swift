@@ -36,20 +36,20 @@ extension Technique {
     static let udpLocks = [
         Technique(
             name: "udp-lock", transport: .udp,
-            calls: "SO_REUSEADDR as a lock: bind, look-up, connect", portChoice: .caller,
-            others: few, open: published),
+            calls: "SO_REUSEADDR as a lock: bind, look-up, connect; 10 others on ip:port",
+            portChoice: .caller, others: few, open: published),
         Technique(
             name: "udp-lock-crowded", transport: .udp,
-            calls: "the same beside \(many) other sockets on ip:port", portChoice: .caller,
-            others: many, open: published),
+            calls: "SO_REUSEADDR as a lock: bind, look-up, connect; 1,000 others on ip:port",
+            portChoice: .caller, others: many, open: published),
         Technique(
             name: "udp-barrier", transport: .udp,
-            calls: "the lock with the bind barrier: bind, barrier, look-up, connect",
+            calls: "the lock with the bind barrier; 10 others on ip:port",
             portChoice: .caller, others: few, open: barred),
         Technique(
             name: "udp-barrier-crowded", transport: .udp,
-            calls: "the same beside \(many) other sockets on ip:port", portChoice: .caller,
-            others: many, open: barred),
+            calls: "the lock with the bind barrier; 1,000 others on ip:port",
+            portChoice: .caller, others: many, open: barred),
     ]
 
     static let udpSafe = [
