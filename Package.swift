@@ -31,6 +31,10 @@ let package = Package(
         .target(name: "SocketDiag", dependencies: ["CLinux", "Net"], swiftSettings: strict),
         .target(
             name: "Connectx", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
+        .target(name: "Inventory", dependencies: ["Net", "SocketDiag"], swiftSettings: strict),
+        .target(
+            name: "Diagnosis", dependencies: ["Inventory", "Net", "SocketDiag"],
+            swiftSettings: strict),
         .target(
             name: "Lab", dependencies: ["CLinux", "Connectx", "Net", "SocketDiag"],
             swiftSettings: strict),
@@ -40,7 +44,7 @@ let package = Package(
         .target(
             name: "Agent",
             dependencies: [
-                "CLinux", "Guard", "Net",
+                "CLinux", "Guard", "Inventory", "Net", "SocketDiag",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -50,7 +54,7 @@ let package = Package(
         .executableTarget(
             name: "tupleguard",
             dependencies: [
-                "Agent", "Connectx", "Guard", "Lab", "Net",
+                "Agent", "Connectx", "Diagnosis", "Guard", "Inventory", "Lab", "Net", "SocketDiag",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -66,6 +70,9 @@ let package = Package(
             name: "FuzzTests", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
         .testTarget(
             name: "ThreadTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
+        .testTarget(
+            name: "DiagnosisTests", dependencies: ["Diagnosis", "Inventory", "Net", "SocketDiag"],
+            swiftSettings: strict),
         .testTarget(
             name: "GuardTests", dependencies: ["CLibbpf", "Guard", "GuardABI", "Net"],
             swiftSettings: strict),

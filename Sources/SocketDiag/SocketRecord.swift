@@ -24,11 +24,14 @@ public struct SocketRecord: Hashable, Sendable {
     public let inode: UInt32
     /// The cgroup that the socket was made in (Linux 5.7); 0 when it is not told.
     public let cgroup: UInt64
+    /// Whether IP_BIND_ADDRESS_NO_PORT is set (Linux 5.10; false where it is not told).
+    public let bindsAddressWithoutPort: Bool
 
     public var isConnected: Bool { state == 1 }
 
     private static let bodySize = 72
     private static let cgroupAttribute: UInt16 = 21  // INET_DIAG_CGROUP_ID
+    private static let optionsAttribute: UInt16 = 22  // INET_DIAG_SOCKOPT
 
     /// Reads the payload of a SOCK_DIAG_BY_FAMILY message; nil for one that is too short or of
     /// another family.
@@ -50,14 +53,19 @@ public struct SocketRecord: Hashable, Sendable {
         uid = body.idiag_uid
         inode = body.idiag_inode
         var cgroup: UInt64 = 0
+        var bindsAddressWithoutPort = false
         var attributes = NetlinkAttributes(
             UnsafeRawBufferPointer(rebasing: payload.dropFirst(Self.bodySize)))
         while let attribute = attributes.next() {
             if attribute.type == Self.cgroupAttribute && attribute.value.count >= 8 {
                 cgroup = attribute.value.loadUnaligned(as: UInt64.self)
+            } else if attribute.type == Self.optionsAttribute && attribute.value.count >= 2 {
+                // struct inet_diag_sockopt: the first bit of its second byte.
+                bindsAddressWithoutPort = attribute.value[1] & 1 != 0
             }
         }
         self.cgroup = cgroup
+        self.bindsAddressWithoutPort = bindsAddressWithoutPort
     }
 }
 

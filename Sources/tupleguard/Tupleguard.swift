@@ -21,11 +21,15 @@ struct Tupleguard: ParsableCommand {
               tupleguard run --cgroup system.slice        the same, with a log of refusals
               tupleguard conflicts                        who was refused, and who holds the tuple
               tupleguard lab                              what each technique does on this kernel
+              tupleguard doctor                           what is wrong with this host's ports
+              tupleguard shadows                          UDP sockets that are overshadowed now
 
             EXIT STATUS
               0   done
               1   it failed; the message says why
               3   status: no guard is attached
+              doctor: 0 fine, 1 warnings, 2 critical, 3 could not look; \
+            shadows: 2 when there are some.
               64  the arguments make no sense
               exec ends with the command's own status; 125: exec itself failed, \
             126: the command cannot be run, 127: there is no such command.
@@ -38,7 +42,7 @@ struct Tupleguard: ParsableCommand {
         subcommands: [
             Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
             Conflicts.self, Claims.self, Overshadow.self, Connect.self, LabCommand.self,
-            LabKeeper.self,
+            Doctor.self, Shadows.self, LabKeeper.self,
         ])
 }
 

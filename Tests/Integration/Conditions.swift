@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Processes that bring a network namespace into a condition, and keep it there.
+
+import Foundation
+import Glibc
+import Guard
+import TestSupport
+import Testing
+
+extension Sandbox {
+    /// A Python process in this namespace that has said "up" and waits to be ended.
+    func condition(_ script: String, in cgroup: Cgroup? = nil) throws -> RunningProgram {
+        let process = try start(
+            "/usr/bin/env", ["python3", "-c", Self.prelude + script + Self.wait], in: cgroup)
+        #expect(
+            eventually { process.outputSoFar.contains("up") || !process.isRunning },
+            "\(process.errorsSoFar)")
+        #expect(process.isRunning, "\(process.errorsSoFar)")
+        return process
+    }
+
+    private static let prelude = """
+        import os, resource, socket, sys, time
+        keep = []
+        def serve(*ports):
+            for port in ports:
+                server = socket.socket()
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind(('127.0.0.1', port)); server.listen(4096); keep.append(server)
+        def connect(port, source=None, without_port=False):
+            client = socket.socket()
+            if without_port: client.setsockopt(socket.IPPROTO_IP, 24, 1)
+            if source: client.bind((source, 0))
+            client.connect(('127.0.0.1', port)); keep.append(client)
+            return client
+        def udp(local, remote, host='127.0.0.1'):
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.bind(('127.0.0.1', local)); client.connect((host, remote)); keep.append(client)
+            return client
+
+        """
+
+    private static let wait = "\nprint('up', flush=True)\ntime.sleep(600)\n"
+
+    /// Writes a setting below /proc/sys/net/ipv4 of this namespace.
+    func setting(_ name: String, _ value: String) throws {
+        let outcome = try command(
+            "/bin/sh", ["-c", "echo '\(value)' >/proc/sys/net/ipv4/\(name)"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+    }
+}
+
+/// Ends a process with the scope.
+func ending(_ process: RunningProgram, _ body: () throws -> Void) rethrows {
+    defer {
+        process.signal(SIGKILL)
+        _ = process.wait()
+    }
+    try body()
+}
