@@ -92,7 +92,7 @@ struct ConflictLog {
     }
 
     /// - Parameter time: nanoseconds since 1970.
-    private mutating func log(
+    mutating func log(
         at time: UInt64, isFollowed: Bool, _ makeReport: (CgroupNames) -> some LoggedReport
     ) -> String? {
         let now = time / 1_000_000_000

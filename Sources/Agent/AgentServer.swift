@@ -13,11 +13,16 @@ final class AgentServer: Service, Sendable {
     private let path: String
     private let followers: Followers
     private let conflicts: UserspaceConflicts
+    /// Nil where a guard watches instead.
+    private let scans: Scans?
 
-    init(path: String, followers: Followers, conflicts: UserspaceConflicts) {
+    init(
+        path: String, followers: Followers, conflicts: UserspaceConflicts, scans: Scans? = nil
+    ) {
         self.path = path
         self.followers = followers
         self.conflicts = conflicts
+        self.scans = scans
     }
 
     func run() async throws {
@@ -40,13 +45,14 @@ final class AgentServer: Service, Sendable {
     }
 
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
-        let (followers, conflicts) = (followers, conflicts)
+        let (followers, conflicts, scans) = (followers, conflicts, scans)
         return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 16)
             .childChannelInitializer { channel in
                 channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(
-                        RequestHandler(followers: followers, conflicts: conflicts))
+                        RequestHandler(
+                            followers: followers, conflicts: conflicts, scans: scans))
                 }
             }
             .bind(unixDomainSocketPath: path).get()
@@ -60,11 +66,13 @@ private final class RequestHandler: ChannelInboundHandler {
 
     private let followers: Followers
     private let conflicts: UserspaceConflicts
+    private let scans: Scans?
     private var following: UInt64?
 
-    init(followers: Followers, conflicts: UserspaceConflicts) {
+    init(followers: Followers, conflicts: UserspaceConflicts, scans: Scans?) {
         self.followers = followers
         self.conflicts = conflicts
+        self.scans = scans
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -73,7 +81,9 @@ private final class RequestHandler: ChannelInboundHandler {
         case (.GET, "/health"):
             answer(context, request, .ok, #"{"pid":\#(getpid()),"status":"ok"}"# + "\n")
         case (.GET, "/reports"):
-            answer(context, request, .ok, encodeJSON(conflicts.summary(CgroupNames())) + "\n")
+            var summary = conflicts.summary(CgroupNames())
+            summary.scan = scans?.summary
+            answer(context, request, .ok, encodeJSON(summary) + "\n")
         case (.GET, "/events"):
             follow(context, request)
         default:

@@ -14,11 +14,16 @@ public enum Daemon {
     ///
     /// - Throws: `GuardError` when it cannot start; nothing new is left attached then.
     public static func run(_ configuration: AgentConfiguration) throws {
+        try runToEnd { try await start(configuration) }
+    }
+
+    /// Blocks the calling thread until `body` ends.
+    static func runToEnd(_ body: @escaping @Sendable () async throws -> Void) throws {
         let outcome = Mutex<Result<Void, any Error>>(.success(()))
         let ended = DispatchSemaphore(value: 0)
         Task {
             do {
-                try await start(configuration)
+                try await body()
             } catch {
                 outcome.withLock { $0 = .failure(error) }
             }

@@ -13,6 +13,8 @@ public enum ConflictSource: String, Codable, Sendable {
     case kernel
     /// A program, which may say what it likes; only who it is comes from the kernel.
     case userspace
+    /// An agent that looks at all sockets now and then.
+    case scan
 }
 
 extension UserspaceReport.Kind {
@@ -139,6 +141,8 @@ public struct UserspaceSummary: Codable, Sendable {
     public let totals: UserspaceTotals
     /// Newest first.
     public let conflicts: [UserspaceConflictReport]
+    /// Of an agent that scans (`run --userspace`).
+    public internal(set) var scan: ScanSummary?
 
     /// Asks the agent that runs; nil when none does.
     ///

@@ -40,12 +40,14 @@ struct Conflicts: ParsableCommand {
     private enum Entry: Encodable {
         case kernel(Conflict, CgroupNames)
         case userspace(UserspaceConflictReport)
+        case scan(ScanEventReport)
 
         /// When it last happened: nanoseconds since 1970.
         var time: UInt64 {
             switch self {
             case .kernel(let conflict, _): conflict.last.time
             case .userspace(let report): nanoseconds(of: report.lastTime) ?? 0
+            case .scan(let report): nanoseconds(of: report.time) ?? 0
             }
         }
 
@@ -54,6 +56,7 @@ struct Conflicts: ParsableCommand {
             case .kernel(let conflict, let names):
                 try ConflictReport(conflict, cgroups: names).encode(to: encoder)
             case .userspace(let report): try report.encode(to: encoder)
+            case .scan(let report): try report.encode(to: encoder)
             }
         }
 
@@ -61,6 +64,7 @@ struct Conflicts: ParsableCommand {
             switch self {
             case .kernel(let conflict, let names): Conflicts.show(conflict, names)
             case .userspace(let report): Conflicts.show(report)
+            case .scan(let report): Conflicts.show(report)
             }
         }
     }
@@ -93,6 +97,7 @@ struct Conflicts: ParsableCommand {
         let entries =
             kernel.map { Entry.kernel($0, names) }
             + (summary?.conflicts ?? []).map { Entry.userspace($0) }
+            + (summary?.scan?.shadows ?? []).map { Entry.scan($0) }
         return entries.map { ($0.time, $0) }.sorted { $0.0 > $1.0 }.map(\.1)
     }
 
@@ -136,6 +141,16 @@ struct Conflicts: ParsableCommand {
         showBlock(lines, to: show)
     }
 
+    /// The same for what a scan found.
+    static func show(_ report: ScanEventReport, to show: (String) -> Void = { print($0) }) {
+        let lines =
+            ["\(Terminal.bold(printable("\(report.local) -> \(report.remote)"))) (scan)"]
+            + ["  \(label("found"))\(nanoseconds(of: report.time).map(clock) ?? report.time)"]
+            + ["  \(label("receives"))\(report.receiver.description)"]
+            + report.overshadowed.map { "  \(label("in vain"))\($0.description)" }
+        showBlock(lines, to: show)
+    }
+
     private static func showBlock(_ lines: [String], to show: (String) -> Void) {
         let width = Terminal.width ?? .max
         for (index, line) in lines.enumerated() {
@@ -155,6 +170,8 @@ struct Conflicts: ParsableCommand {
             } else if let report = ConflictEventReport(json: line) {
                 print("\(report.time) \(report.line)")
             } else if let report = UserspaceEventReport(json: line) {
+                print("\(report.time) \(report.line)")
+            } else if let report = ScanEventReport(json: line) {
                 print("\(report.time) \(report.line)")
             }
             fflush(nil)  // also into a pipe, line by line

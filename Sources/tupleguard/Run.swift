@@ -16,12 +16,25 @@ struct Run: ParsableCommand {
               tupleguard run --cgroup system.slice
               tupleguard run --cgroup system.slice --cgroup user.slice --log-format json
               tupleguard run --cgroup proxy.slice --mode observe --detach-on-exit
+              tupleguard run --userspace --interval 5
+
+            With --userspace it attaches nothing and needs no BPF: for kernels before 6.1, and where BPF \
+            is not allowed. It looks at all connected UDP sockets every few seconds, logs those that share \
+            a 4-tuple, counts them for `stats`, and shows them in `conflicts`. It refuses nothing, and \
+            misses what comes and goes between two looks.
             """)
 
     @Option(
         name: .customLong("cgroup"),
         help: ArgumentHelp("A cgroup to guard; may be given several times.", valueName: "cgroup"))
-    var cgroups: [String]
+    var cgroups: [String] = []
+
+    @Flag(help: "Attach nothing: find conflicts by looking at all sockets now and then.")
+    var userspace = false
+
+    @Option(
+        help: ArgumentHelp("With --userspace: how often to look.", valueName: "seconds"))
+    var interval = 10
 
     @Option(help: "text: lines for people; json: an object for each line.")
     var logFormat: LogFormat = .text
@@ -39,13 +52,25 @@ struct Run: ParsableCommand {
     @OptionGroup(title: "Places") var places: Places
 
     func validate() throws {
-        if cgroups.isEmpty { throw ValidationError("give at least one --cgroup") }
+        if userspace && !cgroups.isEmpty {
+            throw ValidationError("--userspace attaches nothing: give no --cgroup")
+        }
+        if !userspace && cgroups.isEmpty { throw ValidationError("give at least one --cgroup") }
+        if !(1...86_400).contains(interval) {
+            throw ValidationError("--interval \(interval): choose between 1 and 86400")
+        }
         if !(1...86_400).contains(sweepInterval) {
             throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
         }
     }
 
     func run() throws {
+        if userspace {
+            return try Daemon.scan(
+                ScanConfiguration(
+                    runFolder: RunFolder(path: places.runFolder), logFormat: logFormat,
+                    interval: .seconds(interval)))
+        }
         try Daemon.run(
             AgentConfiguration(
                 cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,

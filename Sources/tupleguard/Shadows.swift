@@ -18,7 +18,8 @@ struct Shadows: ParsableCommand {
             Needs no root to look at its own network namespace.
 
             The kernel does not record when two sockets came to share a tuple. What is told is when \
-            this command, with --watch, saw them first.
+            they were seen first: by an agent that looks (run --userspace; read as root), else by \
+            this command, which sees them for longer with --watch.
 
             --resolve destroys the socket that receives (SOCK_DESTROY), the only one of them that \
             the kernel reaches: its owner gets ECONNABORTED once, and the other receives again. From \
@@ -54,6 +55,8 @@ struct Shadows: ParsableCommand {
     @Option(help: "all: every network namespace that may be entered; self: the own one.")
     var namespace = Namespace.Selection.all
 
+    @OptionGroup(title: "Places") var places: Places
+
     func validate() throws {
         if let watch, !(0.1...86_400).contains(watch) {
             throw ValidationError("--watch \(watch): choose between 0.1 and 86400")
@@ -70,7 +73,9 @@ struct Shadows: ParsableCommand {
         while true {
             let survey = try Survey(namespace, .shadows)
             let shadows = survey.shadows
-            history.update(shadows, now: Platform.now(CLOCK_REALTIME))
+            history.update(
+                shadows, now: Platform.now(CLOCK_REALTIME), agent: shadows.isEmpty ? [] : agentSaw()
+            )
             let reports = ShadowReport.make(shadows, history)
             if resolve {
                 return try Resolution(shadows: shadows, reports: reports, isJSON: json, asks: !yes)
@@ -81,6 +86,11 @@ struct Shadows: ParsableCommand {
             guard let watch else { throw ExitCode(reports.isEmpty ? 0 : 2) }
             sleep(seconds: watch)
         }
+    }
+
+    /// What an agent without a guard has found; nothing where none runs, or is not ours to ask.
+    private func agentSaw() -> [ScanEventReport] {
+        (try? UserspaceSummary.read(from: RunFolder(path: places.runFolder)))?.scan?.shadows ?? []
     }
 
     private struct Report: Encodable {
@@ -104,16 +114,22 @@ struct Shadows: ParsableCommand {
     }
 }
 
-/// When each of the tuples with several sockets was seen first, while this process looks.
+/// When each of the tuples with several sockets was seen first, by this process or the agent.
 struct ShadowHistory {
     private var firstSeen: [Set<UInt64>: UInt64] = [:]
 
-    /// - Parameter now: nanoseconds since 1970.
-    mutating func update(_ shadows: [Shadow], now: UInt64) {
+    /// - Parameters:
+    ///   - now: nanoseconds since 1970.
+    ///   - agent: what the agent has found.
+    mutating func update(_ shadows: [Shadow], now: UInt64, agent: [ScanEventReport] = []) {
+        let earlier = Dictionary(
+            agent.map { ($0.cookies, nanoseconds(of: $0.firstTime)) },
+            uniquingKeysWith: { a, _ in a })
         var next: [Set<UInt64>: UInt64] = [:]
         for shadow in shadows {
             let key = Self.key(shadow)
-            next[key] = firstSeen[key] ?? now
+            let seen = firstSeen[key] ?? now
+            next[key] = min(seen, (earlier[Set(key.map { String($0) })] ?? nil) ?? seen)
         }
         firstSeen = next
     }
@@ -184,7 +200,7 @@ struct ShadowReport: Encodable {
         return ["\(Terminal.bold("\(local) -> \(remote)"))\(place)"]
             + ["  receives      \(receiver.description)"]
             + overshadowed.map { "  overshadowed  \($0.description)" }
-            + ["  seen since    \(firstSeen), when this command first looked"]
+            + ["  seen since    \(firstSeen), and perhaps there for longer"]
     }
 }
 

@@ -40,6 +40,20 @@ struct Stats: ParsableCommand {
         let exhausted: [Exhausted]
         /// What programs reported to the agent; nil when none runs.
         let userspace: UserspaceTotals?
+        /// What an agent without a guard found by looking.
+        let scan: ScanTotals?
+    }
+
+    private struct ScanTotals: Encodable {
+        let scans: UInt64
+        let found: UInt64
+        let present: Int
+
+        init(_ summary: ScanSummary) {
+            scans = summary.scans
+            found = summary.found
+            present = summary.present
+        }
     }
 
     /// A destination for which no local port was left.
@@ -67,19 +81,22 @@ struct Stats: ParsableCommand {
         try Platform.requireCapabilities()
         var before: Counters?
         while true {
-            let userspace = places.userspaceSummary()?.totals
+            let summary = places.userspaceSummary()
+            let userspace = summary?.totals
+            let scan = summary?.scan.map(ScanTotals.init)
             let kept = try places.unlessAgentAnswers(userspace != nil, else: []) { try read() }
             let exhausted = try places.unlessAgentAnswers(userspace != nil, else: []) {
                 try places.guardState.conflicts().filter { $0.last.reason == .exhausted }
             }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
-                print(encodeJSON(report(total, kept, exhausted, userspace)))
+                print(encodeJSON(report(total, kept, exhausted, userspace, scan)))
             } else {
                 if watch != nil { Terminal.clear() }
                 show(total, kept, before)
                 show(exhausted)
                 if let userspace { show(userspace) }
+                if let scan { show(scan) }
             }
             guard let watch else { return }
             fflush(nil)
@@ -100,7 +117,7 @@ struct Stats: ParsableCommand {
 
     private func report(
         _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
-        _ exhausted: [Conflict], _ userspace: UserspaceTotals?
+        _ exhausted: [Conflict], _ userspace: UserspaceTotals?, _ scan: ScanTotals?
     ) -> Report {
         return Report(
             time: timestamp(Platform.now(CLOCK_REALTIME)),
@@ -110,7 +127,7 @@ struct Stats: ParsableCommand {
                     cgroup: $0.attachment.path, cgroupId: $0.attachment.id,
                     counters: named($0.counters))
             },
-            exhausted: exhausted.map(Exhausted.init), userspace: userspace)
+            exhausted: exhausted.map(Exhausted.init), userspace: userspace, scan: scan)
     }
 
     private func show(_ exhausted: [Conflict]) {
@@ -162,6 +179,20 @@ struct Stats: ParsableCommand {
                 print("  \(description.name)  \(value)")
             }
         }
+    }
+
+    private func show(_ scan: ScanTotals) {
+        print("")
+        var table = Table(columns: [
+            .init(title: "SCAN"), .init(title: "TOTAL", alignment: .right),
+            .init(title: "WHAT THE AGENT FOUND BY LOOKING", isFlexible: true),
+        ])
+        table.rows = [
+            ["scans", "\(scan.scans)", "how often it looked"],
+            ["found", "\(scan.found)", "tuples that several sockets were connected with"],
+            ["present", "\(scan.present)", "those that are so still"],
+        ]
+        table.print()
     }
 
     private func show(_ userspace: UserspaceTotals) {
