@@ -150,7 +150,7 @@ extension Evidence {
                 remedies.append(
                     .init(
                         "Or spread over 127.0.0.0/8: each address brings as many ports again.",
-                        "connect to 127.0.0.2:\(remote.port), 127.0.0.3:\(remote.port), …"))
+                        "connect to 127.0.0.2:\(remote.port), 127.0.0.3:\(remote.port), ..."))
             }
         } else {
             remedies.append(

@@ -20,7 +20,7 @@ struct RootTests {
         #expect(
             names == [
                 "run", "attach", "detach", "exec", "status", "stats", "conflicts", "claims",
-                "overshadow", "connect", "lab",
+                "overshadow", "connect", "lab", "doctor", "shadows",
             ])
         for command in commands {
             #expect(!command.configuration.abstract.isEmpty, "\(command)")
