@@ -19,19 +19,20 @@ public struct DestinationPressure {
         self.namespace = namespace
         self.transport = transport
         self.destination = destination
-        // One that was not among the busiest before had nothing to speak of.
-        let earlier = before.map { before in
-            (transport == .tcp ? before.tcp : before.udp).destinations
-                .first { $0.pair == destination.pair }
-        }
+        let earlier = before.map { transport == .tcp ? $0.tcp : $0.udp }
         func used(_ destination: TransportSurvey.Destination) -> Int {
             // A connection in TIME_WAIT whose port may be taken again is in nobody's way.
             namespace.settings.reusesTimeWait(to: destination.pair.remote.address)
                 ? destination.used - destination.timeWait : destination.used
         }
-        let before = earlier.map { $0.map(used) ?? 0 }
+        let now = used(destination)
+        let before = earlier.map { earlier in
+            // One that was not among the busiest before had no more than the least of them.
+            earlier.destinations.first { $0.pair == destination.pair }.map(used)
+                ?? min(now, earlier.hasMoreDestinations ? earlier.destinations.last!.used : 0)
+        }
         filling = Filling(
-            used: used(destination),
+            used: now,
             possible: max(0, namespace.settings.possible - destination.locked),
             before: before, seconds: seconds)
     }
@@ -287,8 +288,8 @@ extension Evidence {
                 processes: [.init(process, amount(sockets, "socket"))],
                 remedies: [
                     .init(
-                        "With SO_REUSEADDR each port serves every destination once. Attach the guard first, so that no two of its sockets get one 4-tuple.",
-                        "tupleguard attach \(cgroupName(ofProcess: pid))")
+                        "Let the guard choose its ports: then each serves every destination once, and no two of its sockets get one 4-tuple. The program stays as it is.",
+                        "tupleguard attach --discover all \(cgroupName(ofProcess: pid))")
                 ])
         }
     }

@@ -56,6 +56,8 @@ public struct TransportSurvey: Sendable {
     public internal(set) var sources: [Source] = []
     /// The busiest, most first.
     public internal(set) var destinations: [Destination] = []
+    /// Whether there are more than these.
+    public internal(set) var hasMoreDestinations = false
     /// TCP sockets, bound without IP_BIND_ADDRESS_NO_PORT or not bound at all, whose port nobody else uses.
     public internal(set) var solePorts: [SolePort] = []
     /// Whether bind() has used up nearly all the ports that it takes first.
@@ -187,6 +189,7 @@ struct TransportTally {
         case .tcp: findSolePorts()
         }
         survey.destinations = busiestDestinations()
+        survey.hasMoreDestinations = destinations.count > survey.destinations.count
         return survey
     }
 
