@@ -160,6 +160,7 @@ extension IntegrationTests {
                 #expect(conflicts.output.contains("holder"))
                 #expect(!conflicts.output.contains("\u{1B}"))  // no colour into a pipe
 
+                let namespace = try sandbox.namespaceCookie()
                 for (filter, count) in [
                     (["--port", "5000"], 1), (["--port", "5999"], 0),
                     (["--address", "127.0.0.1"], 1),
@@ -171,7 +172,10 @@ extension IntegrationTests {
                         Sandbox.program("tupleguard"), ["claims", "--json"] + filter)
                     let listed = try #require(
                         try object(claims.output)["claims"] as? [[String: Any]])
-                    let ours = listed.filter { $0["local"] as? String == "127.0.0.1:5000" }
+                    let ours = listed.filter {
+                        $0["local"] as? String == "127.0.0.1:5000"
+                            && $0["network_namespace"] as? UInt32 == namespace
+                    }
                     #expect(ours.count == count, "\(filter)")
                 }
                 #expect(try sandbox.tupleguard("detach", sandbox.cgroup.path).status == 0)

@@ -141,8 +141,9 @@ extension IntegrationTests {
                 let c = try sandbox.socket(.v6, bound: "[::1]:5001")
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 #expect(c.connect("[::1]:6000") == "EPERM")
+                let namespace = try sandbox.namespaceCookie()
                 let holder = try sandbox.state.conflicts().first {
-                    $0.last.tuple.local.port == 5000
+                    $0.last.networkNamespace == namespace && $0.last.tuple.local.port == 5000
                 }?.last.holder
                 #expect(holder?.pid == UInt32(getpid()))
                 #expect(holder?.cgroup == sandbox.cgroup.id)
@@ -160,8 +161,9 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let maintenance = try Maintenance(sandbox.state)
                 for _ in 0..<3 { _ = try maintenance.takeStock() }
+                let namespace = try sandbox.namespaceCookie()
                 let found = try sandbox.state.conflicts().filter {
-                    $0.last.tuple.local.port == 5000
+                    $0.last.networkNamespace == namespace
                 }
                 #expect(found.map(\.last.reason) == [.existing])
                 #expect(found.map(\.count) == [1])

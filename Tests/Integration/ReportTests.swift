@@ -99,7 +99,11 @@ extension IntegrationTests {
                 _ = try summary(sandbox, after: 2)
 
                 let json = try object(try sandbox.tupleguard("conflicts", "--json").output)
-                let conflicts = try #require(json["conflicts"] as? [[String: Any]])
+                let namespace = try sandbox.namespaceCookie()
+                let conflicts = try #require(json["conflicts"] as? [[String: Any]]).filter {
+                    let found = ($0["last"] as? [String: Any])?["network_namespace"] as? UInt32
+                    return $0["source"] as? String == "userspace" || found == namespace
+                }
                 #expect(
                     conflicts.map { $0["source"] as? String } == [
                         "userspace", "kernel", "userspace",

@@ -172,11 +172,17 @@ public final class Sandbox: Sendable {
 
     public func counters() throws -> Counters { try state.counters(of: cgroup.id) }
 
-    /// Claims of this sandbox's network namespace; stock-taking finds other sandboxes' sockets too.
-    public func claims() throws -> [Claim] {
+    /// By which the guard tells this sandbox's network namespace from others: stock-taking finds other
+    /// sandboxes' sockets too.
+    public func namespaceCookie() throws -> UInt32 {
         let probe = try socket()
         defer { close(probe) }
-        let namespace = UInt32(truncatingIfNeeded: probe.networkNamespaceCookie)
+        return UInt32(truncatingIfNeeded: probe.networkNamespaceCookie)
+    }
+
+    /// Claims of this sandbox's network namespace.
+    public func claims() throws -> [Claim] {
+        let namespace = try namespaceCookie()
         return try state.claims().filter { $0.networkNamespace == namespace }
     }
 
