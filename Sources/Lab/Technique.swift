@@ -32,6 +32,8 @@ struct Kit: ~Copyable {
 public enum Hook: String, Sendable, CaseIterable {
     case lookUp
     case `guard`
+    /// The guard, choosing the port of every socket that connects without one.
+    case portDiscovery
 }
 
 /// A way to open a connection.

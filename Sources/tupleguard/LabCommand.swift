@@ -17,7 +17,7 @@ struct LabCommand: ParsableCommand {
             they do not, whether one source address and port can serve several destinations, and \
             how many sockets are overshadowed when threads go for one 4-tuple at a time.
 
-            Takes about a minute. Needs no privilege where user namespaces are allowed; two rows \
+            Takes about a minute. Needs no privilege where user namespaces are allowed; three rows \
             need BPF, and so root, and are left out without (the output says so).
 
             EXAMPLES

@@ -39,9 +39,10 @@ struct LabHooks: ~Copyable {
         do {
             switch hook {
             case .lookUp: lookUp = try LookUpHook(attachingTo: temporary.cgroup)
-            case .guard:
+            case .guard, .portDiscovery:
                 var policy = Policy()
                 policy.lookUp = .off
+                policy.discover = hook == .portDiscovery ? .all : .off
                 try state.attach(temporary.cgroup, policy: policy, tableSize: Self.tableSize)
             }
             try TemporaryCgroup.enter(temporary.cgroup.folder)

@@ -116,6 +116,7 @@ private struct Expectation: Sendable, CustomTestStringConvertible {
         Self("udp-barrier-crowded", 20, 100, "EADDRINUSE look-up", shares: true),
         Self("udp-connectx", 20, 100, "EAGAIN connectx", shares: true),
         Self("udp-guard", 20, 100, "EPERM connect", shares: true),
+        Self("udp-guard-discover", 20, 100, "EADDRNOTAVAIL connect", shares: true),
     ]
 
     /// Those that refuse duplicates, unless they come at the wrong moment.

@@ -61,7 +61,10 @@ import Testing
     }
 
     @Test func onlyTheHooksNeedBPF() {
-        #expect(Row.all.filter { $0.hook != nil }.map(\.name) == ["udp-look-up", "udp-guard"])
+        #expect(
+            Row.all.filter { $0.hook != nil }.map(\.name) == [
+                "udp-look-up", "udp-guard", "udp-guard-discover",
+            ])
     }
 }
 

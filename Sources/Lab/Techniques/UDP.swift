@@ -8,12 +8,8 @@ import Net
 extension Technique {
     static let udpPlain = [
         Technique(
-            name: "udp-connect", transport: .udp, calls: "connect()", portChoice: .kernel
-        ) { _, wish throws(StepFailure) in
-            let socket = try NewSocket(.udp)
-            try socket.connect(wish.destination)
-            return socket.take()
-        },
+            name: "udp-connect", transport: .udp, calls: "connect()", portChoice: .kernel,
+            open: plain),
         Technique(
             name: "udp-reuse", transport: .udp, calls: "SO_REUSEADDR, connect()",
             portChoice: .kernel
@@ -60,7 +56,18 @@ extension Technique {
             name: "udp-guard", transport: .udp,
             calls: "SO_REUSEADDR, bind(ip, port), connect(); under the guard",
             portChoice: .caller, hook: .guard, open: shared(.udp)),
+        Technique(
+            name: "udp-guard-discover", transport: .udp,
+            calls: "connect(); under the guard, with --discover all", portChoice: .kernel,
+            hook: .portDiscovery, open: plain),
     ]
+
+    /// connect()
+    private static let plain: Open = { _, wish throws(StepFailure) in
+        let socket = try NewSocket(.udp)
+        try socket.connect(wish.destination)
+        return socket.take()
+    }
 
     private static let few = 10
     private static let many = 1000
