@@ -92,8 +92,3 @@ public struct Evidence: Sendable {
         return unseen
     }
 }
-
-/// "1 socket", "1,200 sockets", "2 processes".
-public func amount(_ number: Int, _ noun: String) -> String {
-    number == 1 ? "1 \(noun)" : "\(grouped(number)) \(noun)\(noun.hasSuffix("s") ? "es" : "s")"
-}

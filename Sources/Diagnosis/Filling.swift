@@ -79,17 +79,6 @@ public func timeUntil(_ seconds: Double) -> String {
     }
 }
 
-/// "28,232"
-public func grouped(_ number: Int) -> String {
-    let digits = String(number.magnitude)
-    var text = ""
-    for (index, digit) in digits.enumerated() {
-        if index > 0 && (digits.count - index) % 3 == 0 { text += "," }
-        text.append(digit)
-    }
-    return (number < 0 ? "-" : "") + text
-}
-
 /// "+30/s", "-2/s"; nil when there is no change to speak of.
 public func rateText(_ rate: Double?) -> String? {
     guard let rate, abs(rate) >= 0.5 else { return nil }

@@ -2,6 +2,7 @@
 import Agent
 import ArgumentParser
 import Connectx
+import Diagnosis
 import Glibc
 import Guard
 import Net

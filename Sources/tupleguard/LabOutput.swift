@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab's report for people: text that fits 80 columns or so, and Markdown.
 
+import Diagnosis
 import Lab
 
 struct LabOutput {
@@ -187,15 +188,4 @@ extension RetryReport {
         let perMille = (collisions * 1000 + attempts / 2) / attempts
         return "\(perMille / 10).\(perMille % 10)%"
     }
-}
-
-/// "1,234,567"
-func grouped(_ number: Int) -> String {
-    let digits = String(number)
-    var text = ""
-    for (index, digit) in digits.enumerated() {
-        if index > 0 && (digits.count - index) % 3 == 0 { text.append(",") }
-        text.append(digit)
-    }
-    return text
 }

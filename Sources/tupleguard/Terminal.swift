@@ -104,8 +104,3 @@ func age(_ nanoseconds: UInt64) -> String {
     default: return "\(seconds / 86_400)d"
     }
 }
-
-/// "1 connect", "2 connects".
-func amount(_ number: some BinaryInteger, _ noun: String) -> String {
-    "\(number) \(noun)\(number == 1 ? "" : "s")"
-}

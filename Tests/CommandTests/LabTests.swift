@@ -20,11 +20,6 @@ import Testing
         _ = try parse(LabCommand.self, "lab --only \(only) --thorough --markdown")
     }
 
-    @Test(arguments: [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")])
-    func groupsDigits(_ number: Int, _ text: String) {
-        #expect(grouped(number) == text)
-    }
-
     @Test(arguments: [(1, "1 in 10^16"), (10, "1 in 10^8"), (50, "1 in 256"), (20, "1 in 390,625")])
     func oddsInWords(_ percent: Int, _ text: String) {
         #expect(RetryReport(busyPercent: percent).odds == text)

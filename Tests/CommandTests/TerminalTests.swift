@@ -178,16 +178,6 @@ struct TimeTests {
     }
 }
 
-struct AmountTests {
-    @Test(
-        "One of a thing, or several",
-        arguments: [(0, "0 sockets"), (1, "1 socket"), (2, "2 sockets"), (4711, "4711 sockets")])
-    func amounts(number: Int, text: String) {
-        #expect(amount(number, "socket") == text)
-        #expect(amount(UInt64(number), "socket") == text)
-    }
-}
-
 struct EnvironmentTests {
     @Test("A variable that is empty counts as not set")
     func variables() async {
