@@ -74,12 +74,13 @@ let package = Package(
             name: "DiagnosisTests", dependencies: ["Diagnosis", "Inventory", "Net", "SocketDiag"],
             swiftSettings: strict),
         .testTarget(
-            name: "GuardTests", dependencies: ["CLibbpf", "Guard", "GuardABI", "Net"],
+            name: "GuardTests",
+            dependencies: ["TestSupport", "CLibbpf", "Guard", "GuardABI", "Net"],
             swiftSettings: strict),
         .testTarget(
             name: "AgentTests",
             dependencies: [
-                "Agent", "CTestSupport", "Guard", "GuardABI", "Net",
+                "TestSupport", "Agent", "CTestSupport", "Guard", "GuardABI", "Net",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),

@@ -33,15 +33,23 @@ public enum Daemon {
         try outcome.withLock { $0 }.get()
     }
 
+    /// Keeps other agents away for as long as the lock is held. What is made from here on is nobody
+    /// else's to write, until it is given a mode that says so.
+    static func takeOver(_ folder: RunFolder) throws -> AgentLock {
+        umask(umask(0o777) | 0o022)
+        return try AgentLock(folder)
+    }
+
+    static func makeLogger(_ format: LogFormat) -> Logger {
+        var logger = Logger(label: "tupleguard") { _ in AgentLogHandler(format: format) }
+        logger.logLevel = .info
+        return logger
+    }
+
     private static func start(_ configuration: AgentConfiguration) async throws {
         try Platform.check()
-        // What is made from here on is nobody else's to write, until it is given a mode that says so.
-        umask(umask(0o777) | 0o022)
-        let lock = try AgentLock(configuration.runFolder)
-        var logger = Logger(label: "tupleguard") { _ in
-            AgentLogHandler(format: configuration.logFormat)
-        }
-        logger.logLevel = .info
+        let lock = try takeOver(configuration.runFolder)
+        let logger = makeLogger(configuration.logFormat)
         let manager = ServiceManager()
         let followers = Followers()
         let pump = try EventPump(

@@ -113,13 +113,8 @@ extension Daemon {
     }
 
     private static func startScanning(_ configuration: ScanConfiguration) async throws {
-        // As in `start`.
-        umask(umask(0o777) | 0o022)
-        let lock = try AgentLock(configuration.runFolder)
-        var logger = Logger(label: "tupleguard") { _ in
-            AgentLogHandler(format: configuration.logFormat)
-        }
-        logger.logLevel = .info
+        let lock = try takeOver(configuration.runFolder)
+        let logger = makeLogger(configuration.logFormat)
         let manager = ServiceManager()
         let (followers, conflicts, scans) = (Followers(), UserspaceConflicts(), Scans())
         let scanner = ShadowScanner(

@@ -4,6 +4,7 @@
 import Glibc
 import Guard
 import Net
+import TestSupport
 import Testing
 
 @testable import Agent

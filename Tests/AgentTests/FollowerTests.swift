@@ -6,6 +6,7 @@ import Glibc
 import Guard
 import Net
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Agent

@@ -4,6 +4,7 @@
 import CTestSupport
 import Glibc
 import Net
+import TestSupport
 import Testing
 
 @testable import Agent

@@ -3,6 +3,7 @@
 
 import Glibc
 import Net
+import TestSupport
 import Testing
 
 @testable import Guard

@@ -1,23 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A folder for the time of one test, and Unix sockets in it.
+// Unix sockets that tests talk to the agent with.
 
 import Glibc
 import Net
-import Testing
-
-/// Calls `body` with the path of a fresh folder, and removes it with everything in it.
-func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
-    var template = Array("/tmp/tupleguard-test-XXXXXX".utf8CString)
-    let folder = try #require(mkdtemp(&template).map { String(cString: $0) })
-    defer { remove(folder) }
-    return try body(folder)
-}
-
-private func remove(_ path: String) {
-    if unlink(path) == 0 { return }
-    for name in names(in: path) { remove("\(path)/\(name)") }
-    rmdir(path)
-}
 
 /// A Unix socket bound to `path`; "@" first stands for an abstract one. Whatever
 /// blocks on it fails after ten seconds, so that a fault is a failure, not a hang.

@@ -3,12 +3,11 @@
 
 import Glibc
 import Net
-import Testing
 
 /// Calls `body` with the path of a fresh folder, and removes it with everything in it.
-func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
+public func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
     var template = Array("/tmp/tupleguard-test-XXXXXX".utf8CString)
-    let folder = try #require(mkdtemp(&template).map { String(cString: $0) })
+    guard let folder = mkdtemp(&template).map({ String(cString: $0) }) else { throw Errno.last }
     defer { remove(folder) }
     return try body(folder)
 }
@@ -19,7 +18,8 @@ private func remove(_ path: String) {
     rmdir(path)
 }
 
-func makeFile(_ path: String) throws {
+/// An empty file.
+public func makeFile(_ path: String) throws {
     let raw = try Errno.check { open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600) }
     _ = OwnedDescriptor(taking: raw)
 }
