@@ -39,7 +39,7 @@ public struct Finding: Encodable, Sendable {
     /// What to do, and how.
     public struct Remedy: Encodable, Hashable, Sendable {
         public let text: String
-        /// A command or a line of code, to be taken as it is.
+        /// A command or a line of code, to be taken as it is: names in it are quoted for a shell.
         public let code: String?
 
         public init(_ text: String, _ code: String? = nil) {

@@ -3,6 +3,9 @@
 
 /// The guard as it is attached.
 public struct GuardFacts: Sendable {
+    /// Claims that a table may have room for.
+    static let largestTable = 1 << 24
+
     /// Paths of the guarded cgroups.
     public let cgroups: [String]
     public let claims: Int

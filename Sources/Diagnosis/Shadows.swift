@@ -55,7 +55,7 @@ extension Evidence {
             guard let path else { return "CGROUP" }
             while !path.starts(with: common) { common.removeLast() }
         }
-        return "/" + common.joined(separator: "/")
+        return shellWord("/" + common.joined(separator: "/"))
     }
 
     // MARK: - The guard
@@ -80,7 +80,9 @@ extension Evidence {
                 "UDP ports are shared and no guard is attached",
                 numbers: ["shared_ports": shared, "overshadowed_tuples": survey.shadows.count],
                 remedies: [
-                    .init("Guard the programs that share them.", "tupleguard attach system.slice")
+                    .init(
+                        "Guard the programs that share them.",
+                        "tupleguard attach \(survey.shadows.first.map(cgroup) ?? "system.slice")")
                 ])
         ]
     }
@@ -125,11 +127,20 @@ extension Evidence {
                 notes: ["\(grouped(facts.claims)) claims of \(grouped(facts.tableSize))"],
                 remedies: [
                     .init(
-                        "Attach it anew with a larger table; connects go unguarded for that moment.",
-                        "tupleguard detach --all && tupleguard attach --table-size \(facts.tableSize * 4) \(facts.cgroups.first ?? "CGROUP")"
-                    )
+                        "Attach it anew with a larger table, each cgroup with the policy that `status` shows; connects go unguarded for that moment.",
+                        Self.enlarge(facts))
                 ])
         ]
+    }
+
+    /// The size is for all cgroups, and fixed by the first.
+    private static func enlarge(_ facts: GuardFacts) -> String {
+        let size = min(facts.tableSize * 4, GuardFacts.largestTable)
+        let cgroups = facts.cgroups.isEmpty ? ["CGROUP"] : facts.cgroups.map(shellWord)
+        return
+            (["tupleguard detach --all"]
+            + cgroups.map { "tupleguard attach --table-size \(size) \($0)" }).joined(
+                separator: " && ")
     }
 
     private func events(_ facts: GuardFacts) -> [Finding] {

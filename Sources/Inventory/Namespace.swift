@@ -35,7 +35,7 @@ public struct Namespace: Hashable, Sendable {
     /// What a command line begins with to run inside; empty for our own.
     public var commandPrefix: String {
         if isOwn { return "" }
-        if let mounted { return printable("ip netns exec \(mounted) ") }
+        if let mounted { return "ip netns exec \(shellWord(String(mounted))) " }
         return process.map { "nsenter -t \($0) -n " } ?? ""
     }
 

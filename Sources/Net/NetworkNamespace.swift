@@ -94,6 +94,20 @@ public func printable(_ text: String) -> String {
             }))
 }
 
+/// One word for a shell, in quotes where it needs them, so that a command with a name in it may be
+/// copied from the screen. Whoever has a cgroup delegated names those below it.
+public func shellWord(_ name: String) -> String {
+    let plain = name.utf8.allSatisfy { byte in
+        let isLetter = (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+        let isDigit = (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+        return isLetter || isDigit || "/._-:@+,=".utf8.contains(byte)
+    }
+    if plain && !name.isEmpty { return name }
+    return "'"
+        + printable(name).split(separator: "'", omittingEmptySubsequences: false)
+        .joined(separator: "'\\''") + "'"
+}
+
 /// The names in a folder, without "." and ".."; empty when it cannot be read.
 public func names(in folder: String) -> [String] {
     guard let stream = opendir(folder) else { return [] }

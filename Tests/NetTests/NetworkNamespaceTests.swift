@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Work on a thread of its own, the paths of namespaces, and the reading of small files.
 
+import Foundation
 import Glibc
 import Synchronization
 import Testing
@@ -129,5 +130,26 @@ struct FileTests {
     func noFile() {
         #expect(contents(of: "/proc/that-is-not-there") == nil)
         #expect(contents(of: "/proc") == nil)
+    }
+
+    @Test(
+        "A name is one word for a shell, whatever is in it",
+        arguments: [
+            "/system.slice/a@b:1.service", "", "/a b", "/a;touch x", "/$(x)`y`", "/it's", "''",
+            "/ä*?", "-n",
+        ])
+    func words(name: String) throws {
+        let shell = Process()
+        let output = Pipe()
+        shell.executableURL = URL(filePath: "/bin/sh")
+        shell.arguments = ["-c", "printf %s. \(shellWord(name))"]
+        shell.standardOutput = output
+        try shell.run()
+        let text = String(
+            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        shell.waitUntilExit()
+        #expect(text == name + ".")
+        #expect(shellWord("/system.slice") == "/system.slice")
+        #expect(!shellWord("/a\u{1B}").contains("\u{1B}"))
     }
 }
