@@ -7,17 +7,31 @@ public struct Filling: Hashable, Sendable {
     public let possible: Int
     /// A second; below zero when it empties, nil when it was read once.
     public let rate: Double?
+    /// Whether it fills by more than chance.
+    private let isTrend: Bool
+
+    /// Where many come and go, one look finds some more than the other although nothing fills up. What
+    /// is believed is three times the standard deviation of that.
+    static let deviations = 3.0
 
     /// - Parameters:
     ///   - before: the earlier reading, if there was one.
     ///   - seconds: between the two.
-    public init(used: Int, possible: Int, before: Int? = nil, seconds: Double = 0) {
+    ///   - ended: how many of the earlier ones were gone at the second reading.
+    public init(
+        used: Int, possible: Int, before: Int? = nil, seconds: Double = 0, ended: Int = 0
+    ) {
         self.used = used
         self.possible = possible
         if let before, seconds > 0 {
-            rate = Double(used - before) / seconds
+            let more = used - before
+            rate = Double(more) / seconds
+            // As many came as there are more, and those that took the place of the ended.
+            let deviation = Double(max(0, more) + 2 * ended).squareRoot()
+            isTrend = ended == 0 || Double(more) > Self.deviations * deviation
         } else {
             rate = nil
+            isTrend = false
         }
     }
 
@@ -28,10 +42,10 @@ public struct Filling: Hashable, Sendable {
 
     public var isFull: Bool { used >= possible }
 
-    /// At this rate; 0 when it is full, nil when it does not fill.
+    /// At this rate; 0 when it is full, nil when it does not fill, or by no more than chance.
     public var secondsUntilFull: Double? {
         if isFull { return 0 }
-        guard let rate, rate > 0 else { return nil }
+        guard let rate, rate > 0, isTrend else { return nil }
         return Double(possible - used) / rate
     }
 

@@ -23,18 +23,21 @@ public struct DestinationPressure {
         func used(_ destination: TransportSurvey.Destination) -> Int {
             // A connection in TIME_WAIT whose port may be taken again is in nobody's way.
             namespace.settings.reusesTimeWait(to: destination.pair.remote.address)
-                ? destination.used - destination.timeWait : destination.used
+                ? destination.used - destination.timeWait + destination.freshTimeWait
+                : destination.used
         }
         let now = used(destination)
+        let same = earlier?.destinations.first { $0.pair == destination.pair }
         let before = earlier.map { earlier in
             // One that was not among the busiest before had no more than the least of them.
-            earlier.destinations.first { $0.pair == destination.pair }.map(used)
+            same.map(used)
                 ?? min(now, earlier.hasMoreDestinations ? earlier.destinations.last!.used : 0)
         }
         filling = Filling(
             used: now,
             possible: max(0, namespace.settings.possible - destination.locked),
-            before: before, seconds: seconds)
+            before: before, seconds: seconds,
+            ended: Set(same?.inodes ?? []).subtracting(destination.inodes).count)
     }
 
     public var remote: Endpoint { destination.pair.remote }
@@ -52,9 +55,10 @@ struct SourcePressure {
     let source: TransportSurvey.Source
     let filling: Filling
 
+    /// - Parameter ended: sockets of the earlier look that were gone at the later one.
     init(
         _ source: TransportSurvey.Source, _ namespace: NamespaceSurvey, before: TransportSurvey?,
-        seconds: Double
+        seconds: Double, ended: Int
     ) {
         self.source = source
         let earlier = before.map { before in
@@ -62,7 +66,7 @@ struct SourcePressure {
         }
         filling = Filling(
             used: source.ports, possible: namespace.settings.possible, before: earlier,
-            seconds: seconds)
+            seconds: seconds, ended: ended)
     }
 }
 
@@ -118,7 +122,7 @@ extension Evidence {
                 "per_second": Int((filling.rate ?? 0).rounded()),
             ],
             usage: filling.usage, secondsUntilFull: filling.secondsUntilFull,
-            notes: [usageNote(filling, timeWait: pressure.destination.timeWait)]
+            notes: [usageNote(filling, pressure.destination)]
                 + lockedNotes(pressure.destination.locked),
             processes: processes(of: pressure.destination.inodes),
             remedies: destinationRemedies(pressure))
@@ -128,25 +132,33 @@ extension Evidence {
         locked == 0
             ? []
             : [
-                "\(amount(locked, "more port")) cannot be used here: sockets to other destinations have them from bind()"
+                "\(amount(locked, "more port")) cannot be used here: other sockets have them from bind()"
             ]
     }
 
-    private func usageNote(_ filling: Filling, timeWait: Int) -> String {
+    private func usageNote(_ filling: Filling, _ destination: TransportSurvey.Destination? = nil)
+        -> String
+    {
         var note = "\(grouped(filling.used)) of \(grouped(filling.possible)) ports"
-        if timeWait > 0 { note += ", \(grouped(timeWait)) in TIME_WAIT" }
+        if let destination, destination.timeWait > 0 {
+            note += ", \(grouped(destination.timeWait)) in TIME_WAIT"
+            let fresh = destination.freshTimeWait
+            if fresh > 0 { note += " (\(grouped(fresh)) for less than a second)" }
+        }
         if let rate = rateText(filling.rate) { note += ", \(rate)" }
         return note
     }
 
     private func destinationRemedies(_ pressure: DestinationPressure) -> [Finding.Remedy] {
+        (pressure.transport == .tcp ? tcpRemedies(pressure.remote) : udpRemedies(pressure.remote))
+            + rangeRemedies(pressure.namespace)
+    }
+
+    private func tcpRemedies(_ remote: Endpoint) -> [Finding.Remedy] {
         var remedies: [Finding.Remedy] = []
-        let remote = pressure.remote
         if remote.address.isLoopback {
-            if pressure.transport == .tcp {
-                remedies.append(
-                    .init("Reach the local service over a Unix socket: it needs no ports."))
-            }
+            remedies.append(
+                .init("Reach the local service over a Unix socket: it needs no ports."))
             if remote.address.isIPv4 {
                 remedies.append(
                     .init(
@@ -157,16 +169,24 @@ extension Evidence {
             remedies.append(
                 .init(
                     "Use more destinations (addresses or ports of the service), or bind to a second local address: each pair has ports of its own.",
-                    pressure.transport == .tcp
-                        ? Self.bindWithoutPort
-                        : "connectx() with a source address, or: tupleguard connect udp ADDRESS \(remote)"
-                ))
+                    Self.bindWithoutPort))
         }
-        if pressure.transport == .tcp {
-            remedies.append(
-                .init("Keep connections open and use them again (keep-alive, a pool)."))
-        }
-        return remedies + rangeRemedies(pressure.namespace)
+        return remedies + [
+            .init("Keep connections open and use them again (keep-alive, a pool).")
+        ]
+    }
+
+    /// More destinations are of no use to sockets whose port nobody shares.
+    private func udpRemedies(_ remote: Endpoint) -> [Finding.Remedy] {
+        [
+            .init(
+                "Bind to a second local address: each has ports of its own.",
+                remote.address.isLoopback && remote.address.isIPv4
+                    ? "bind to 127.0.0.2, 127.0.0.3, ..., each with port 0" : nil),
+            .init(
+                "Or use more destinations (addresses or ports of the service), and share ports among them: connect with connectx(), or under a guard that chooses ports.",
+                "tupleguard attach --discover all CGROUP"),
+        ]
     }
 
     func rangeRemedies(_ namespace: NamespaceSurvey) -> [Finding.Remedy] {
@@ -188,7 +208,7 @@ extension Evidence {
     /// Most of many ports are held by connections that are over.
     private func timeWaitFinding(_ pressure: DestinationPressure) -> Finding? {
         let settings = pressure.namespace.settings
-        let held = Filling(used: pressure.destination.used, possible: settings.possible)
+        let held = pressure.filling
         guard pressure.transport == .tcp, pressure.timeWaitShare >= Self.timeWaitShare,
             held.usage >= Self.timeWaitUsage,
             !settings.reusesTimeWait(to: pressure.remote.address)
@@ -213,12 +233,12 @@ extension Evidence {
         }
         return Finding(
             held.usage >= Filling.nearlyFull ? .critical : .warning, .timeWait,
-            "\(percent(pressure.timeWaitShare)) of the ports from \(pressure.source) to \(pressure.remote) are in TIME_WAIT",
+            "\(percent(pressure.timeWaitShare)) of the connections from \(pressure.source) to \(pressure.remote) are in TIME_WAIT",
             in: pressure.namespace.namespace, protocolName: "tcp", local: pressure.source,
             remote: pressure.remote.description,
             numbers: [
                 "time_wait": pressure.destination.timeWait, "used": pressure.destination.used,
-                "possible": settings.possible, "tcp_tw_reuse": settings.timeWaitReuse ?? -1,
+                "possible": held.possible, "tcp_tw_reuse": settings.timeWaitReuse ?? -1,
             ],
             usage: held.usage,
             notes: [
@@ -232,10 +252,12 @@ extension Evidence {
     /// UDP sockets that do not share hold their port whatever the destination: the address is what fills.
     private func udpSourceFindings(_ namespace: NamespaceSurvey) -> [Finding] {
         let before = before(namespace)
+        let ended = Set(before?.udp.inodes ?? []).subtracting(namespace.udp.inodes).count
         // Wildcards count at every address: the fullest says it for all.
         guard
             let fullest = namespace.udp.sources.map({
-                SourcePressure($0, namespace, before: before?.udp, seconds: seconds)
+                SourcePressure(
+                    $0, namespace, before: before?.udp, seconds: seconds, ended: ended)
             }).max(by: { $0.filling.used < $1.filling.used }),
             let severity = fullest.filling.severity
         else { return [] }
@@ -252,7 +274,7 @@ extension Evidence {
             filling.isFull
             ? "UDP ports at \(name) have run out: sockets that share none get EAGAIN or EADDRINUSE"
             : "UDP ports at \(name) are running out for sockets that share none"
-        var note = usageNote(filling, timeWait: 0)
+        var note = usageNote(filling)
         if pressure.source.sharedPorts > 0 {
             note += ", \(grouped(pressure.source.sharedPorts)) shared"
         }
@@ -269,7 +291,7 @@ extension Evidence {
             remedies: [
                 .init(
                     "Share ports among destinations, safely: connect with connectx(), of libconnectx or the Swift module Connectx.",
-                    "tupleguard connect udp DESTINATION:PORT --count 100000 --hold 10")
+                    "connectx(fd, &endpoints, SAE_ASSOCID_ANY, 0, NULL, 0, NULL, NULL);")
             ] + rangeRemedies(namespace))
     }
 
@@ -282,14 +304,15 @@ extension Evidence {
             guard sockets >= large, let process = ProcessIdentity(pid: pid) else { return nil }
             return Finding(
                 .info, .udpProgramNearLimit,
-                "\(process.command) has \(amount(sockets, "UDP socket")) of the \(grouped(pressure.filling.possible)) that fit without sharing",
+                "\(process.command) has \(amount(sockets, "UDP socket")) that share no port, of the \(grouped(pressure.filling.possible)) that fit",
                 in: namespace.namespace, protocolName: "udp",
                 numbers: ["sockets": sockets, "possible": pressure.filling.possible],
                 processes: [.init(process, amount(sockets, "socket"))],
                 remedies: [
                     .init(
                         "Let the guard choose its ports: then each serves every destination once, and no two of its sockets get one 4-tuple. The program stays as it is.",
-                        "tupleguard attach --discover all \(cgroupName(ofProcess: pid))")
+                        "tupleguard attach --discover all \(shellWord(cgroupName(ofProcess: pid)))"
+                    )
                 ])
         }
     }
@@ -297,6 +320,6 @@ extension Evidence {
     private func cgroupName(ofProcess pid: Int32) -> String {
         let lines = contents(of: "/proc/\(pid)/cgroup") ?? ""
         let line = lines.split(separator: "\n").first { $0.hasPrefix("0::/") }
-        return line.map { printable(String($0.dropFirst(3))) } ?? "CGROUP"
+        return line.map { String($0.dropFirst(3)) } ?? "CGROUP"
     }
 }

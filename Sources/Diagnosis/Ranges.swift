@@ -18,8 +18,10 @@ extension Evidence {
         if settings.possible < Self.smallRange {
             findings.append(
                 Finding(
-                    .warning, .smallRange,
-                    "only \(amount(settings.possible, "ephemeral port")) to each destination",
+                    settings.possible == 0 ? .critical : .warning, .smallRange,
+                    settings.possible == 0
+                        ? "there are no ephemeral ports: every connect() fails that names none"
+                        : "only \(amount(settings.possible, "ephemeral port")) to each destination",
                     in: namespace.namespace,
                     numbers: [
                         "possible": settings.possible, "lowest": Int(settings.range.lowerBound),

@@ -31,8 +31,11 @@ public struct TransportSurvey: Sendable {
         public let used: Int
         /// Those of them in TIME_WAIT (TCP).
         public let timeWait: Int
-        /// Ports that connect() cannot use for this destination, because sockets to other ones have them from
-        /// bind() (TCP): see `SolePort`.
+        /// Those of these for less than a second: no new connection takes their ports, whatever tcp_tw_reuse says.
+        public let freshTimeWait: Int
+        /// Ports that connect() cannot use for this destination, because sockets to other ones, or to none, have
+        /// them from bind(), at whatever address (TCP): listeners, sockets that are not connected yet,
+        /// and see `SolePort`.
         public let locked: Int
         /// The sockets' inodes; only for the busiest.
         public let inodes: [UInt32]
@@ -62,7 +65,7 @@ public struct TransportSurvey: Sendable {
     public internal(set) var solePorts: [SolePort] = []
     /// Whether bind() has used up nearly all the ports that it takes first.
     public internal(set) var oddPortsAreScarce = false
-    /// Inodes of the sockets with an ephemeral port (UDP).
+    /// Inodes of the sockets that have an ephemeral port for themselves (UDP).
     public internal(set) var inodes: [UInt32] = []
     /// How many local addresses there were no room for: `sources` has the first thousand.
     public internal(set) var unlistedSources = 0
@@ -81,14 +84,13 @@ struct TransportTally {
         var ports = PortBits()
         var sockets = 0
         var timeWait = 0
-        /// Ports that its sockets have from bind().
-        var locks = 0
     }
 
     private struct DestinationCount {
         let pair: TransportSurvey.Pair
         var used = 0
         var timeWait = 0
+        var freshTimeWait = 0
         /// Ports that sockets to it have from bind().
         var locks = 0
     }
@@ -106,6 +108,10 @@ struct TransportTally {
     /// Whether a port is one that the kernel chooses.
     private let isEphemeral: [Bool]
     private var listening = PortBits()
+    /// Ephemeral ports of TCP sockets that are bound and not connected. connect() passes over them.
+    private var bound = PortBits()
+    /// Those that connected sockets have from bind(): see `TransportSurvey.SolePort`.
+    private var locks = PortBits()
     private var survey = TransportSurvey()
     private var sourceIndex: [IPAddress: Int] = [:]
     private var sources: [SourceCount] = []
@@ -115,6 +121,8 @@ struct TransportTally {
 
     private static let timeWaitState: UInt8 = 6
     private static let listenState: UInt8 = 10
+    /// Milliseconds: TIME_WAIT takes a minute (TCP_TIMEWAIT_LEN), and may be reused after a second.
+    private static let reusableTimeWait = 59_000
 
     init(_ transport: SocketDiag.Transport, _ settings: PortSettings) {
         self.transport = transport
@@ -127,7 +135,9 @@ struct TransportTally {
 
     /// A port that connections come in on: they take none of the ephemeral ones.
     mutating func addListener(_ record: SocketRecord) {
-        listening.insert(record.tuple.local.port)
+        let port = record.tuple.local.port
+        listening.insert(port)
+        if isEphemeral[Int(port)] { bound.insert(port) }
     }
 
     mutating func add(_ record: SocketRecord) {
@@ -147,7 +157,12 @@ struct TransportTally {
             let index = index(of: .init(source: local.address, remote: record.tuple.remote))
             destinations[index].used += 1
             if isTimeWait { destinations[index].timeWait += 1 }
+            if isTimeWait && record.expires > Self.reusableTimeWait {
+                destinations[index].freshTimeWait += 1
+            }
             destination = UInt32(index)
+        } else if transport == .tcp {
+            bound.insert(local.port)
         }
         guard record.inode != 0 else { return }
         members.append(
@@ -185,7 +200,10 @@ struct TransportTally {
                 timeWait: source.timeWait)
         }.sorted { $0.ports > $1.ports }
         switch transport {
-        case .udp: survey.inodes = members.map(\.inode)
+        case .udp:
+            survey.inodes = members.filter {
+                !sources[Int($0.source)].ports.isShared($0.port)
+            }.map(\.inode)
         case .tcp: findSolePorts()
         }
         survey.destinations = busiestDestinations()
@@ -198,36 +216,42 @@ struct TransportTally {
             destinations[$0].used > destinations[$1].used
         }.prefix(Self.busiest)
         var inodes: [UInt32: [UInt32]] = [:]
+        var ports: [UInt32: PortBits] = [:]
         let isBusy = Set(busiest.map { UInt32($0) })
         for member in members where isBusy.contains(member.destination) {
             inodes[member.destination, default: []].append(member.inode)
+            if transport == .udp { ports[member.destination, default: .init()].insert(member.port) }
         }
+        let held = bound.count(with: locks)
         return busiest.map { index in
             let count = destinations[index]
             return .init(
-                pair: count.pair, used: count.used, timeWait: count.timeWait,
-                locked: (sourceIndex[count.pair.source].map { sources[$0].locks } ?? 0)
-                    - count.locks,
-                inodes: inodes[UInt32(index)] ?? [])
+                // Overshadowed sockets have a port together.
+                pair: count.pair, used: ports[UInt32(index)]?.count ?? count.used,
+                timeWait: count.timeWait, freshTimeWait: count.freshTimeWait,
+                locked: max(0, held - count.locks), inodes: inodes[UInt32(index)] ?? [])
         }
     }
 
     /// A destination that has half of the ports or more gets odd ones from connect() too, so its
-    /// sockets tell nothing; nor is anything lost there by a port that serves one destination.
+    /// sockets tell nothing; nor is anything lost there by a port that serves one destination. The
+    /// same goes where even ports cannot be had.
     private mutating func findSolePorts() {
         let half = settings.possible / 2
         let odd = sources.map { $0.ports.oddCount(from: settings.range.lowerBound) }.max() ?? 0
         survey.oddPortsAreScarce = odd * 10 >= half * 9
+        let evenBound = bound.count - bound.oddCount(from: settings.range.lowerBound)
         for member in members where !member.bindsWithoutPort {
             let (source, destination) = (Int(member.source), Int(member.destination))
-            guard member.destination != Self.noDestination, destinations[destination].used < half,
+            guard member.destination != Self.noDestination,
+                destinations[destination].used + evenBound < half,
                 !sources[source].ports.isShared(member.port)
             else { continue }
             let isOdd = (member.port ^ settings.range.lowerBound) & 1 == 1
             survey.solePorts.append(
                 .init(inode: member.inode, source: sources[source].address, isOdd: isOdd))
             if isOdd {
-                sources[source].locks += 1
+                locks.insert(member.port)
                 destinations[destination].locks += 1
             }
         }

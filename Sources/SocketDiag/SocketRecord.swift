@@ -22,6 +22,8 @@ public struct SocketRecord: Hashable, Sendable {
     public let uid: UInt32
     /// The inode of the socket's descriptors, as /proc/PID/fd shows it; 0 when it has none.
     public let inode: UInt32
+    /// Milliseconds until its timer goes off: in TIME_WAIT, until it is over.
+    public let expires: UInt32
     /// The cgroup that the socket was made in (Linux 5.7); 0 when it is not told.
     public let cgroup: UInt64
     /// Whether IP_BIND_ADDRESS_NO_PORT is set (Linux 5.10; false where it is not told).
@@ -52,6 +54,7 @@ public struct SocketRecord: Hashable, Sendable {
         cookie = UInt64(body.id.idiag_cookie.1) << 32 | UInt64(body.id.idiag_cookie.0)
         uid = body.idiag_uid
         inode = body.idiag_inode
+        expires = body.idiag_expires
         var cgroup: UInt64 = 0
         var bindsAddressWithoutPort = false
         var attributes = NetlinkAttributes(

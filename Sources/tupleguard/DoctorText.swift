@@ -140,8 +140,10 @@ struct DoctorText {
         for (name, transport) in [("tcp", survey.tcp), ("udp", survey.udp)] {
             for source in transport.sources.prefix(Self.sourcesShown) {
                 let filling = Filling(used: source.ports, possible: survey.settings.possible)
-                table.rows.append(
-                    row(name, address(source.address), "(all)", filling))
+                var cells = row(name, address(source.address), "(all)", filling)
+                // TCP ports are shared among destinations: all in use is not full.
+                if name == "tcp" { cells[cells.count - 1] = "" }
+                table.rows.append(cells)
             }
         }
         let busiest = examination.evidence.pressures(survey).prefix(Self.destinationsShown)

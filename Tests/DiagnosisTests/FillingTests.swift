@@ -98,4 +98,17 @@ import Testing
         #expect(!facts(["/a/b"]).covers("/a"))
         #expect(!facts([]).covers("/"))
     }
+
+    /// So many more, of which so many ended meanwhile.
+    @Test(
+        arguments: [
+            (1, 0, true), (9, 1, false), (11, 1, true), (30, 50, false), (40, 50, true),
+            (0, 50, false), (-5, 50, false),
+        ] as [(Int, Int, Bool)])
+    func aChangeThatMayBeChanceIsNoTrend(_ more: Int, _ ended: Int, _ isTrend: Bool) {
+        let filling = Filling(
+            used: 500, possible: 1000, before: 500 - more, seconds: 1, ended: ended)
+        #expect((filling.secondsUntilFull != nil) == isTrend)
+        #expect(filling.rate == Double(more))
+    }
 }
