@@ -2,14 +2,16 @@
 // Descriptor limits that are nearly reached: of a process, and of the host.
 
 import Inventory
+import Net
 
 extension Evidence {
     static let descriptorsFilling = 0.8
     static let descriptorsNearlyFull = 0.95
 
     func descriptorFindings() -> [Finding] {
+        // Who has more open than it may have lowered its limit on purpose, to open nothing any more.
         let worst = descriptors.filter {
-            Self.severity(Filling(used: $0.open, possible: $0.limit)) != nil
+            $0.open <= $0.limit && Self.severity(Filling(used: $0.open, possible: $0.limit)) != nil
         }
         .sorted { $0.open * $1.limit > $1.open * $0.limit }
         return worst.prefix(10).compactMap(processFinding) + hostFinding()
@@ -32,12 +34,21 @@ extension Evidence {
             usage: filling.usage,
             notes: ["\(grouped(use.open)) of \(grouped(use.limit)) descriptors"],
             processes: [.init(process, "\(grouped(use.open)) descriptors")],
-            remedies: [
+            remedies: Self.ceiling(for: more) + [
                 .init(
                     "Raise the limit of the running process, as root.",
                     "prlimit --pid \(use.pid) --nofile=\(more):\(max(more, use.hardLimit))"),
                 .init("And for its next start, under [Service]:", "LimitNOFILE=\(more)"),
             ])
+    }
+
+    /// No process may have a limit above fs.nr_open, not even root's (setrlimit gives EPERM).
+    private static func ceiling(for limit: Int) -> [Finding.Remedy] {
+        let digits = contents(of: "/proc/sys/fs/nr_open")?.prefix { $0.isNumber }
+        guard let most = digits.flatMap({ Int($0) }), most < limit else { return [] }
+        return [
+            .init("Raise what any process may have.", "sysctl -w fs.nr_open=\(limit)")
+        ]
     }
 
     private func hostFinding() -> [Finding] {
