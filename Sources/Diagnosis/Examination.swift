@@ -13,6 +13,8 @@ public struct Evidence: Sendable {
     /// Of the sockets that are overshadowed, and of those that overshadow them.
     public let shadowOwners: SocketOwners
     public let descriptors: [DescriptorUse]
+    /// Processes whose descriptors could not be counted.
+    public var uncountedDescriptors = 0
     public let files: HostFiles?
     public let guardSight: GuardSight
     /// Path of the cgroup with an id; nil where it is not known.
@@ -79,6 +81,12 @@ public struct Evidence: Sendable {
         if owners.unreadable > 0 {
             unseen.append(
                 "which sockets \(amount(owners.unreadable, "process")) of other users have")
+        }
+        if uncountedDescriptors > 0 {
+            unseen.append("how many descriptors \(amount(uncountedDescriptors, "process")) have")
+        }
+        if areProcessesHidden() {
+            unseen.append("processes of other users: /proc hides them (hidepid)")
         }
         if case .unseen(let why) = guardSight { unseen.append("the guard: \(why)") }
         for namespace in survey.namespaces {

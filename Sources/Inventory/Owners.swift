@@ -95,6 +95,14 @@ public struct SocketOwners: Sendable {
     }
 }
 
+/// Whether /proc does not show other users' processes to us: it is mounted with hidepid=2.
+///
+/// Every PID namespace has a process 1.
+public func areProcessesHidden() -> Bool {
+    var status = stat()
+    return stat("/proc/1", &status) != 0
+}
+
 /// Calls `body` with the inode of each socket that the process has open; false when it can't be seen.
 private func forEachSocket(of pid: Int32, _ body: (UInt32) -> Void) -> Bool {
     guard let folder = opendir("/proc/\(pid)/fd") else { return false }

@@ -108,12 +108,14 @@ struct Doctor: ParsableCommand {
         }
         let survey = try Survey(namespace, [.ports, .shadows])
         let hierarchy = try? CgroupHierarchy()
-        return Evidence(
+        var evidence = Evidence(
             survey: survey, earlier: earlier, owners: owners ?? SocketOwners(of: survey.inodes),
             shadowOwners: SocketOwners(of: survey.shadows.flatMap(\.members).map(\.inode)),
             descriptors: descriptors.uses, files: namespace == .all ? .current() : nil,
             guardSight: guardSight,
             cgroupPath: { id in id == 0 ? nil : hierarchy?.path(of: id) })
+        evidence.uncountedDescriptors = descriptors.unreadable
+        return evidence
     }
 
     private func lookAtGuard() -> GuardSight {
