@@ -24,7 +24,8 @@ struct Shadows: ParsableCommand {
             --resolve destroys the socket that receives (SOCK_DESTROY), the only one of them that \
             the kernel reaches: its owner gets ECONNABORTED once, and the other receives again. From \
             Linux 6.16 on that is the one that connected last, the newcomer; before that it may be an \
-            older one. It asks on the terminal first, and needs CAP_NET_ADMIN.
+            older one. It asks on the terminal first, and needs CAP_NET_ADMIN. Of three sockets on one \
+            tuple two are left, one of them overshadowed: it says so, and ends with 2. Run it again.
 
             EXAMPLES
               tupleguard shadows
@@ -216,6 +217,8 @@ private struct Resolution {
         let remote: String
         let destroyed: ShadowReport.Socket?
         let error: String?
+        /// Sockets that are overshadowed still, by one that was so itself.
+        let remaining: Int
     }
 
     func run() throws {
@@ -231,7 +234,8 @@ private struct Resolution {
             print("no UDP socket is overshadowed")
         }
         if outcomes.contains(where: { $0.error != nil }) { throw ExitCode.failure }
-        if outcomes.count < shadows.count { throw ExitCode(2) }
+        let isOver = outcomes.allSatisfy { $0.remaining == 0 }
+        if outcomes.count < shadows.count || !isOver { throw ExitCode(2) }
     }
 
     private func confirms(_ report: ShadowReport) -> Bool {
@@ -245,6 +249,10 @@ private struct Resolution {
             try shadow.destroyReceiver()
             if !isJSON {
                 print("  destroyed: \(report.receiver.description) gets ECONNABORTED")
+                let remaining = report.overshadowed.count - 1
+                if remaining > 0 {
+                    print("  \(amount(remaining, "socket")) still overshadowed: run it again")
+                }
             }
             return outcome(report, destroyed: true, error: nil)
         } catch {
@@ -257,7 +265,8 @@ private struct Resolution {
     private func outcome(_ report: ShadowReport, destroyed: Bool, error: String?) -> Outcome {
         Outcome(
             local: report.local, remote: report.remote,
-            destroyed: destroyed ? report.receiver : nil, error: error)
+            destroyed: destroyed ? report.receiver : nil, error: error,
+            remaining: report.overshadowed.count - (destroyed ? 1 : 0))
     }
 
     private static func explain(_ error: any Error) -> String {
