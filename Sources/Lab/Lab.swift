@@ -72,6 +72,13 @@ public struct Row: Sendable {
         if case .technique(let technique) = content { technique.hook } else { nil }
     }
 
+    /// Descriptors that it takes to measure it, amply: what fails for want of these would be laid at the
+    /// door of the technique.
+    var descriptors: Int {
+        let others = if case .technique(let technique) = content { technique.others } else { 0 }
+        return 700 + others
+    }
+
     private init(_ name: String, _ content: Content) {
         self.name = name
         self.group = String(name.prefix { $0 != "-" })
@@ -88,6 +95,7 @@ public struct Row: Sendable {
 /// Measures rows, each in a network namespace of its own.
 public struct Laboratory {
     private let effort: Effort
+    private let descriptorLimit: Int
     public private(set) var report: LabReport
 
     /// Prepares this process: from here on its main thread is in another network namespace.
@@ -98,7 +106,7 @@ public struct Laboratory {
     /// - Throws: `NamespaceError`, which says what forbids it.
     public init(_ effort: Effort, kernel: String) throws {
         try Namespace.prepare()
-        raiseDescriptorLimit()
+        descriptorLimit = raiseDescriptorLimit()
         self.effort = effort
         report = LabReport(
             kernel: kernel, processors: Int(linux_processors()),
@@ -129,6 +137,13 @@ public struct Laboratory {
 
     /// Measures a row. What it needs on the cgroup has to be there.
     public mutating func measure(_ row: Row) throws {
+        guard row.descriptors <= descriptorLimit else {
+            return leaveOut(
+                row,
+                why:
+                    "it takes \(row.descriptors) descriptors, and this process may have \(descriptorLimit); raise its limit (ulimit -n)"
+            )
+        }
         try Namespace.enterNew(ports: Setting.standard.ports)
         switch row.content {
         case .technique(let technique):

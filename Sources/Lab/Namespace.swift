@@ -18,7 +18,13 @@ enum Namespace {
     static func prepare() throws(NamespaceError) {
         if linux_new_network_namespace() == 0 { return }
         guard errno == EPERM else {
-            throw NamespaceError(description: "cannot make a network namespace: \(Errno.last)")
+            let error = Errno.last
+            // ENOSPC has nothing to do with disks here (clone(2)).
+            let remedy =
+                error.number == ENOSPC
+                ? "; there may be no more of them: raise user.max_net_namespaces (sysctl)" : ""
+            throw NamespaceError(
+                description: "cannot make a network namespace: \(error)\(remedy)")
         }
         if linux_new_user_and_network_namespace() == 0 { return }
         throw NamespaceError(description: refusal(.last, setting: { setting($0) }))
@@ -71,9 +77,12 @@ enum Namespace {
 }
 
 /// As many descriptors as this process may have: crowds of sockets need them.
-func raiseDescriptorLimit() {
+///
+/// - Returns: how many that is.
+func raiseDescriptorLimit() -> Int {
     var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return .max }
     limit.rlim_cur = limit.rlim_max
     _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    return Int(clamping: limit.rlim_cur)
 }
