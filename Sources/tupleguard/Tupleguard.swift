@@ -44,6 +44,16 @@ struct Tupleguard: ParsableCommand {
             Conflicts.self, Claims.self, Overshadow.self, Connect.self, LabCommand.self,
             Doctor.self, Shadows.self, LabKeeper.self,
         ])
+
+    static func main() {
+        guard access("/proc/self/cmdline", R_OK) == 0 else {
+            // Swift reads the arguments there, and would see none.
+            Terminal.note("Error: /proc is not mounted; try: mount -t proc proc /proc")
+            Glibc.exit(EXIT_FAILURE)
+        }
+        on_exit({ status, _ in failUnlessWritten(status) }, nil)
+        main(nil)
+    }
 }
 
 /// Where the guard's state and the agent's socket are.
