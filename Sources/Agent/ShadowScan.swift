@@ -96,7 +96,7 @@ public struct ScanEventReport: Codable, Sendable, LoggedReport {
     public var line: String {
         let tuple = "\(local) -> \(remote) in \(networkNamespace)"
         guard action == .found else {
-            return printable("scan: \(tuple) is overshadowed no more, since \(firstTime)")
+            return printable("scan: \(tuple) is overshadowed no more; it was since \(firstTime)")
         }
         let losers = overshadowed.map(\.description).joined(separator: ", ")
         return printable(

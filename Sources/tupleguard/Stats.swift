@@ -85,16 +85,15 @@ struct Stats: ParsableCommand {
             let summary = places.userspaceSummary()
             let userspace = summary?.totals
             let scan = summary?.scan.map(ScanTotals.init)
-            let kept = try places.unlessAgentAnswers(userspace != nil, else: []) { try read() }
-            let exhausted = try places.unlessAgentAnswers(userspace != nil, else: []) {
-                try places.guardState.conflicts().filter { $0.last.reason == .exhausted }
-            }
+            let (kept, exhausted) = try places.unlessAgentAnswers(
+                userspace != nil, else: ([], [])
+            ) { (try read(), try readExhausted()) }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
                 print(encodeJSON(report(total, kept, exhausted, userspace, scan)))
             } else {
                 if watch != nil { Terminal.clear() }
-                show(total, kept, before)
+                if !kept.isEmpty || userspace == nil { show(total, kept, before) }
                 show(exhausted)
                 if let userspace { show(userspace) }
                 if let scan { show(scan) }
@@ -109,6 +108,10 @@ struct Stats: ParsableCommand {
     private func read() throws -> [(attachment: Attachment, counters: Counters)] {
         let state = places.guardState
         return try state.attachments().map { ($0, try state.counters(of: $0.id)) }
+    }
+
+    private func readExhausted() throws -> [Conflict] {
+        try places.guardState.conflicts().filter { $0.last.reason == .exhausted }
     }
 
     private func named(_ counters: Counters) -> [String: UInt64] {

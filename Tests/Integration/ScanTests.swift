@@ -78,7 +78,7 @@ extension IntegrationTests {
                         eventually {
                             agent.errorsSoFar.contains(
                                 "127.0.0.1:5123 -> 127.0.0.1:6000 in ")
-                                && agent.errorsSoFar.contains("is overshadowed no more, since")
+                                && agent.errorsSoFar.contains("is overshadowed no more; it was")
                         })
                     #expect(try conflicts(sandbox, port: 5123).isEmpty)
                     agent.signal(SIGTERM)
