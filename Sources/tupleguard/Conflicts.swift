@@ -75,7 +75,6 @@ struct Conflicts: ParsableCommand {
     }
 
     func run() throws {
-        try Platform.requireCapabilities()
         if follow { return try followEvents() }
         let entries = Array(try read().prefix(limit ?? .max))
         if json {
@@ -143,8 +142,10 @@ struct Conflicts: ParsableCommand {
 
     /// The same for what a scan found.
     static func show(_ report: ScanEventReport, to show: (String) -> Void = { print($0) }) {
+        let place =
+            report.networkNamespace.hasPrefix("this") ? "" : " in \(report.networkNamespace)"
         let lines =
-            ["\(Terminal.bold(printable("\(report.local) -> \(report.remote)"))) (scan)"]
+            ["\(Terminal.bold(printable("\(report.local) -> \(report.remote)"))) (scan)\(place)"]
             + ["  \(label("found"))\(nanoseconds(of: report.time).map(clock) ?? report.time)"]
             + ["  \(label("receives"))\(report.receiver.description)"]
             + report.overshadowed.map { "  \(label("in vain"))\($0.description)" }

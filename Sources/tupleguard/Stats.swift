@@ -79,7 +79,6 @@ struct Stats: ParsableCommand {
     }
 
     func run() throws {
-        try Platform.requireCapabilities()
         var before: Counters?
         while true {
             let summary = places.userspaceSummary()

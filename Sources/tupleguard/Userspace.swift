@@ -16,15 +16,22 @@ extension Places {
         }
     }
 
-    /// Reads from the guard. Where none is attached but an agent answered there is still
-    /// something to show, and `nothing` stands for what the guard would have said.
+    /// Reads from the guard. Where none is attached, or none may be read, but an agent answered
+    /// there is still something to show, and `nothing` stands for what the guard would have said.
     func unlessAgentAnswers<Value>(
         _ hasAnswered: Bool, else nothing: Value, _ read: () throws -> Value
     ) throws -> Value {
         do {
+            try Platform.requireCapabilities()
             return try read()
         } catch GuardError.noGuard where hasAnswered {
             Terminal.note("no guard is attached; what there is comes from the agent")
+            return nothing
+        } catch GuardError.notPermitted(let missing) where hasAnswered {
+            // An agent without BPF is for where this is so.
+            Terminal.note(
+                "what there is comes from the agent; to see a guard as well takes \(missing.joined(separator: ", "))"
+            )
             return nothing
         }
     }
