@@ -85,9 +85,7 @@ final class ShadowScanner: Service, Sendable {
             let line = log.log(at: time, isFollowed: !followers.isEmpty) { _ in event }
             if let line { followers.send(line) }
         }
-        return survey.unseen.first.map { first in
-            "\(survey.unseen.count) network namespaces cannot be entered, such as \(first.namespace.name): \(first.why)"
-        }
+        return survey.unseenNamespaces.map { "not seen: \($0)" }
     }
 
     /// Says it once, and again when it is another.

@@ -73,11 +73,7 @@ public struct Evidence: Sendable {
     /// What could not be seen, each a sentence.
     public func unseen() -> [String] {
         var unseen: [String] = []
-        if !survey.unseen.isEmpty {
-            let names = survey.unseen.prefix(3).map { "\($0.namespace.name): \($0.why)" }
-            let more = survey.unseen.count > 3 ? " and \(survey.unseen.count - 3) more" : ""
-            unseen.append(names.joined(separator: "; ") + more)
-        }
+        if let namespaces = survey.unseenNamespaces { unseen.append(namespaces) }
         if owners.unreadable > 0 {
             unseen.append(
                 "which sockets \(amount(owners.unreadable, "process")) of other users have")

@@ -58,9 +58,11 @@ public struct Namespace: Hashable, Sendable {
         case all
     }
 
-    static func selected(_ selection: Selection) -> [Namespace] {
-        let paths = selection == .own ? [ownPath] : NetworkNamespaces.paths()
-        return paths.compactMap { Namespace(path: $0) }
+    /// - Returns: those, and whether there are processes that may be in others.
+    static func selected(_ selection: Selection) -> (namespaces: [Namespace], hasHidden: Bool) {
+        let (paths, hasHidden) =
+            selection == .own ? ([ownPath], false) : NetworkNamespaces.find()
+        return (paths.compactMap { Namespace(path: $0) }, hasHidden)
     }
 
     /// Runs `body` in the namespace; in our own on the calling thread, without privilege.

@@ -24,10 +24,22 @@ public struct Survey: Sendable {
     public internal(set) var namespaces: [NamespaceSurvey] = []
     /// Namespaces that could not be entered, each with the reason.
     public internal(set) var unseen: [(namespace: Namespace, why: String)] = []
+    /// Whether there are processes of which we may not know in which namespace they are.
+    public let hasHiddenProcesses: Bool
     /// Nanoseconds of CLOCK_MONOTONIC when the looking began.
     public let time: UInt64
 
     public var shadows: [Shadow] { namespaces.flatMap(\.shadows) }
+
+    /// The namespaces that were not seen, in a sentence; nil when all were.
+    public var unseenNamespaces: String? {
+        var parts = unseen.prefix(3).map { "\($0.namespace.name): \($0.why)" }
+        if unseen.count > 3 { parts.append("\(unseen.count - 3) more network namespaces") }
+        if hasHiddenProcesses {
+            parts.append("network namespaces of processes that we may not look at")
+        }
+        return parts.isEmpty ? nil : parts.joined(separator: "; ")
+    }
 
     /// The sockets whose owners are worth naming, save those of `shadows`.
     public var inodes: [UInt32] {
@@ -53,7 +65,9 @@ public struct Survey: Sendable {
     /// - Throws: what netlink refuses us in our own namespace. Others that fail are among `unseen`.
     public init(_ selection: Namespace.Selection, _ scope: Scope) throws {
         time = monotonicTime()
-        for namespace in Namespace.selected(selection) {
+        let selected = Namespace.selected(selection)
+        hasHiddenProcesses = selected.hasHidden
+        for namespace in selected.namespaces {
             do {
                 namespaces.append(
                     try namespace.inside { try NamespaceSurvey(of: namespace, scope) })

@@ -10,7 +10,11 @@ public enum NetworkNamespaces {
     /// under /run/netns (ip-netns(8)), each namespace once.
     ///
     /// A namespace that is kept alive by nothing but an open socket has no path.
-    public static func paths() -> [String] {
+    public static func paths() -> [String] { find().paths }
+
+    /// The same, and whether there are processes of which we may not know in which one they are.
+    public static func find() -> (paths: [String], hasHidden: Bool) {
+        var hasHidden = false
         var seen: Set<ino_t> = []
         var paths: [String] = []
         let candidates =
@@ -19,11 +23,13 @@ public enum NetworkNamespaces {
             + names(in: "/proc").filter { $0.allSatisfy(\.isNumber) }.map { "/proc/\($0)/ns/net" }
         for path in candidates {
             var status = stat()
-            if stat(path, &status) == 0, seen.insert(status.st_ino).inserted {
+            if stat(path, &status) != 0 {
+                if errno == EACCES { hasHidden = true }
+            } else if seen.insert(status.st_ino).inserted {
                 paths.append(path)
             }
         }
-        return paths
+        return (paths, hasHidden)
     }
 
     /// Runs `body` on a thread of its own inside the network namespace at `path`.

@@ -100,17 +100,14 @@ struct Shadows: ParsableCommand {
     }
 
     private func show(_ reports: [ShadowReport], _ survey: Survey) {
-        let unseen = survey.unseen.map { "\($0.namespace.name): \($0.why)" }
         if json {
+            let unseen = [survey.unseenNamespaces].compactMap(\.self)
             print(encodeJSON(Report(shadows: reports, unseen: unseen)))
             return
         }
         if watch != nil { Terminal.clear() }
         for line in reports.flatMap(\.lines) { print(line) }
-        if let first = unseen.first {
-            let more = unseen.count > 1 ? " (and \(unseen.count - 1) more)" : ""
-            print("not seen: \(first)\(more)")
-        }
+        if let unseen = survey.unseenNamespaces { print("not seen: \(unseen)") }
         if reports.isEmpty { print("no UDP socket is overshadowed") }
     }
 }
