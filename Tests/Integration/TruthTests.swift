@@ -210,6 +210,36 @@ extension IntegrationTests {
             }
         }
 
+        /// A user without root sees neither other users' namespaces nor that there are any.
+        @Test func namespacesThatMayNotBeSeenAreToldOf() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.tupleguard("shadows", "--json", asNobody: true)
+                let unseen = try object(outcome)["unseen"] as? [String]
+                #expect(unseen?.first?.contains("processes that we may not look at") == true)
+            }
+        }
+
+        // MARK: - The agent without BPF
+
+        /// It is for where BPF is not allowed, and so is what shows its findings.
+        @Test func whatTheScanFoundIsShownWithoutBPF() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.start(
+                    Sandbox.program("tupleguard"), ["run", "--userspace", "--interval", "1"])
+                try ending(agent) {
+                    #expect(eventually { agent.errorsSoFar.contains("ready") })
+                    let missing = "-bpf,-perfmon,-sys_admin"
+                    let unprivileged =
+                        "setpriv --bounding-set \(missing) --inh-caps \(missing) \"$1\""
+                    for subcommand in ["stats", "conflicts"] {
+                        let outcome = try command(sandbox, "\(unprivileged) \(subcommand) --json")
+                        #expect(outcome.status == 0, "\(outcome.errors)")
+                        #expect(outcome.errors.contains("CAP_BPF"))
+                    }
+                }
+            }
+        }
+
         // MARK: - Lab
 
         @Test func rowsThatLackDescriptorsAreLeftOut() throws {
