@@ -33,8 +33,8 @@ struct Run: ParsableCommand {
     var userspace = false
 
     @Option(
-        help: ArgumentHelp("With --userspace: how often to look.", valueName: "seconds"))
-    var interval = 10
+        help: ArgumentHelp("With --userspace: how often to look (10).", valueName: "seconds"))
+    var interval: Int?
 
     @Option(help: "text: lines for people; json: an object for each line.")
     var logFormat: LogFormat = .text
@@ -56,7 +56,13 @@ struct Run: ParsableCommand {
             throw ValidationError("--userspace attaches nothing: give no --cgroup")
         }
         if !userspace && cgroups.isEmpty { throw ValidationError("give at least one --cgroup") }
-        if !(1...86_400).contains(interval) {
+        if userspace && detachOnExit {
+            throw ValidationError("--userspace attaches nothing: give no --detach-on-exit")
+        }
+        if interval != nil && !userspace {
+            throw ValidationError("--interval goes with --userspace; see --sweep-interval")
+        }
+        if let interval, !(1...86_400).contains(interval) {
             throw ValidationError("--interval \(interval): choose between 1 and 86400")
         }
         if !(1...86_400).contains(sweepInterval) {
@@ -69,7 +75,7 @@ struct Run: ParsableCommand {
             return try Daemon.scan(
                 ScanConfiguration(
                     runFolder: RunFolder(path: places.runFolder), logFormat: logFormat,
-                    interval: .seconds(interval)))
+                    interval: .seconds(interval ?? 10)))
         }
         try Daemon.run(
             AgentConfiguration(

@@ -448,3 +448,15 @@ struct PlacesTests {
         expectRefusal(["status", "--state", path], "long")
     }
 }
+
+struct UserspaceArgumentTests {
+    @Test("What goes with one kind of agent only is refused with the other")
+    func kinds() throws {
+        #expect(try parse(Run.self, "run --userspace --interval 5").interval == 5)
+        #expect(try parse(Run.self, "run --userspace").interval == nil)
+        expectRefusal("run --userspace --cgroup a", "give no --cgroup")
+        expectRefusal("run --userspace --detach-on-exit", "give no --detach-on-exit")
+        expectRefusal("run --cgroup a --interval 5", "goes with --userspace")
+        expectRefusal("run --userspace --interval 0", "--interval 0")
+    }
+}
