@@ -193,7 +193,7 @@ extension IntegrationTests {
 
         @Test func resolvingOneOfThreeLeavesTwo() throws {
             try Sandbox.run { sandbox in
-                let process = try sandbox.condition("for _ in range(3): udp(5000, 6000)")
+                let process = try sandbox.condition("for _ in range(3): udp(5050, 6050)")
                 try ending(process) {
                     func resolve() throws -> (status: Int32, remaining: Int?) {
                         let outcome = try sandbox.tupleguard(
