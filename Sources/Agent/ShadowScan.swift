@@ -53,7 +53,8 @@ public struct ScanEventReport: Codable, Sendable, LoggedReport {
     public let firstTime: String
     public let local: String
     public let remote: String
-    public let networkNamespace: String
+    /// What people call it; the guard's conflicts have a number.
+    public let networkNamespaceName: String
     public let receiver: ScannedSocket
     public let overshadowed: [ScannedSocket]
 
@@ -64,7 +65,7 @@ public struct ScanEventReport: Codable, Sendable, LoggedReport {
         firstTime = self.time
         local = shadow.tuple.local.description
         remote = shadow.tuple.remote.description
-        networkNamespace = shadow.namespace.name
+        networkNamespaceName = shadow.namespace.name
         receiver = ScannedSocket(shadow.receiver, owners: owners, cgroups: cgroups)
         overshadowed = shadow.overshadowed.map {
             ScannedSocket($0, owners: owners, cgroups: cgroups)
@@ -79,7 +80,7 @@ public struct ScanEventReport: Codable, Sendable, LoggedReport {
         firstTime = found.time
         local = found.local
         remote = found.remote
-        networkNamespace = found.networkNamespace
+        networkNamespaceName = found.networkNamespaceName
         receiver = found.receiver
         overshadowed = found.overshadowed
     }
@@ -94,7 +95,7 @@ public struct ScanEventReport: Codable, Sendable, LoggedReport {
     public var cookies: Set<String> { Set(([receiver] + overshadowed).map(\.cookie)) }
 
     public var line: String {
-        let tuple = "\(local) -> \(remote) in \(networkNamespace)"
+        let tuple = "\(local) -> \(remote) in \(networkNamespaceName)"
         guard action == .found else {
             return printable("scan: \(tuple) is overshadowed no more; it was since \(firstTime)")
         }

@@ -71,7 +71,7 @@ public struct Finding: Encodable, Sendable {
     /// One sentence.
     public let what: String
     /// Where; nil for the whole host.
-    public let networkNamespace: String?
+    public let networkNamespaceName: String?
     public let protocolName: String?
     public let local: String?
     public let remote: String?
@@ -87,7 +87,7 @@ public struct Finding: Encodable, Sendable {
     public let remedies: [Remedy]
 
     enum CodingKeys: String, CodingKey {
-        case severity, kind, what, networkNamespace, local, remote, numbers, usage
+        case severity, kind, what, networkNamespaceName, local, remote, numbers, usage
         case secondsUntilFull, notes, processes, remedies
         case protocolName = "protocol"
     }
@@ -101,7 +101,7 @@ public struct Finding: Encodable, Sendable {
         self.severity = severity
         self.kind = kind
         self.what = what
-        networkNamespace = namespace?.name
+        networkNamespaceName = namespace?.name
         self.protocolName = protocolName
         self.local = local
         self.remote = remote

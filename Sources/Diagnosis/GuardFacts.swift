@@ -3,13 +3,12 @@
 
 /// The guard as it is attached.
 public struct GuardFacts: Sendable {
-    /// Claims that a table may have room for.
-    static let largestTable = 1 << 24
-
     /// Paths of the guarded cgroups.
     public let cgroups: [String]
     public let claims: Int
     public let tableSize: Int
+    /// The most that `tableSize` may be.
+    public let largestTable: Int
     public let eventsDropped: Int
     /// Connects refused because a socket outside the guarded cgroups has the tuple.
     public let refusedOutside: Int
@@ -17,12 +16,13 @@ public struct GuardFacts: Sendable {
     public let withoutRoom: Int
 
     public init(
-        cgroups: [String], claims: Int, tableSize: Int, eventsDropped: Int, refusedOutside: Int,
-        withoutRoom: Int
+        cgroups: [String], claims: Int, tableSize: Int, largestTable: Int, eventsDropped: Int,
+        refusedOutside: Int, withoutRoom: Int
     ) {
         self.cgroups = cgroups
         self.claims = claims
         self.tableSize = tableSize
+        self.largestTable = largestTable
         self.eventsDropped = eventsDropped
         self.refusedOutside = refusedOutside
         self.withoutRoom = withoutRoom

@@ -150,7 +150,7 @@ extension Evidence {
     }
 
     private func destinationRemedies(_ pressure: DestinationPressure) -> [Finding.Remedy] {
-        (pressure.transport == .tcp ? tcpRemedies(pressure.remote) : udpRemedies(pressure.remote))
+        (pressure.transport == .tcp ? tcpRemedies(pressure.remote) : udpRemedies(pressure))
             + rangeRemedies(pressure.namespace)
     }
 
@@ -177,15 +177,17 @@ extension Evidence {
     }
 
     /// More destinations are of no use to sockets whose port nobody shares.
-    private func udpRemedies(_ remote: Endpoint) -> [Finding.Remedy] {
-        [
+    private func udpRemedies(_ pressure: DestinationPressure) -> [Finding.Remedy] {
+        let remote = pressure.remote
+        let busiest = owners.count(pressure.destination.inodes).first?.pid
+        return [
             .init(
                 "Bind to a second local address: each has ports of its own.",
                 remote.address.isLoopback && remote.address.isIPv4
                     ? "bind to 127.0.0.2, 127.0.0.3, ..., each with port 0" : nil),
             .init(
                 "Or use more destinations (addresses or ports of the service), and share ports among them: connect with connectx(), or under a guard that chooses ports.",
-                "tupleguard attach --discover all CGROUP"),
+                "tupleguard attach --discover all \(busiest.map(cgroupName(ofProcess:)) ?? "CGROUP")"),
         ]
     }
 
@@ -311,8 +313,7 @@ extension Evidence {
                 remedies: [
                     .init(
                         "Let the guard choose its ports: then each serves every destination once, and no two of its sockets get one 4-tuple. The program stays as it is.",
-                        "tupleguard attach --discover all \(shellWord(cgroupName(ofProcess: pid)))"
-                    )
+                        "tupleguard attach --discover all \(cgroupName(ofProcess: pid))")
                 ])
         }
     }
@@ -320,6 +321,6 @@ extension Evidence {
     private func cgroupName(ofProcess pid: Int32) -> String {
         let lines = contents(of: "/proc/\(pid)/cgroup") ?? ""
         let line = lines.split(separator: "\n").first { $0.hasPrefix("0::/") }
-        return line.map { String($0.dropFirst(3)) } ?? "CGROUP"
+        return line.map { shellWord(String($0.dropFirst(3))) } ?? "CGROUP"
     }
 }

@@ -135,7 +135,7 @@ extension Evidence {
 
     /// The size is for all cgroups, and fixed by the first.
     private static func enlarge(_ facts: GuardFacts) -> String {
-        let size = min(facts.tableSize * 4, GuardFacts.largestTable)
+        let size = min(facts.tableSize * 4, facts.largestTable)
         let cgroups = facts.cgroups.isEmpty ? ["CGROUP"] : facts.cgroups.map(shellWord)
         return
             (["tupleguard detach --all"]

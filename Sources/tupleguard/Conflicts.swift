@@ -142,8 +142,8 @@ struct Conflicts: ParsableCommand {
 
     /// The same for what a scan found.
     static func show(_ report: ScanEventReport, to show: (String) -> Void = { print($0) }) {
-        let place =
-            report.networkNamespace.hasPrefix("this") ? "" : " in \(report.networkNamespace)"
+        let name = report.networkNamespaceName
+        let place = name.hasPrefix("this") ? "" : " in \(name)"
         let lines =
             ["\(Terminal.bold(printable("\(report.local) -> \(report.remote)"))) (scan)\(place)"]
             + ["  \(label("found"))\(nanoseconds(of: report.time).map(clock) ?? report.time)"]

@@ -137,7 +137,7 @@ extension GuardFacts {
         let counters = try attachments.reduce(Counters()) { try $0 + state.counters(of: $1.id) }
         self.init(
             cgroups: attachments.compactMap(\.path), claims: try state.claimCount(),
-            tableSize: try state.tableSize(),
+            tableSize: try state.tableSize(), largestTable: GuardError.tableSizes.upperBound,
             eventsDropped: Int(clamping: counters["events_dropped"]),
             refusedOutside: Int(clamping: counters["refused_outside"]),
             withoutRoom: Int(clamping: counters["allowed_table_full"])

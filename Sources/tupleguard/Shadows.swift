@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Agent
 import ArgumentParser
+import Diagnosis
 import Glibc
 import Guard
 import Inventory
@@ -165,7 +166,7 @@ struct ShadowReport: Encodable {
 
     let local: String
     let remote: String
-    let networkNamespace: String
+    let networkNamespaceName: String
     let interface: UInt32
     let firstSeen: String
     let receiver: Socket
@@ -187,14 +188,14 @@ struct ShadowReport: Encodable {
         return shadows.map { shadow in
             ShadowReport(
                 local: shadow.tuple.local.description, remote: shadow.tuple.remote.description,
-                networkNamespace: shadow.namespace.name, interface: shadow.interface,
+                networkNamespaceName: shadow.namespace.name, interface: shadow.interface,
                 firstSeen: timestamp(history.firstSeen(shadow) ?? 0),
                 receiver: socket(shadow.receiver), overshadowed: shadow.overshadowed.map(socket))
         }
     }
 
     var lines: [String] {
-        let place = networkNamespace.hasPrefix("this") ? "" : "  in \(networkNamespace)"
+        let place = networkNamespaceName.hasPrefix("this") ? "" : "  in \(networkNamespaceName)"
         return ["\(Terminal.bold("\(local) -> \(remote)"))\(place)"]
             + ["  receives      \(receiver.description)"]
             + overshadowed.map { "  overshadowed  \($0.description)" }

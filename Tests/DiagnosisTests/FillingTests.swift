@@ -88,8 +88,8 @@ import Testing
     @Test func aGuardCoversWhatIsBelowIt() {
         func facts(_ cgroups: [String]) -> GuardFacts {
             GuardFacts(
-                cgroups: cgroups, claims: 0, tableSize: 1, eventsDropped: 0, refusedOutside: 0,
-                withoutRoom: 0)
+                cgroups: cgroups, claims: 0, tableSize: 1, largestTable: 1, eventsDropped: 0,
+                refusedOutside: 0, withoutRoom: 0)
         }
         #expect(facts(["/"]).covers("/a/b"))
         #expect(facts(["/a"]).covers("/a"))
