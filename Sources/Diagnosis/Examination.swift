@@ -74,9 +74,9 @@ public struct Evidence: Sendable {
     public func unseen() -> [String] {
         var unseen: [String] = []
         if let namespaces = survey.unseenNamespaces { unseen.append(namespaces) }
-        if owners.unreadable > 0 {
-            unseen.append(
-                "which sockets \(amount(owners.unreadable, "process")) of other users have")
+        let unreadable = max(owners.unreadable, shadowOwners.unreadable)
+        if unreadable > 0 {
+            unseen.append("which sockets \(amount(unreadable, "process")) of other users have")
         }
         if uncountedDescriptors > 0 {
             unseen.append("how many descriptors \(amount(uncountedDescriptors, "process")) have")

@@ -24,12 +24,17 @@ public enum NetworkNamespaces {
         for path in candidates {
             var status = stat()
             if stat(path, &status) != 0 {
-                if errno == EACCES { hasHidden = true }
+                hasHidden = hasHidden || errno == EACCES && isProcessThere(path)
             } else if seen.insert(status.st_ino).inserted {
                 paths.append(path)
             }
         }
         return (paths, hasHidden)
+    }
+
+    /// EACCES also tells of a process that is gone by now (proc_ns_get_link).
+    private static func isProcessThere(_ path: String) -> Bool {
+        access(String(path.dropLast("/ns/net".utf8.count)), F_OK) == 0
     }
 
     /// Runs `body` on a thread of its own inside the network namespace at `path`.
