@@ -71,7 +71,8 @@ let package = Package(
         .testTarget(
             name: "ThreadTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
         .testTarget(
-            name: "DiagnosisTests", dependencies: ["Diagnosis", "Inventory", "Net", "SocketDiag"],
+            name: "DiagnosisTests",
+            dependencies: ["Diagnosis", "Inventory", "Net", "SocketDiag", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "GuardTests",
@@ -80,7 +81,7 @@ let package = Package(
         .testTarget(
             name: "AgentTests",
             dependencies: [
-                "TestSupport", "Agent", "CTestSupport", "Guard", "GuardABI", "Net",
+                "Agent", "CTestSupport", "Guard", "GuardABI", "Inventory", "Net", "TestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
@@ -94,7 +95,8 @@ let package = Package(
 
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .target(
-            name: "TestSupport", dependencies: ["CTestSupport", "Guard", "Net"],
+            name: "TestSupport",
+            dependencies: ["CLinux", "CTestSupport", "Guard", "Net", "SocketDiag"],
             path: "Tests/TestSupport", swiftSettings: strict),
         .target(name: "CTechniques", path: "Tests/CTechniques"),
         .executableTarget(name: "tupleguard-dialer", path: "Tests/Dialer"),

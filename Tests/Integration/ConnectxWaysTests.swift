@@ -2,6 +2,7 @@
 // The ways to connect besides the plain one: not blocking, async, with first
 // data, to several destinations, under a guard.
 
+import CLinux
 import Connectx
 import Glibc
 import Net

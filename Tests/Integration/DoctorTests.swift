@@ -20,6 +20,12 @@ extension IntegrationTests {
                 findings.filter { $0["kind"] as? String == kind }
             }
             var kinds: [String] { findings.compactMap { $0["kind"] as? String } }
+
+            /// Of the one namespace that was looked at: its "sources" or "destinations".
+            func list(_ name: String) -> [[String: Any]] {
+                let namespaces = report["namespaces"] as? [[String: Any]] ?? []
+                return namespaces.first?[name] as? [[String: Any]] ?? []
+            }
         }
 
         private func diagnose(_ sandbox: Sandbox, sample: String = "0", asNobody: Bool = false)
@@ -37,6 +43,10 @@ extension IntegrationTests {
 
         private func number(_ finding: [String: Any], _ name: String) -> Int? {
             (finding["numbers"] as? [String: Any])?[name] as? Int
+        }
+
+        private func codes(_ finding: [String: Any]) -> [String] {
+            (finding["remedies"] as? [[String: Any]] ?? []).compactMap { $0["code"] as? String }
         }
 
         private func pids(_ finding: [String: Any]) -> [Int32] {
@@ -68,6 +78,7 @@ extension IntegrationTests {
                     let text = try sandbox.tupleguard("doctor", "--namespace", "self")
                     #expect(text.output.contains("Nothing is wrong in 1 network namespace."))
                     #expect(!text.output.contains("\u{1B}"))
+                    #expect(!text.output.contains("do not "))
                 }
             }
         }
@@ -92,6 +103,7 @@ extension IntegrationTests {
                     #expect(text.contains("[###################.] 95%"))
                     #expect(text.contains("python3 (pid \(process.pid), uid 0): 95 sockets"))
                     #expect(text.contains("Unix socket"))
+                    #expect(text.contains("1 critical, 1 warning in 1 network namespace."))
                     #expect(text.contains("tcp_tw_recycle: it broke clients behind NAT"))
                     #expect(text.split(separator: "\n").allSatisfy { $0.count <= 80 })
                 }
@@ -120,6 +132,9 @@ extension IntegrationTests {
                     #expect(rate > 0)
                     let seconds = try #require(finding["seconds_until_full"] as? Double)
                     #expect(abs(seconds * Double(rate) / Double(left) - 1) < 0.5)
+                    #expect(diagnosis.list("destinations").first?["per_second"] as? Double ?? 0 > 0)
+                    let text = try sandbox.tupleguard("doctor", "--namespace", "self").output
+                    #expect(text.contains("%, full in "))
                 }
             }
         }
@@ -131,26 +146,109 @@ extension IntegrationTests {
                 let process = try sandbox.condition(
                     """
                     serve(443)
-                    for _ in range(60):
+                    for _ in range(75):
                         connect(443).close(); keep[0].accept()[0].close()
                     """)
                 try ending(process) {
                     let diagnosis = try diagnose(sandbox)
                     let finding = try #require(diagnosis.findings("time-wait").first)
-                    #expect(number(finding, "time_wait") == 60)
+                    #expect(diagnosis.findings("destination-filling").count == 1)
+                    for name in ["sources", "destinations"] {
+                        #expect(diagnosis.list(name).first?["time_wait"] as? Int == 75)
+                    }
+                    #expect(number(finding, "time_wait") == 75)
                     #expect(number(finding, "tcp_tw_reuse") == 0)
                     #expect(finding["severity"] as? String == "warning")
-                    let remedies = finding["remedies"] as? [[String: Any]] ?? []
-                    #expect(
-                        remedies.contains {
-                            ($0["code"] as? String)?.hasSuffix("sysctl -w net.ipv4.tcp_tw_reuse=1")
-                                == true
-                        })
+                    #expect(codes(finding) == ["sysctl -w net.ipv4.tcp_tw_reuse=1"])
+                    let text = try sandbox.tupleguard("doctor", "--namespace", "self").output
+                    #expect(text.contains("75 of 100 ports, 75 in TIME_WAIT"))
                     // Loopback ports may be taken again: nothing is wrong any more.
                     try sandbox.setting("tcp_tw_reuse", "2")
                     let reused = try diagnose(sandbox)
                     #expect(reused.findings("time-wait").isEmpty)
                     #expect(reused.findings("destination-filling").isEmpty)
+                    // But not without timestamps.
+                    try sandbox.setting("tcp_timestamps", "0")
+                    let without = try #require(try diagnose(sandbox).findings("time-wait").first)
+                    #expect(codes(without).contains("sysctl -w net.ipv4.tcp_timestamps=1"))
+                }
+            }
+        }
+
+        /// What comes in on a port of the range takes one port, not one for each connection.
+        @Test func portsOfServersAreNotCounted() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "40000 40099")
+                let process = try sandbox.condition(
+                    """
+                    serve(40050)
+                    for _ in range(60): connect(40050); keep.append(keep[0].accept())
+                    """)
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox)
+                    #expect(diagnosis.list("sources").map { $0["ports"] as? Int } == [60])
+                    #expect(diagnosis.list("sources").map { $0["sockets"] as? Int } == [60])
+                    let destinations = diagnosis.list("destinations")
+                    #expect(destinations.map { $0["remote"] as? String } == ["127.0.0.1:40050"])
+                }
+            }
+        }
+
+        /// Nobody is given a reserved port, so who names one takes none of the others.
+        @Test func reservedPortsAreNotCounted() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.setting("ip_local_reserved_ports", "40000-40049")
+                let process = try sandbox.condition("for port in range(40000, 40100): udp(port, 9)")
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox)
+                    let finding = try #require(diagnosis.findings("source-filling").first)
+                    #expect(number(finding, "used") == 50)
+                    #expect(number(finding, "possible") == 50)
+                    #expect(finding["seconds_until_full"] as? Double == 0)
+                    let text = try sandbox.tupleguard("doctor", "--namespace", "self").output
+                    #expect(text.contains("UDP ports at 127.0.0.1 have run out"))
+                }
+            }
+        }
+
+        /// A socket that is bound to no address has its port at every one.
+        @Test func portsAtNoAddressCountAtEach() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "40000 40099")
+                let process = try sandbox.condition(
+                    """
+                    for port in range(40000, 40040): udp(port, 9)
+                    for port in range(40040, 40080):
+                        keep.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                        keep[-1].bind(('0.0.0.0', port))
+                    """)
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox)
+                    let finding = try #require(diagnosis.findings("source-filling").first)
+                    #expect(finding["local"] as? String == "127.0.0.1")
+                    #expect(number(finding, "used") == 80)
+                    #expect(diagnosis.list("sources").map { $0["ports"] as? Int } == [80, 40])
+                }
+            }
+        }
+
+        @Test func addressesThatThereIsNoRoomForAreNamed() throws {
+            try Sandbox.run { sandbox in
+                let process = try sandbox.condition(
+                    """
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+                    for number in range(1005):
+                        keep.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                        keep[-1].bind((f'127.1.{number // 250}.{1 + number % 250}', 40000))
+                    """)
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox)
+                    #expect(diagnosis.list("sources").count == 1000)
+                    #expect(
+                        diagnosis.report["unseen"] as? [String] == [
+                            "5 sockets of more than 1,000 source addresses in this network namespace"
+                        ])
                 }
             }
         }
@@ -175,6 +273,47 @@ extension IntegrationTests {
                             }
                         }
                     }
+                }
+            }
+        }
+
+        /// Also where connect() has to take the ports that bind() would.
+        @Test func socketsThatBindWithoutAPortLockNone() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "40000 40099")
+                let process = try sandbox.condition(
+                    """
+                    serve(443, *range(40000, 40090, 2))
+                    for _ in range(40): connect(443, '127.0.0.1', without_port=True)
+                    """)
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox)
+                    #expect(diagnosis.kinds == ["small-range"])
+                }
+            }
+        }
+
+        /// A port that serves two destinations is locked for neither.
+        @Test func sharedPortsAreNotLocked() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "40000 40099")
+                let process = try sandbox.condition(
+                    """
+                    serve(1000, 1001)
+                    for port in range(40001, 40081, 2):
+                        for remote in (1000, 1001):
+                            client = socket.socket()
+                            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                            client.bind(('127.0.0.1', port)); client.connect(('127.0.0.1', remote))
+                            keep.append(client)
+                    """)
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox)
+                    #expect(diagnosis.kinds == ["small-range"])
+                    let source = try #require(diagnosis.list("sources").first)
+                    #expect(source["ports"] as? Int == 40)
+                    #expect(source["shared_ports"] as? Int == 40)
+                    #expect(source["sockets"] as? Int == 80)
                 }
             }
         }
@@ -226,15 +365,29 @@ extension IntegrationTests {
 
         @Test func udpSocketsThatAreOvershadowed() throws {
             try Sandbox.run { sandbox in
-                let first = try sandbox.condition("udp(5000, 6000)")
+                let server = try sandbox.socket(bound: "127.0.0.1:6000")
+                let answered = """
+                    import threading
+                    udp(5000, 6000)
+                    def answer(): print(keep[0].recv(9), flush=True)
+                    threading.Thread(target=answer, daemon=True).start()
+                    """
+                let first = try sandbox.condition(answered)
                 try ending(first) {
                     #expect(try diagnose(sandbox).kinds == [])
-                    let second = try sandbox.condition("udp(5000, 6000)")
+                    let second = try sandbox.condition(answered)
                     try ending(second) {
                         let diagnosis = try diagnose(sandbox)
                         #expect(diagnosis.kinds == ["overshadowed", "unguarded"])
                         #expect(diagnosis.status == 2)
                         let finding = diagnosis.findings[0]
+                        try server.send("hello", to: Endpoint("127.0.0.1:5000")!)
+                        func receivers() -> [RunningProgram] {
+                            [first, second].filter { $0.outputSoFar.contains("hello") }
+                        }
+                        #expect(eventually { receivers().count == 1 })
+                        let receiver = receivers().first?.pid
+                        #expect(pids(finding).first == receiver)
                         #expect(Set(pids(finding)) == [first.pid, second.pid])
                         #expect(finding["local"] as? String == "127.0.0.1:5000")
                         let roles = (finding["processes"] as? [[String: Any]])?.compactMap {
@@ -255,7 +408,7 @@ extension IntegrationTests {
                     for _ in range(75):
                         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                         client.connect(('127.0.0.1', 53)); keep.append(client)
-                    """)
+                    """, in: sandbox.cgroup)
                 try ending(process) {
                     let diagnosis = try diagnose(sandbox)
                     let source = try #require(diagnosis.findings("source-filling").first)
@@ -266,6 +419,8 @@ extension IntegrationTests {
                         diagnosis.findings("udp-program-near-limit").first)
                     #expect(pids(program) == [process.pid])
                     #expect(number(program, "sockets") == 75)
+                    let path = sandbox.cgroup.folder.dropFirst(sandbox.hierarchy.mountPoint.count)
+                    #expect(codes(program) == ["tupleguard attach --discover all \(path)"])
                 }
                 #expect(try diagnose(sandbox).kinds == ["small-range"])
             }
@@ -279,11 +434,20 @@ extension IntegrationTests {
                     (0..<400).map { "\(40_000 + 2 * $0)" }.joined(separator: ","))
                 let diagnosis = try diagnose(sandbox)
                 #expect(diagnosis.kinds == ["small-range", "fragmented-range"])
+                #expect(diagnosis.status == 1)
+                #expect(diagnosis.report["status"] as? String == "warnings")
                 #expect(number(diagnosis.findings[0], "possible") == 600)
                 #expect(number(diagnosis.findings[1], "reserved") == 400)
                 #expect(number(diagnosis.findings[1], "pieces") == 400)
-                try sandbox.setting("ip_local_reserved_ports", "")
+                // Worth knowing, and nothing wrong.
                 try sandbox.setting("ip_local_port_range", "20000 60999")
+                let large = try diagnose(sandbox)
+                #expect(large.kinds == ["fragmented-range"])
+                #expect(large.status == 0)
+                #expect(large.report["status"] as? String == "fine")
+                let text = try sandbox.tupleguard("doctor", "--namespace", "self").output
+                #expect(text.contains("1 info in 1 network namespace."))
+                try sandbox.setting("ip_local_reserved_ports", "")
                 #expect(try diagnose(sandbox).kinds == [])
             }
         }
@@ -305,6 +469,25 @@ extension IntegrationTests {
                     #expect(number(finding, "open") == open)
                     #expect(number(finding, "limit") == limit)
                     #expect(number(finding, "hard_limit") == 500)
+                }
+            }
+        }
+
+        /// `--namespace self` leaves out the processes of others.
+        @Test func descriptorLimitsOfAnotherNamespace() throws {
+            try Sandbox.run { sandbox in
+                try Sandbox.run { other in
+                    let process = try other.condition(
+                        """
+                        resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+                        while len(os.listdir('/proc/self/fd')) - 1 < 70:
+                            keep.append(open('/dev/null'))
+                        """)
+                    try ending(process) {
+                        let (theirs, ours) = (try diagnose(other), try diagnose(sandbox))
+                        #expect(theirs.kinds == ["descriptors"])
+                        #expect(ours.kinds == [])
+                    }
                 }
             }
         }
@@ -336,6 +519,32 @@ extension IntegrationTests {
                 #expect(beside.kinds == ["guard-too-low"])
                 #expect(number(beside.findings[0], "refused_outside") == 1)
                 #expect(beside.status == 1)
+            }
+        }
+
+        @Test(arguments: [Policy.WhenFull.allow, .refuse])
+        func connectsThatTheTableHadNoRoomFor(_ whenFull: Policy.WhenFull) throws {
+            try Sandbox.run { sandbox in
+                var policy = Policy()
+                policy.whenFull = whenFull
+                try sandbox.attach(policy, tableSize: 1024)
+                let holder = try sandbox.condition(
+                    """
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+                    for port in range(20000, 23500):
+                        try: udp(port, 9)
+                        except PermissionError: pass
+                    """, in: sandbox.cgroup)
+                try ending(holder) {
+                    let counters = try sandbox.counters()
+                    let without = counters[
+                        "\(whenFull == .allow ? "allowed" : "refused")_table_full"]
+                    #expect(without > 0)
+                    let finding = try #require(
+                        try diagnose(sandbox).findings("guard-table-full").first)
+                    #expect(number(finding, "without_room") == Int(without))
+                    #expect(finding["severity"] as? String == "critical")
+                }
             }
         }
 
@@ -372,7 +581,67 @@ extension IntegrationTests {
                 #expect(diagnosis.findings("overshadowed").count == 1)
                 let unseen = diagnosis.report["unseen"] as? [String] ?? []
                 #expect(unseen.contains { $0.hasPrefix("the guard: ") })
-                #expect(unseen.contains { $0.contains("process") })
+                #expect(unseen.contains { $0.hasPrefix("which sockets ") })
+                let text = try sandbox.tupleguard(
+                    "doctor", "--namespace", "self", "--sample", "0", asNobody: true)
+                #expect(text.output.contains("not seen  the guard: "))
+            }
+        }
+
+        /// Out of descriptors in the middle of its watch.
+        @Test func saysThatItCouldNotLook() throws {
+            try Sandbox.run { sandbox in
+                let doctor = try sandbox.start(
+                    Sandbox.program("tupleguard"),
+                    ["doctor", "--namespace", "self", "--sample", "0", "--watch", "0.1", "--json"])
+                try ending(doctor) {
+                    #expect(eventually { doctor.outputSoFar.contains(#""status":"fine""#) })
+                    let limited = try sandbox.command(
+                        "/usr/bin/prlimit", ["--pid", "\(doctor.pid)", "--nofile=0:0"])
+                    #expect(limited.status == 0)
+                    let outcome = doctor.wait()
+                    #expect(outcome.status == 3)
+                    #expect(outcome.errors.contains("Error: cannot look at the sockets: "))
+                }
+            }
+        }
+
+        /// The names that programs rely on.
+        @Test func fieldsHaveStableNames() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "40000 40099")
+                let process = try sandbox.condition("serve(443)\nfor _ in range(95): connect(443)")
+                try ending(process) {
+                    let diagnosis = try diagnose(sandbox, sample: "0.2")
+                    #expect(
+                        diagnosis.report.keys.sorted() == [
+                            "findings", "namespaces", "status", "unseen",
+                        ])
+                    let namespaces = diagnosis.report["namespaces"] as? [[String: Any]]
+                    #expect(
+                        namespaces?.first?.keys.sorted() == [
+                            "destinations", "name", "possible_ports", "sources",
+                        ])
+                    #expect(
+                        diagnosis.list("sources").first?.keys.sorted() == [
+                            "address", "ports", "protocol", "shared_ports", "sockets", "time_wait",
+                        ])
+                    let destination = diagnosis.list("destinations").first ?? [:]
+                    #expect(
+                        Set(destination.keys).subtracting(["seconds_until_full"]) == [
+                            "local", "per_second", "possible", "protocol", "remote", "time_wait",
+                            "used",
+                        ])
+                    let finding = diagnosis.findings.first ?? [:]
+                    #expect(
+                        Set(finding.keys).subtracting(["seconds_until_full"]) == [
+                            "kind", "local", "network_namespace", "notes", "numbers", "processes",
+                            "protocol", "remedies", "remote", "severity", "usage", "what",
+                        ])
+                    let processes = finding["processes"] as? [[String: Any]]
+                    #expect(
+                        processes?.first?.keys.sorted() == ["command", "pid", "role", "uid"])
+                }
             }
         }
 
@@ -401,18 +670,62 @@ extension IntegrationTests {
                 try sandbox.setting("ip_local_port_range", "43210 43219")
                 let process = try sandbox.condition("pass")
                 try ending(process) {
-                    let outcome = try sandbox.command(
-                        "/usr/bin/nsenter",
-                        [
-                            "--net=/proc/\(getpid())/ns/net", Sandbox.program("tupleguard"),
-                            "doctor", "--sample", "0", "--json",
-                        ])
-                    #expect(
-                        outcome.output.contains(
-                            #"\u0022lowest\u0022:43210"#.replacing(#"\u0022"#, with: "\"")))
-                    #expect(
-                        outcome.output.contains("nsenter -t \(process.pid) -n sysctl -w")
-                            || outcome.output.contains("network namespace of pid"))
+                    try Sandbox.run { other in
+                        let place = "network namespace of pid \(process.pid)"
+                        let outcome = try other.tupleguard("doctor", "--sample", "0", "--json")
+                        let report =
+                            try JSONSerialization.jsonObject(with: Data(outcome.output.utf8))
+                            as? [String: Any]
+                        let findings = report?["findings"] as? [[String: Any]] ?? []
+                        let found = findings.filter { $0["network_namespace"] as? String == place }
+                        #expect(found.compactMap { $0["kind"] as? String } == ["small-range"])
+                        #expect(found.first.flatMap { number($0, "lowest") } == 43210)
+                        let command = "nsenter -t \(process.pid) -n sysctl -w net.ipv4."
+                        #expect(found.flatMap(codes).contains { $0.hasPrefix(command) })
+                        let text = try other.tupleguard("doctor", "--sample", "0").output
+                        #expect(text.contains("in \(place)\n"))
+                    }
+                }
+            }
+        }
+
+        /// A mounted namespace has its name; who may not enter it is told so.
+        @Test func mountedNamespacesAreNamed() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.setting("ip_local_port_range", "43210 43219")
+                try Sandbox.run { other in
+                    // In a mount namespace of its own, so that nobody else sees the name.
+                    func lookAround(_ command: String) throws -> Sandbox.Outcome {
+                        try other.command(
+                            "/usr/bin/unshare",
+                            [
+                                "--mount", "/bin/sh", "-ec",
+                                """
+                                mkdir -p /run/netns && mount -t tmpfs none /run/netns
+                                touch /run/netns/blue && mount --bind "$1" /run/netns/blue
+                                exec \(command)
+                                """, Sandbox.program("tupleguard"),
+                                "/proc/\(getpid())/fd/\(sandbox.networkNamespace.raw)",
+                            ])
+                    }
+                    let root = try lookAround("\"$0\" doctor --sample 0")
+                    #expect(root.output.contains("in network namespace blue\n"))
+                    #expect(root.output.contains("ip netns exec blue sysctl -w net.ipv4."))
+                    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups \"$0\" "
+                    let blind = try lookAround(nobody + "doctor --sample 0")
+                    #expect(blind.output.contains("not seen  network namespace blue: "))
+                    // What is not mounted has not even a name.
+                    let hidden = "the network namespaces of processes that may not be looked at"
+                    #expect(blind.output.contains("not seen  \(hidden)"))
+                    let alone = try other.tupleguard(
+                        "doctor", "--namespace", "self", "--sample", "0", asNobody: true)
+                    #expect(!alone.output.contains(hidden))
+                    let shadows = try lookAround(nobody + "shadows")
+                    #expect(shadows.output.contains("not seen: network namespace blue: "))
+                    #expect(shadows.output.contains(" more)"))
+                    let json = try lookAround(nobody + "shadows --json").output
+                    #expect(json.contains("network namespace blue: "))
+                    #expect(json.contains(hidden))
                 }
             }
         }

@@ -59,9 +59,9 @@ extension IntegrationTests {
                 #expect(try shadows(sandbox).status == 0)
                 let text = try sandbox.tupleguard("shadows", "--namespace", "self")
                 #expect(text.output == "no UDP socket is overshadowed\n")
-                // Shared ports, to different destinations; one that is not connected.
+                // Shared ports, to different destinations; two that are not connected.
                 _ = try pair(sandbox, to: ("127.0.0.1:6000", "127.0.0.1:6001"))
-                _ = try sandbox.socket(bound: "127.0.0.1:5000")
+                for _ in 0..<2 { _ = try sandbox.socket(bound: "127.0.0.1:5000") }
                 #expect(try shadows(sandbox).list.isEmpty)
             }
         }
@@ -87,6 +87,75 @@ extension IntegrationTests {
                     }
                 }
                 #expect(try shadows(sandbox).list.isEmpty)
+            }
+        }
+
+        /// A process and the child that it gave the socket to.
+        @Test func countsThoseThatShareASocket() throws {
+            try Sandbox.run { sandbox in
+                let server = try sandbox.condition(
+                    """
+                    udp(5000, 6000); udp(5000, 6000)
+                    # The child ends with its parent, when nobody can write any more.
+                    reader, writer = os.pipe()
+                    child = os.fork()
+                    if child == 0: os.close(writer); os.read(reader, 1); os._exit(0)
+                    print('child', child, flush=True)
+                    """)
+                try ending(server) {
+                    let words = server.outputSoFar.split(whereSeparator: \.isWhitespace)
+                    let child = try #require(words.dropFirst().first.flatMap { Int32($0) })
+                    let list = try shadows(sandbox).list
+                    let both = [Int(server.pid), Int(child)].sorted()
+                    #expect(pids(list.first?["receiver"]).sorted() == both)
+                    let text = try sandbox.tupleguard("shadows", "--namespace", "self").output
+                    #expect(text.contains("(pid \(both[0]), uid 0) and 1 more"))
+                }
+            }
+        }
+
+        /// Each namespace by itself: two sockets of two of them with one tuple do not meet.
+        @Test func namespacesAreLookedAtOneByOne() throws {
+            try Sandbox.run { sandbox in
+                try Sandbox.run { other in
+                    // Seen by their processes.
+                    let (here, there) = (
+                        try sandbox.condition("udp(5000, 6000)"),
+                        try other.condition("udp(5000, 6000)")
+                    )
+                    try ending(here) {
+                        try ending(there) {
+                            func seen() throws -> [[String: Any]] {
+                                let outcome = try sandbox.tupleguard("shadows", "--json")
+                                let report =
+                                    try JSONSerialization.jsonObject(
+                                        with: Data(outcome.output.utf8)) as? [String: Any]
+                                let list = report?["shadows"] as? [[String: Any]] ?? []
+                                return list.filter {
+                                    let members =
+                                        [$0["receiver"] as Any]
+                                        + ($0["overshadowed"] as? [Any] ?? [])
+                                    return !Set(members.flatMap(pids)).isDisjoint(
+                                        with: [Int(here.pid), Int(there.pid)])
+                                }
+                            }
+                            #expect(try seen().isEmpty)
+                            let second = try other.condition("udp(5000, 6000)")
+                            try ending(second) {
+                                let list = try seen()
+                                #expect(list.count == 1)
+                                let names = [there, second].map {
+                                    "network namespace of pid \($0.pid)"
+                                }
+                                let name = list.first?["network_namespace"] as? String ?? "none"
+                                #expect(names.contains(name))
+                                let text = try sandbox.tupleguard("shadows").output
+                                #expect(
+                                    text.contains("127.0.0.1:5000 -> 127.0.0.1:6000  in \(name)\n"))
+                            }
+                        }
+                    }
+                }
             }
         }
 
@@ -199,6 +268,71 @@ extension IntegrationTests {
                 #expect(nobody.errors.contains("it needs CAP_NET_ADMIN; run it as root (sudo)"))
                 #expect(nobody.output.contains("a process that cannot be seen (uid 0)"))
                 #expect(try shadows(sandbox).list.count == 1)
+            }
+        }
+
+        /// Runs `shadows --resolve` on a terminal, and gives these answers.
+        private func resolve(_ sandbox: Sandbox, answering answers: String...) throws
+            -> Sandbox.Outcome
+        {
+            let driver = """
+                import os, pty, sys
+                child, terminal = pty.fork()
+                if child == 0: os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[2].split())
+                answers = sys.argv[3:]; text = ''
+                while True:
+                    try: more = os.read(terminal, 4096)
+                    except OSError: break
+                    if not more: break
+                    text += more.decode()
+                    if answers and text.count('[y/N] ') > len(sys.argv) - 3 - len(answers):
+                        os.write(terminal, answers.pop(0).encode() + b'\\n')
+                print(text)
+                sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                """
+            return try sandbox.command(
+                "/usr/bin/env",
+                [
+                    "python3", "-c", driver, Sandbox.program("tupleguard"),
+                    "shadows --namespace self --resolve",
+                ] + answers)
+        }
+
+        @Test(arguments: ["y", "YES"])
+        func resolveAsksOnTheTerminal(_ yes: String) throws {
+            try Sandbox.run { sandbox in
+                _ = try pair(sandbox)
+                let outcome = try resolve(sandbox, answering: yes)
+                #expect(outcome.status == 0)
+                let question = "Destroy the socket of "
+                #expect(outcome.output.components(separatedBy: question).count == 2)
+                #expect(outcome.output.contains("(pid \(getpid()), uid 0)"))
+                #expect(outcome.output.contains("destroyed: "))
+                #expect(try shadows(sandbox).status == 0)
+            }
+        }
+
+        @Test(arguments: ["n", "", "yo"])
+        func resolveDestroysNothingWithoutAYes(_ no: String) throws {
+            try Sandbox.run { sandbox in
+                _ = try pair(sandbox)
+                let outcome = try resolve(sandbox, answering: no)
+                #expect(outcome.status == 2)
+                #expect(outcome.output.contains("[y/N] "))
+                #expect(!outcome.output.contains("destroyed: "))
+                #expect(try shadows(sandbox).list.count == 1)
+            }
+        }
+
+        /// One is destroyed, the other left: as they are shown, in their order.
+        @Test func resolveAsksForEach() throws {
+            try Sandbox.run { sandbox in
+                _ = try pair(sandbox)
+                _ = try pair(sandbox, to: ("127.0.0.1:6001", "127.0.0.1:6001"))
+                let outcome = try resolve(sandbox, answering: "n", "y")
+                #expect(outcome.status == 2)
+                let left = try shadows(sandbox).list
+                #expect(left.map { $0["remote"] as? String } == ["127.0.0.1:6000"])
             }
         }
 
