@@ -187,7 +187,8 @@ extension Evidence {
                     ? "bind to 127.0.0.2, 127.0.0.3, ..., each with port 0" : nil),
             .init(
                 "Or use more destinations (addresses or ports of the service), and share ports among them: connect with connectx(), or under a guard that chooses ports.",
-                "tupleguard attach --discover all \(busiest.map(cgroupName(ofProcess:)) ?? "CGROUP")"),
+                "tupleguard attach --discover all \(busiest.map(cgroupName(ofProcess:)) ?? "CGROUP")"
+            ),
         ]
     }
 

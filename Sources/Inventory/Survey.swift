@@ -25,7 +25,7 @@ public struct Survey: Sendable {
     /// Namespaces that could not be entered, each with the reason.
     public internal(set) var unseen: [(namespace: Namespace, why: String)] = []
     /// Whether there are processes of which we may not know in which namespace they are.
-    public let hasHiddenProcesses: Bool
+    public internal(set) var hasHiddenProcesses: Bool
     /// Nanoseconds of CLOCK_MONOTONIC when the looking began.
     public let time: UInt64
 

@@ -55,7 +55,7 @@ struct ScanTableTests {
         #expect(ended[0].firstTime == timestamp(second))
         #expect(
             ended[0].line
-                == "scan: 192.0.2.1:5000 -> 198.51.100.7:53 in this network namespace is overshadowed no more, since \(timestamp(second))"
+                == "scan: 192.0.2.1:5000 -> 198.51.100.7:53 in this network namespace is overshadowed no more; it was since \(timestamp(second))"
         )
         #expect(update(&table, [], at: 5).isEmpty)
         #expect(table.summary.scans == 5)

@@ -16,10 +16,10 @@ private let other = Namespace(path: "/proc/self/ns/mnt")!
 
 private func survey(
     _ namespaces: [NamespaceSurvey], unseen: [(namespace: Namespace, why: String)] = [],
-    hidesNamespaces: Bool = false
+    hasHiddenProcesses: Bool = false
 ) throws -> Survey {
     var survey = try Survey(.own, [])
-    survey.hidesNamespaces = hidesNamespaces
+    survey.hasHiddenProcesses = hasHiddenProcesses
     survey.namespaces = namespaces
     survey.unseen = unseen
     return survey
@@ -27,14 +27,14 @@ private func survey(
 
 private func evidence(
     _ namespaces: NamespaceSurvey..., before: [NamespaceSurvey]? = nil,
-    unseen: [(namespace: Namespace, why: String)] = [], hidesNamespaces: Bool = false,
+    unseen: [(namespace: Namespace, why: String)] = [], hasHiddenProcesses: Bool = false,
     descriptors: [DescriptorUse] = [], files: HostFiles? = nil,
     guardSight: GuardSight = .unseen("not asked"),
     cgroups: [UInt64: String] = [:]
 ) throws -> Evidence {
     let earlier = try before.map { try survey($0) }
     return Evidence(
-        survey: try survey(namespaces, unseen: unseen, hidesNamespaces: hidesNamespaces),
+        survey: try survey(namespaces, unseen: unseen, hasHiddenProcesses: hasHiddenProcesses),
         earlier: earlier,
         owners: SocketOwners(of: []), shadowOwners: SocketOwners(of: []),
         descriptors: descriptors, files: files, guardSight: guardSight,
@@ -65,7 +65,7 @@ private func destination(
 ) -> TransportSurvey.Destination {
     .init(
         pair: .init(source: IPAddress(v4: 198, 51, 100, 1), remote: Endpoint(remote)!),
-        used: used, timeWait: timeWait, locked: 0, inodes: [])
+        used: used, timeWait: timeWait, freshTimeWait: 0, locked: 0, inodes: [])
 }
 
 private func source(_ ports: Int, shared: Int = 0, last: UInt8 = 1) -> TransportSurvey.Source {
@@ -284,7 +284,8 @@ extension Evidence {
     ) -> GuardSight {
         .attached(
             GuardFacts(
-                cgroups: ["/a"], claims: claims, tableSize: 100, eventsDropped: eventsDropped,
+                cgroups: ["/a"], claims: claims, tableSize: 100, largestTable: 1000,
+                eventsDropped: eventsDropped,
                 refusedOutside: refusedOutside, withoutRoom: withoutRoom))
     }
 
@@ -350,14 +351,15 @@ extension Evidence {
             namespace {
                 $0.tcp.unlistedSources = 2
                 $0.udp.unlistedSources = 1
-            }, unseen: (1...5).map { (other, "reason \($0)") }, hidesNamespaces: true,
+            }, unseen: (1...5).map { (other, "reason \($0)") }, hasHiddenProcesses: true,
             guardSight: .unseen("no right")
         ).unseen()
         let name = other.name
         #expect(
             blind == [
-                "\(name): reason 1; \(name): reason 2; \(name): reason 3 and 2 more",
-                "the network namespaces of processes that may not be looked at",
+                "\(name): reason 1; \(name): reason 2; \(name): reason 3; "
+                    + "2 more network namespaces; "
+                    + "network namespaces of processes that we may not look at",
                 "the guard: no right",
                 "3 sockets of more than 1,000 source addresses in this network namespace",
             ])

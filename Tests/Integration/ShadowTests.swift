@@ -147,7 +147,8 @@ extension IntegrationTests {
                                 let names = [there, second].map {
                                     "network namespace of pid \($0.pid)"
                                 }
-                                let name = list.first?["network_namespace"] as? String ?? "none"
+                                let name =
+                                    list.first?["network_namespace_name"] as? String ?? "none"
                                 #expect(names.contains(name))
                                 let text = try sandbox.tupleguard("shadows").output
                                 #expect(
