@@ -52,12 +52,10 @@ struct Run: ParsableCommand {
     @OptionGroup(title: "Places") var places: Places
 
     func validate() throws {
-        if userspace && !cgroups.isEmpty {
-            throw ValidationError("--userspace attaches nothing: give no --cgroup")
-        }
-        if !userspace && cgroups.isEmpty { throw ValidationError("give at least one --cgroup") }
-        if userspace && detachOnExit {
-            throw ValidationError("--userspace attaches nothing: give no --detach-on-exit")
+        if userspace {
+            try validateThatNothingIsAttached()
+        } else if cgroups.isEmpty {
+            throw ValidationError("give at least one --cgroup")
         }
         if interval != nil && !userspace {
             throw ValidationError("--interval goes with --userspace; see --sweep-interval")
@@ -67,6 +65,18 @@ struct Run: ParsableCommand {
         }
         if !(1...86_400).contains(sweepInterval) {
             throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
+        }
+    }
+
+    /// What --userspace would ignore is refused, so that nobody relies on it.
+    private func validateThatNothingIsAttached() throws {
+        func refuse(_ option: String) -> ValidationError {
+            ValidationError("--userspace attaches nothing: give no \(option)")
+        }
+        if !cgroups.isEmpty { throw refuse("--cgroup") }
+        if detachOnExit { throw refuse("--detach-on-exit") }
+        if policyOptions.policy != Policy() || policyOptions.tableSize != nil {
+            throw refuse("policy (--mode, --discover and so on)")
         }
     }
 

@@ -456,6 +456,8 @@ struct UserspaceArgumentTests {
         #expect(try parse(Run.self, "run --userspace").interval == nil)
         expectRefusal("run --userspace --cgroup a", "give no --cgroup")
         expectRefusal("run --userspace --detach-on-exit", "give no --detach-on-exit")
+        expectRefusal("run --userspace --mode observe", "give no policy")
+        expectRefusal("run --userspace --table-size 4096", "give no policy")
         expectRefusal("run --cgroup a --interval 5", "goes with --userspace")
         expectRefusal("run --userspace --interval 0", "--interval 0")
     }
