@@ -25,20 +25,13 @@ public struct LocalPorts: Hashable, Sendable {
     /// Those of the calling thread's network namespace: sysctl(5) files show nothing else.
     private static func read(of namespace: String) -> LocalPorts? {
         let folder = "/proc/sys/net/ipv4"
-        guard let range = contents(of: "\(folder)/ip_local_port_range").flatMap(parseRange) else {
+        guard let range = contents(of: "\(folder)/ip_local_port_range").flatMap(parsePortRange)
+        else {
             return nil
         }
         let reserved = contents(of: "\(folder)/ip_local_reserved_ports") ?? ""
         return LocalPorts(
             namespace: namespace, range: range,
             reserved: String(reserved.prefix { !$0.isNewline }))
-    }
-
-    /// Parses the two numbers of ip_local_port_range; nil for anything else.
-    static func parseRange(_ text: String) -> ClosedRange<UInt16>? {
-        let numbers = text.split(whereSeparator: \.isWhitespace).map { UInt16($0) }
-        guard numbers.count == 2, let first = numbers[0], let last = numbers[1], first <= last
-        else { return nil }
-        return first...last
     }
 }

@@ -24,9 +24,12 @@ public struct Namespace: Hashable, Sendable {
         isOwn = path == Self.ownPath
     }
 
+    /// The name of our own, which goes without saying.
+    public static let ownName = "this network namespace"
+
     /// "this network namespace", "network namespace blue", "network namespace of pid 4711".
     public var name: String {
-        if isOwn { return "this network namespace" }
+        if isOwn { return Self.ownName }
         if let mounted { return printable("network namespace \(mounted)") }
         if let process { return "network namespace of pid \(process)" }
         return printable("network namespace \(path)")

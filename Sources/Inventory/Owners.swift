@@ -5,7 +5,7 @@ import Glibc
 import Net
 
 /// A process as /proc describes it.
-public struct ProcessIdentity: Hashable, Sendable {
+public struct ProcessIdentity: Encodable, Hashable, Sendable {
     public let pid: Int32
     public let uid: UInt32
     /// /proc/PID/comm, unprintable characters as "?".

@@ -24,7 +24,9 @@ public struct PortSettings: Hashable, Sendable {
                 Int($0.filter { !$0.isWhitespace })
             }
         }
-        if let range = contents(of: "/proc/sys/net/ipv4/ip_local_port_range").flatMap(parseRange) {
+        if let range = contents(of: "/proc/sys/net/ipv4/ip_local_port_range").flatMap(
+            parsePortRange)
+        {
             settings.range = range
         }
         if let list = contents(of: "/proc/sys/net/ipv4/ip_local_reserved_ports") {
@@ -33,13 +35,6 @@ public struct PortSettings: Hashable, Sendable {
         settings.timeWaitReuse = number("tcp_tw_reuse")
         settings.hasTimestamps = number("tcp_timestamps") != 0
         return settings
-    }
-
-    /// "32768\t60999"
-    static func parseRange(_ text: String) -> ClosedRange<UInt16>? {
-        let numbers = text.split(whereSeparator: \.isWhitespace).compactMap { UInt16($0) }
-        guard numbers.count == 2, numbers[0] <= numbers[1] else { return nil }
-        return numbers[0]...numbers[1]
     }
 
     /// "8080,9148-9150", as far as it is in the range.

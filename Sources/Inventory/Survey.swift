@@ -125,10 +125,3 @@ extension NamespaceSurvey {
         udp = tally.finish()
     }
 }
-
-/// CLOCK_MONOTONIC in nanoseconds.
-public func monotonicTime() -> UInt64 {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
-}

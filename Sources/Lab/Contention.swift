@@ -117,14 +117,8 @@ private final class Arena: Sendable {
     /// technique, the processor, and what else runs on it.
     private static func waitAtRandom() {
         let longest = UInt64(1) << UInt64.random(in: 0...16)
-        let end = monotonicNanoseconds() + UInt64.random(in: 0..<longest)
-        while monotonicNanoseconds() < end {}
-    }
-
-    private static func monotonicNanoseconds() -> UInt64 {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+        let end = monotonicTime() + UInt64.random(in: 0..<longest)
+        while monotonicTime() < end {}
     }
 
     private func attempt(_ kit: inout Kit) {

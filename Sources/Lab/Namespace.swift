@@ -75,14 +75,3 @@ enum Namespace {
         }
     }
 }
-
-/// As many descriptors as this process may have: crowds of sockets need them.
-///
-/// - Returns: how many that is.
-func raiseDescriptorLimit() -> Int {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return .max }
-    limit.rlim_cur = limit.rlim_max
-    _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    return Int(clamping: limit.rlim_cur)
-}

@@ -105,6 +105,14 @@ public func printable(_ text: String) -> String {
             }))
 }
 
+/// The two numbers of net.ipv4.ip_local_port_range, "32768\t60999"; nil for anything else.
+public func parsePortRange(_ text: String) -> ClosedRange<UInt16>? {
+    let numbers = text.split(whereSeparator: \.isWhitespace).map { UInt16($0) }
+    guard numbers.count == 2, let first = numbers[0], let last = numbers[1], first <= last
+    else { return nil }
+    return first...last
+}
+
 /// One word for a shell, in quotes where it needs them, so that a command with a name in it may be
 /// copied from the screen. Whoever has a cgroup delegated names those below it.
 public func shellWord(_ name: String) -> String {

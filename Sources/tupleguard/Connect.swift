@@ -203,7 +203,7 @@ struct Connect: ParsableCommand {
         tally.localPorts = ports.count
         show(tally)
         fflush(nil)
-        if let hold { usleep(UInt32(min(hold, 4000) * 1_000_000)) }
+        if let hold { sleep(seconds: hold) }
         if tally.opened < tally.asked { throw ExitCode(1) }
     }
 
@@ -231,14 +231,6 @@ private struct HeldDescriptors: ~Copyable {
     deinit {
         for descriptor in all { close(descriptor) }
     }
-}
-
-/// As many descriptors as this process may have.
-private func raiseDescriptorLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = limit.rlim_max
-    _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
 }
 
 /// A destination that has no address.

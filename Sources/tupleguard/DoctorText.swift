@@ -35,7 +35,7 @@ struct DoctorText {
 
     private func lines(of finding: Finding) -> [String] {
         var lines = title(finding)
-        if let place = finding.networkNamespaceName, !place.hasPrefix("this") {
+        if let place = finding.networkNamespaceName, place != Namespace.ownName {
             lines += indented("in \(place)")
         }
         if let usage = finding.usage {

@@ -142,17 +142,11 @@ struct ShadowHistory {
 /// A tuple with several sockets, as it is shown.
 struct ShadowReport: Encodable {
     struct Socket: Encodable {
-        struct Process: Encodable {
-            let pid: Int32
-            let uid: UInt32
-            let command: String
-        }
-
         let cookie: String
         let uid: UInt32
         let cgroup: String?
         /// Empty where they may not be seen, or where no process has it open.
-        let processes: [Process]
+        let processes: [ProcessIdentity]
 
         var description: String {
             guard let first = processes.first else {
@@ -160,7 +154,7 @@ struct ShadowReport: Encodable {
             }
             let more = processes.count > 1 ? " and \(processes.count - 1) more" : ""
             let place = cgroup.map { printable(" in \($0)") } ?? ""
-            return "\(first.command) (pid \(first.pid), uid \(first.uid))\(more)\(place)"
+            return "\(first.description)\(more)\(place)"
         }
     }
 
@@ -179,10 +173,8 @@ struct ShadowReport: Encodable {
             Socket(
                 cookie: String(record.cookie), uid: record.uid,
                 cgroup: names.path(of: record.cgroup),
-                processes: owners.processes(of: record.inode).compactMap { pid in
-                    ProcessIdentity(pid: pid).map {
-                        .init(pid: $0.pid, uid: $0.uid, command: $0.command)
-                    }
+                processes: owners.processes(of: record.inode).compactMap {
+                    ProcessIdentity(pid: $0)
                 })
         }
         return shadows.map { shadow in
@@ -195,7 +187,7 @@ struct ShadowReport: Encodable {
     }
 
     var lines: [String] {
-        let place = networkNamespaceName.hasPrefix("this") ? "" : "  in \(networkNamespaceName)"
+        let place = networkNamespaceName == Namespace.ownName ? "" : "  in \(networkNamespaceName)"
         return ["\(Terminal.bold("\(local) -> \(remote)"))\(place)"]
             + ["  receives      \(receiver.description)"]
             + overshadowed.map { "  overshadowed  \($0.description)" }

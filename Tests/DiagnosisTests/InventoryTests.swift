@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is read from /proc, in all the forms that it has.
 
+import Net
 import Testing
 
 @testable import Inventory
 
 @Suite struct InventoryTests {
     @Test func rangesAreReadOrRefused() {
-        #expect(PortSettings.parseRange("32768\t60999\n") == 32_768...60_999)
-        #expect(PortSettings.parseRange("60999 32768") == nil)
-        #expect(PortSettings.parseRange("32768") == nil)
-        #expect(PortSettings.parseRange("1 99999") == nil)
-        #expect(PortSettings.parseRange("") == nil)
+        #expect(parsePortRange("32768\t60999\n") == 32_768...60_999)
+        #expect(parsePortRange("60999 32768") == nil)
+        #expect(parsePortRange("32768") == nil)
+        #expect(parsePortRange("1 99999") == nil)
+        #expect(parsePortRange("") == nil)
     }
 
     @Test(arguments: [

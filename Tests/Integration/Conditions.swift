@@ -42,13 +42,6 @@ extension Sandbox {
         """
 
     private static let wait = "\nprint('up', flush=True)\ntime.sleep(600)\n"
-
-    /// Writes a setting below /proc/sys/net/ipv4 of this namespace.
-    func setting(_ name: String, _ value: String) throws {
-        let outcome = try command(
-            "/bin/sh", ["-c", "echo '\(value)' >/proc/sys/net/ipv4/\(name)"])
-        #expect(outcome.status == 0, "\(outcome.errors)")
-    }
 }
 
 /// Ends a process with the scope.

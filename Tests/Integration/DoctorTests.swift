@@ -85,7 +85,7 @@ extension IntegrationTests {
 
         @Test func portsToADestinationThatRunOut() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     "serve(443)\nfor _ in range(95): connect(443)")
                 try ending(process) {
@@ -113,7 +113,7 @@ extension IntegrationTests {
         /// With fewer sockets than the 1,024 descriptors that a process often may have.
         @Test func tellsWhenPortsWillBeUsedUp() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40999")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40999")
                 let process = try sandbox.condition(
                     """
                     serve(443)
@@ -142,8 +142,8 @@ extension IntegrationTests {
 
         @Test func portsHeldByTimeWait() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
-                try sandbox.setting("tcp_tw_reuse", "0")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.tcp_tw_reuse", "0")
                 let process = try sandbox.condition(
                     """
                     serve(443)
@@ -164,12 +164,12 @@ extension IntegrationTests {
                     let text = try sandbox.tupleguard("doctor", "--namespace", "self").output
                     #expect(text.contains("75 of 100 ports, 75 in TIME_WAIT"))
                     // Loopback ports may be taken again: nothing is wrong any more.
-                    try sandbox.setting("tcp_tw_reuse", "2")
+                    try sandbox.sysctl("net.ipv4.tcp_tw_reuse", "2")
                     let reused = try diagnose(sandbox)
                     #expect(reused.findings("time-wait").isEmpty)
                     #expect(reused.findings("destination-filling").isEmpty)
                     // But not without timestamps.
-                    try sandbox.setting("tcp_timestamps", "0")
+                    try sandbox.sysctl("net.ipv4.tcp_timestamps", "0")
                     let without = try #require(try diagnose(sandbox).findings("time-wait").first)
                     #expect(codes(without).contains("sysctl -w net.ipv4.tcp_timestamps=1"))
                 }
@@ -179,7 +179,7 @@ extension IntegrationTests {
         /// What comes in on a port of the range takes one port, not one for each connection.
         @Test func portsOfServersAreNotCounted() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     serve(40050)
@@ -198,8 +198,8 @@ extension IntegrationTests {
         /// Nobody is given a reserved port, so who names one takes none of the others.
         @Test func reservedPortsAreNotCounted() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
-                try sandbox.setting("ip_local_reserved_ports", "40000-40049")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_reserved_ports", "40000-40049")
                 let process = try sandbox.condition("for port in range(40000, 40100): udp(port, 9)")
                 try ending(process) {
                     let diagnosis = try diagnose(sandbox)
@@ -216,7 +216,7 @@ extension IntegrationTests {
         /// A socket that is bound to no address has its port at every one.
         @Test func portsAtNoAddressCountAtEach() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     for port in range(40000, 40040): udp(port, 9)
@@ -256,7 +256,7 @@ extension IntegrationTests {
 
         @Test func socketsThatBindBeforeTheyConnect() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let server = try sandbox.condition("serve(*range(1000, 1080))")
                 try ending(server) {
                     for (source, isFound) in [
@@ -281,7 +281,7 @@ extension IntegrationTests {
         /// Also where connect() has to take the ports that bind() would.
         @Test func socketsThatBindWithoutAPortLockNone() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     serve(443, *range(40000, 40090, 2))
@@ -301,7 +301,7 @@ extension IntegrationTests {
         /// A port that serves two destinations is locked for neither.
         @Test func sharedPortsAreNotLocked() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     serve(1000, 1001)
@@ -326,7 +326,7 @@ extension IntegrationTests {
         /// Beyond half of the range bind() chooses the other ports too.
         @Test func socketsThatBindAreCountedBeyondHalfOfTheRange() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     serve(*range(1000, 1080))
@@ -343,7 +343,7 @@ extension IntegrationTests {
         /// Another program fails for the ports that the first one locks.
         @Test func lockedPortsAreMissedAtOtherDestinations() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let locker = try sandbox.condition(
                     "serve(*range(1000, 1040))\nfor port in range(1000, 1040): connect(port, '127.0.0.1')"
                 )
@@ -412,7 +412,7 @@ extension IntegrationTests {
 
         @Test func udpProgramsNearTheLimit() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     for _ in range(75):
@@ -438,9 +438,9 @@ extension IntegrationTests {
 
         @Test func rangesThatAreSmallOrInPieces() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40999")
-                try sandbox.setting(
-                    "ip_local_reserved_ports",
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40999")
+                try sandbox.sysctl(
+                    "net.ipv4.ip_local_reserved_ports",
                     (0..<400).map { "\(40_000 + 2 * $0)" }.joined(separator: ","))
                 let diagnosis = try diagnose(sandbox)
                 #expect(diagnosis.kinds == ["small-range", "fragmented-range"])
@@ -450,14 +450,14 @@ extension IntegrationTests {
                 #expect(number(diagnosis.findings[1], "reserved") == 400)
                 #expect(number(diagnosis.findings[1], "pieces") == 400)
                 // Worth knowing, and nothing wrong.
-                try sandbox.setting("ip_local_port_range", "20000 60999")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "20000 60999")
                 let large = try diagnose(sandbox)
                 #expect(large.kinds == ["fragmented-range"])
                 #expect(large.status == 0)
                 #expect(large.report["status"] as? String == "fine")
                 let text = try sandbox.tupleguard("doctor", "--namespace", "self").output
                 #expect(text.contains("1 info in 1 network namespace."))
-                try sandbox.setting("ip_local_reserved_ports", "")
+                try sandbox.sysctl("net.ipv4.ip_local_reserved_ports", "")
                 #expect(try diagnose(sandbox).kinds == [])
             }
         }
@@ -619,7 +619,7 @@ extension IntegrationTests {
         /// The names that programs rely on.
         @Test func fieldsHaveStableNames() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition("serve(443)\nfor _ in range(95): connect(443)")
                 try ending(process) {
                     let diagnosis = try diagnose(sandbox, sample: "0.2")
@@ -678,7 +678,7 @@ extension IntegrationTests {
         /// Another namespace is looked at too, and its remedy is a command for there.
         @Test func namespacesAreEntered() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "43210 43219")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "43210 43219")
                 let process = try sandbox.condition("pass")
                 try ending(process) {
                     try Sandbox.run { other in
@@ -705,7 +705,7 @@ extension IntegrationTests {
         /// A mounted namespace has its name; who may not enter it is told so.
         @Test func mountedNamespacesAreNamed() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "43210 43219")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "43210 43219")
                 try Sandbox.run { other in
                     // In a mount namespace of its own, so that nobody else sees the name.
                     func lookAround(_ command: String) throws -> Sandbox.Outcome {

@@ -47,7 +47,7 @@ extension IntegrationTests {
         ])
         func portsThatOthersHaveBoundAreNotThere(_ holders: String) throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     \(holders)
@@ -71,7 +71,7 @@ extension IntegrationTests {
 
         @Test func aPortThatIsLockedAtOneAddressIsMissedAtAnother() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     serve(443, *range(1000, 1040))
@@ -91,8 +91,8 @@ extension IntegrationTests {
         /// tcp_tw_reuse gives a port out again after a second, not before.
         @Test func freshTimeWaitHoldsItsPort() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
-                try sandbox.setting("tcp_tw_reuse", "1")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.tcp_tw_reuse", "1")
                 let process = try sandbox.condition(
                     """
                     serve(443)
@@ -115,8 +115,8 @@ extension IntegrationTests {
 
         @Test func noPortsAtAllIsCritical() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40009")
-                try sandbox.setting("ip_local_reserved_ports", "40000-40009")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40009")
+                try sandbox.sysctl("net.ipv4.ip_local_reserved_ports", "40000-40009")
                 let findings = try findings(sandbox)
                 #expect(findings.first?["kind"] as? String == "small-range")
                 #expect(findings.first?["severity"] as? String == "critical")
@@ -138,7 +138,7 @@ extension IntegrationTests {
 
         @Test func socketsThatShareAPortAreNotCountedAsIfTheyDidNot() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40099")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
                 let process = try sandbox.condition(
                     """
                     for port in range(1000, 1500): udp(40001, port)
@@ -163,7 +163,7 @@ extension IntegrationTests {
         /// As many open as close: nothing fills up, though no two looks find the same number.
         @Test func comingAndGoingIsNoTrend() throws {
             try Sandbox.run { sandbox in
-                try sandbox.setting("ip_local_port_range", "40000 40999")
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40999")
                 let process = try sandbox.condition(
                     """
                     import random
