@@ -172,10 +172,18 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 	return ALLOW;
 }
 
-/* SO_REUSEADDR, without the helper that would tell: it costs more than it reads. */
+/*
+ * Whether the port that the kernel would choose for this socket may be another's
+ * too: with SO_REUSEADDR among all sockets that have it, with SO_REUSEPORT among
+ * those of one user that have it (udp_lib_lport_inuse). Read from the socket: the
+ * helper costs more than it reads.
+ */
 static __always_inline bool shares_port(__u64 sk)
 {
-	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)sk, __sk_common.skc_reuse);
+	struct sock *socket = (struct sock *)sk;
+
+	return BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuse) ||
+	       BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuseport);
 }
 
 /* Whether the policy is to choose a port for this socket. */

@@ -214,7 +214,7 @@ struct tg_counters {
 /* For which sockets that connect without a port the guard chooses one. */
 enum tg_discover {
 	TG_DISCOVER_OFF = 0,
-	TG_DISCOVER_REUSEADDR = 1, /* those that have set SO_REUSEADDR */
+	TG_DISCOVER_REUSEADDR = 1, /* those that have set SO_REUSEADDR or SO_REUSEPORT */
 	TG_DISCOVER_ALL = 2,
 };
 

@@ -73,6 +73,7 @@ struct sock_common {
 	unsigned short skc_family;
 	unsigned char skc_state;
 	unsigned char skc_reuse : 4;
+	unsigned char skc_reuseport : 1;
 	possible_net_t skc_net;
 	struct {
 		__u32 in6_u[4];

@@ -56,7 +56,7 @@ public struct Counters: Hashable, Sendable {
         ("discovered", "of these, connects for which the guard chose a port", \.discovered),
         (
             "unresolved",
-            "let through: shared port (SO_REUSEADDR) that the kernel was still to choose",
+            "let through: shared port (SO_REUSEADDR, SO_REUSEPORT) that the kernel was still to choose",
             \.unresolved
         ),
         (

@@ -49,7 +49,7 @@ public struct Policy: Hashable, Sendable {
     public enum Discover: String, CaseIterable, Sendable {
         /// For none: the kernel chooses.
         case off
-        /// For those that have set SO_REUSEADDR, which are ready to share a port.
+        /// For those that have set SO_REUSEADDR or SO_REUSEPORT, which are ready to share a port.
         case reuseaddr
         /// For all; SO_REUSEADDR is then set for them.
         case all

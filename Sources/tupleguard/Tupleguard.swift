@@ -110,7 +110,7 @@ struct PolicyOptions: ParsableArguments {
     @Option(
         help: """
             For which sockets that connect() without a port the guard chooses one that is free for \
-            that destination. reuseaddr: those that have set SO_REUSEADDR.
+            that destination. reuseaddr: those that have set SO_REUSEADDR or SO_REUSEPORT.
             """)
     var discover: Policy.Discover = .reuseaddr
 
