@@ -2,14 +2,31 @@
 // SPDX-License-Identifier: Apache-2.0
 import PackageDescription
 
-/// Every target of the package: warnings are errors.
-let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+/// The settings of every Swift target. Warnings are errors for whoever builds the command, and not
+/// in a package that merely uses the library: a newer compiler may know new warnings.
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error, .when(traits: ["Command"])),
+]
+
+/// A product of another package, which only those need who build the command.
+func product(_ name: String, _ package: String) -> Target.Dependency {
+    .product(name: name, package: package, condition: .when(traits: ["Command"]))
+}
 
 let package = Package(
     name: "tupleguard",
     products: [
         .executable(name: "tupleguard", targets: ["tupleguard"]),
-        .library(name: "Connectx", targets: ["Connectx", "Net"]),
+        .library(name: "Connectx", targets: ["Connectx"]),
+    ],
+    traits: [
+        .trait(
+            name: "Command",
+            description:
+                "The command and its agent. Without it (traits: []) the library alone, which needs no other package."
+        ),
+        .default(enabledTraits: ["Command"]),
     ],
     dependencies: [
         // Subcommands, help, completions.
@@ -22,97 +39,169 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     ],
     targets: [
-        .systemLibrary(name: "CLibbpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
-        .target(name: "CLinux"),
-        .systemLibrary(name: "GuardABI", path: "bpf"),
-        .plugin(name: "BPFBuild", capability: .buildTool(), path: "Sources/BPFBuild"),
+        // MARK: The library, with what it stands on
 
-        .target(name: "Net", dependencies: ["CLinux"], swiftSettings: strict),
-        .target(name: "SocketDiag", dependencies: ["CLinux", "Net"], swiftSettings: strict),
+        .target(name: "CTupleguardLinux"),
         .target(
-            name: "Connectx", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
-        .target(name: "Inventory", dependencies: ["Net", "SocketDiag"], swiftSettings: strict),
+            name: "TupleguardSockets", dependencies: ["CTupleguardLinux"], swiftSettings: strict),
         .target(
-            name: "Diagnosis", dependencies: ["Inventory", "Net", "SocketDiag"],
+            name: "TupleguardSocketDiag", dependencies: ["CTupleguardLinux", "TupleguardSockets"],
             swiftSettings: strict),
         .target(
-            name: "Lab", dependencies: ["CLinux", "Connectx", "Net", "SocketDiag"],
+            name: "ConnectxCore",
+            dependencies: ["CTupleguardLinux", "TupleguardSockets", "TupleguardSocketDiag"],
             swiftSettings: strict),
         .target(
-            name: "Guard", dependencies: ["CLibbpf", "CLinux", "GuardABI", "Net"],
-            swiftSettings: strict, plugins: ["BPFBuild"]),
+            name: "Connectx",
+            dependencies: ["CTupleguardLinux", "ConnectxCore", "TupleguardSockets"],
+            swiftSettings: strict),
+
+        // MARK: The guard
+
+        .systemLibrary(
+            name: "CTupleguardLibbpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        .systemLibrary(name: "TupleguardABI", path: "bpf"),
+        .plugin(
+            name: "TupleguardBPFBuild", capability: .buildTool(), path: "Sources/TupleguardBPFBuild"
+        ),
         .target(
-            name: "Agent",
+            name: "TupleguardLinux", dependencies: ["CTupleguardLinux", "TupleguardSockets"],
+            swiftSettings: strict),
+        .target(
+            name: "TupleguardKernel",
             dependencies: [
-                "CLinux", "Guard", "Inventory", "Net", "SocketDiag",
-                .product(name: "Logging", package: "swift-log"),
-                .product(name: "NIOHTTP1", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                "CTupleguardLibbpf", "CTupleguardLinux", "TupleguardABI", "TupleguardLinux",
+                "TupleguardSockets",
+            ],
+            swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
+
+        // MARK: The agent, the diagnosis, the command
+
+        .target(
+            name: "TupleguardHostSurvey",
+            dependencies: [
+                "CTupleguardLinux", "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "TupleguardDiagnosis",
+            dependencies: [
+                "TupleguardHostSurvey", "TupleguardLinux", "TupleguardSocketDiag",
+                "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "TupleguardLab",
+            dependencies: [
+                "CTupleguardLinux", "Connectx", "TupleguardLinux", "TupleguardSocketDiag",
+                "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "TupleguardAgent",
+            dependencies: [
+                "CTupleguardLinux", "ConnectxCore", "TupleguardHostSurvey", "TupleguardKernel",
+                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                product("Logging", "swift-log"), product("NIOCore", "swift-nio"),
+                product("NIOHTTP1", "swift-nio"), product("NIOPosix", "swift-nio"),
+                product("ServiceLifecycle", "swift-service-lifecycle"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "tupleguard",
             dependencies: [
-                "Agent", "Connectx", "Diagnosis", "Guard", "Inventory", "Lab", "Net", "SocketDiag",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CTupleguardLinux", "Connectx", "ConnectxCore", "TupleguardAgent",
+                "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLab",
+                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                product("ArgumentParser", "swift-argument-parser"),
             ],
             swiftSettings: strict),
 
-        .testTarget(name: "NetTests", dependencies: ["Net"], swiftSettings: strict),
-        .testTarget(
-            name: "ConnectxTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
-        .testTarget(name: "LabTests", dependencies: ["Lab", "Net"], swiftSettings: strict),
-        .testTarget(
-            name: "SocketDiagTests", dependencies: ["CLinux", "Net", "SocketDiag"],
-            swiftSettings: strict),
-        .testTarget(
-            name: "FuzzTests", dependencies: ["CLinux", "Net", "SocketDiag"], swiftSettings: strict),
-        .testTarget(
-            name: "ThreadTests", dependencies: ["Connectx", "Net"], swiftSettings: strict),
-        .testTarget(
-            name: "DiagnosisTests",
-            dependencies: ["Diagnosis", "Inventory", "Net", "SocketDiag", "TestSupport"],
-            swiftSettings: strict),
-        .testTarget(
-            name: "GuardTests",
-            dependencies: ["TestSupport", "CLibbpf", "Guard", "GuardABI", "Net"],
-            swiftSettings: strict),
-        .testTarget(
-            name: "AgentTests",
-            dependencies: [
-                "Agent", "CTestSupport", "Guard", "GuardABI", "Inventory", "Net", "TestSupport",
-                .product(name: "Logging", package: "swift-log"),
-            ],
-            swiftSettings: strict),
-        .testTarget(
-            name: "CommandTests",
-            dependencies: [
-                "tupleguard", "Agent", "Guard", "GuardABI", "Lab", "Net",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
-            swiftSettings: strict),
+        // MARK: Tests
 
-        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
-        .target(
-            name: "TestSupport",
-            dependencies: ["CLinux", "CTestSupport", "Guard", "Net", "SocketDiag"],
-            path: "Tests/TestSupport", swiftSettings: strict),
-        .target(name: "CTechniques", path: "Tests/CTechniques"),
-        .executableTarget(name: "tupleguard-dialer", path: "Tests/Dialer"),
-        .executableTarget(
-            name: "tupleguard-stress", dependencies: ["CTechniques"], path: "Tests/Stress"),
-        .executableTarget(
-            name: "tupleguard-bench", dependencies: ["CTechniques"], path: "Tests/Bench",
-            exclude: ["lookup.bpf.c"],
-            linkerSettings: [.linkedLibrary("bpf")]),
+        .testTarget(
+            name: "TupleguardSocketsTests", dependencies: ["TupleguardLinux", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardLinuxTests", dependencies: ["TupleguardLinux", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardSocketDiagTests",
+            dependencies: ["CTupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConnectxTests", dependencies: ["Connectx", "ConnectxCore", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ThreadTests", dependencies: ["Connectx", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "FuzzTests",
+            dependencies: [
+                "CTupleguardLinux", "ConnectxCore", "TupleguardSocketDiag", "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardDiagnosisTests",
+            dependencies: [
+                "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardLinux",
+                "TupleguardSocketDiag", "TupleguardSockets", "TupleguardTestSupport",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardLabTests",
+            dependencies: ["TupleguardLab", "TupleguardLinux", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardKernelTests",
+            dependencies: [
+                "CTupleguardLibbpf", "TupleguardABI", "TupleguardKernel", "TupleguardLinux",
+                "TupleguardSockets", "TupleguardTestSupport",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardAgentTests",
+            dependencies: [
+                "CTupleguardTestSupport", "ConnectxCore", "TupleguardABI", "TupleguardAgent",
+                "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux", "TupleguardSockets",
+                "TupleguardTestSupport", product("Logging", "swift-log"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "tupleguardTests",
+            dependencies: [
+                "tupleguard", "Connectx", "TupleguardABI", "TupleguardAgent", "TupleguardKernel",
+                "TupleguardLab", "TupleguardLinux", "TupleguardSockets",
+                product("ArgumentParser", "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
         .testTarget(
             name: "Integration",
             dependencies: [
-                "TestSupport", "CTestSupport", "Agent", "Connectx", "Guard", "Net", "SocketDiag",
-                "CLibbpf", "tupleguard", "tupleguard-stress", "tupleguard-dialer",
+                "CTupleguardLibbpf", "CTupleguardTestSupport", "Connectx", "ConnectxCore",
+                "TupleguardAgent", "TupleguardKernel", "TupleguardLinux", "TupleguardSocketDiag",
+                "TupleguardSockets", "TupleguardTestSupport", "tupleguard", "tupleguard-dialer",
+                "tupleguard-stress",
             ],
-            path: "Tests/Integration", swiftSettings: strict),
+            swiftSettings: strict),
+
+        .target(name: "CTupleguardTestSupport", path: "Tests/CTupleguardTestSupport"),
+        .target(
+            name: "TupleguardTestSupport",
+            dependencies: [
+                "CTupleguardLinux", "CTupleguardTestSupport", "TupleguardKernel",
+                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+            ],
+            path: "Tests/TupleguardTestSupport", swiftSettings: strict),
+        .target(name: "CTupleguardTechniques", path: "Tests/Programs/techniques"),
+        .executableTarget(name: "tupleguard-dialer", path: "Tests/Programs/dialer"),
+        .executableTarget(
+            name: "tupleguard-stress", dependencies: ["CTupleguardTechniques"],
+            path: "Tests/Programs/stress"),
+        .executableTarget(
+            name: "tupleguard-bench", dependencies: ["CTupleguardTechniques"],
+            path: "Tests/Programs/bench", exclude: ["lookup.bpf.c"],
+            linkerSettings: [.linkedLibrary("bpf")]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -3,8 +3,8 @@
 //
 // Compiled together with the core in Embedded Swift by scripts/connectx-library.
 
-import CConnectxHeader
-import CLinux
+public import CConnectxHeader
+public import CTupleguardLinux
 
 @_cdecl("connectx")
 public func connectx(

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // connectx for Swift concurrency: no thread waits while TCP connects.
 
+import ConnectxCore
 import Dispatch
 import Glibc
-import Net
 import Synchronization
+import TupleguardSockets
 
 /// Makes a socket and connects it, as the function of the same name that is not async.
 ///

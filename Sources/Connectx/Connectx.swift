@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // connectx: outgoing TCP and UDP connections that share source ports safely.
 
-import CLinux
+import CTupleguardLinux
+@_exported public import ConnectxCore
 import Glibc
-import Net
+@_exported public import TupleguardSockets
 
 /// How to connect, where the caller does not leave it to the library.
 public struct ConnectOptions: Sendable {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Several destinations for one service. Each brings a port space of its own.
-
-import Net
+import ConnectxCore
 import Synchronization
+import TupleguardSockets
 
 /// Destinations that serve equally well, taken in turn by whoever connects.
 ///

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Making a socket for a connection, and waiting until it is one.
 
-import CLinux
+import CTupleguardLinux
+import ConnectxCore
 import Glibc
-import Net
+import TupleguardSockets
 
 /// A connection that is to have a socket of its own.
 struct Opening: Sendable {
@@ -62,7 +63,7 @@ struct Opening: Sendable {
         as technique: Technique?
     ) throws(ConnectError) -> Connection {
         let outcome = try options.firstData.withVectors { data throws(ConnectError) in
-            var outcome = try Connectx.connect(socket, from: source, to: destination, data)
+            var outcome = try ConnectxCore.connect(socket, from: source, to: destination, data)
             if let technique { outcome.technique = technique }
             return outcome
         }

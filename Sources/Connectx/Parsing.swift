@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sources and destinations as people write them.
 
+import ConnectxCore
 import Glibc
-import Net
+import TupleguardSockets
 
 extension Destination {
     /// Parses "192.0.2.1:53", "[2001:db8::1]:53" or, with an interface by name or index,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Techniques and errors in words.
 
+import ConnectxCore
 import Glibc
 
 extension Technique: CustomStringConvertible {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import ArgumentParser
-import Diagnosis
-import Guard
+import TupleguardDiagnosis
+import TupleguardKernel
 
 /// `tupleguard attach`
 struct Attach: ParsableCommand {

@@ -2,7 +2,7 @@
 // A child process, and the signals that concern it.
 
 import Glibc
-import Net
+import TupleguardSockets
 
 /// A command that runs as a child.
 struct Child {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
-import ArgumentParser
+
+public import ArgumentParser
 import Glibc
-import Guard
-import Net
+import TupleguardAgent
+import TupleguardKernel
+public import TupleguardSockets
 
 /// `tupleguard claims`
 struct Claims: ParsableCommand {

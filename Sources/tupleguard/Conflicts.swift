@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
 import Glibc
-import Guard
-import Inventory
-import Net
+import TupleguardAgent
+import TupleguardHostSurvey
+import TupleguardKernel
+import TupleguardLinux
+import TupleguardSockets
 
 /// `tupleguard conflicts`
 struct Conflicts: ParsableCommand {

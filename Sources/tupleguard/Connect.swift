@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
 import Connectx
-import Diagnosis
 import Glibc
-import Guard
-import Net
+import TupleguardAgent
+import TupleguardDiagnosis
+import TupleguardKernel
+import TupleguardLinux
+import TupleguardSockets
 
 /// `tupleguard connect`
 struct Connect: ParsableCommand {

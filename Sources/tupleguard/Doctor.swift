@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
-import Diagnosis
 import Glibc
-import Guard
-import Inventory
-import Net
+import TupleguardAgent
+import TupleguardDiagnosis
+import TupleguardHostSurvey
+import TupleguardKernel
+import TupleguardLinux
+import TupleguardSockets
 
 /// `tupleguard doctor`
 struct Doctor: ParsableCommand {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doctor's words on a terminal of 80 columns, for somebody who was asleep a minute ago.
 
-import Diagnosis
-import Inventory
-import Net
+import TupleguardDiagnosis
+import TupleguardHostSurvey
+import TupleguardSockets
 
 struct DoctorText {
     let examination: Examination

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
-import Diagnosis
 import Glibc
-import Guard
-import Net
+import TupleguardAgent
+import TupleguardDiagnosis
+import TupleguardKernel
+import TupleguardSockets
 
 /// `tupleguard exec`
 struct Exec: ParsableCommand {

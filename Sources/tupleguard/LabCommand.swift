@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
 import Glibc
-import Guard
-import Lab
-import Net
+import TupleguardAgent
+import TupleguardKernel
+import TupleguardLab
+import TupleguardLinux
+import TupleguardSockets
 
 /// `tupleguard lab`
 struct LabCommand: ParsableCommand {

@@ -4,9 +4,10 @@
 
 import ArgumentParser
 import Glibc
-import Guard
-import Lab
-import Net
+import TupleguardKernel
+import TupleguardLab
+import TupleguardLinux
+import TupleguardSockets
 
 /// A cgroup for this process to be in while a hook is attached, and a guard's state of its own.
 struct LabHooks: ~Copyable {
@@ -35,7 +36,7 @@ struct LabHooks: ~Copyable {
     }
 
     /// Attaches a hook, and moves this process under it.
-    mutating func attach(_ hook: Lab.Hook) throws(Refusal) {
+    mutating func attach(_ hook: TupleguardLab.Hook) throws(Refusal) {
         do {
             switch hook {
             case .lookUp: lookUp = try LookUpHook(attachingTo: temporary.cgroup)

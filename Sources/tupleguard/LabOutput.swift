@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab's report for people: text that fits 80 columns or so, and Markdown.
 
-import Diagnosis
-import Lab
+import TupleguardDiagnosis
+import TupleguardLab
 
 struct LabOutput {
     private let report: LabReport

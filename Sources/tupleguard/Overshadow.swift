@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
 import Glibc
-import Guard
-import Net
+import TupleguardAgent
+import TupleguardKernel
+import TupleguardLinux
+import TupleguardSockets
 
 /// `tupleguard overshadow`
 struct Overshadow: ParsableCommand {

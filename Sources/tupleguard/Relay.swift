@@ -2,7 +2,7 @@
 // Copies standard input to a socket, and what comes from it to standard output.
 
 import Glibc
-import Net
+import TupleguardSockets
 
 /// One connection between the terminal and a socket.
 struct Relay {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
-import Guard
+import TupleguardAgent
+import TupleguardKernel
 
 /// `tupleguard run`
 struct Run: ParsableCommand {

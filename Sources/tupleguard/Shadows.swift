@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
-import Diagnosis
 import Glibc
-import Guard
-import Inventory
-import Net
-import SocketDiag
+import TupleguardAgent
+import TupleguardDiagnosis
+import TupleguardHostSurvey
+import TupleguardKernel
+import TupleguardLinux
+import TupleguardSocketDiag
+import TupleguardSockets
 
 /// `tupleguard shadows`
 struct Shadows: ParsableCommand {

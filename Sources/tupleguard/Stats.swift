@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import Agent
+
 import ArgumentParser
-import Diagnosis
 import Glibc
-import Guard
+import TupleguardAgent
+import TupleguardDiagnosis
+import TupleguardKernel
 
 /// `tupleguard stats`
 struct Stats: ParsableCommand {

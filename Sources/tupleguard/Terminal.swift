@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What people see: tables that fit the terminal, colour only there, times and amounts.
 
-import Agent
 import Glibc
-import Guard
-import Net
+import TupleguardAgent
+import TupleguardKernel
+import TupleguardLinux
+import TupleguardSockets
 
 enum Terminal {
     /// Whether standard output is a terminal that may be coloured (no-color.org).

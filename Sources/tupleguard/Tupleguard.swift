@@ -3,7 +3,7 @@
 
 import ArgumentParser
 import Glibc
-import Guard
+import TupleguardKernel
 
 @main
 struct Tupleguard: ParsableCommand {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What programs reported to a running agent, for the commands that show it beside the kernel's own.
 
-import Agent
-import Guard
+import TupleguardAgent
+import TupleguardKernel
 
 extension Places {
     /// What the agent that runs has heard; nil when none does. One that does not answer is said to

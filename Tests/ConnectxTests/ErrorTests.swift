@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import Glibc
-import Net
 import Testing
+import TupleguardSockets
 
 @testable import Connectx
+@testable import ConnectxCore
 
 @Suite struct ErrorTests {
     @Test func errorsSayWhatWhyAndWhatToDo() throws {

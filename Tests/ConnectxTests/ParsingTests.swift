@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import Connectx
-import Net
 import Testing
+import TupleguardSockets
 
 @Suite struct ParsingTests {
     @Test func destinations() throws {

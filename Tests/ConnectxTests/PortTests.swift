@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import Net
+
 import Testing
+import TupleguardSockets
 
 @testable import Connectx
+@testable import ConnectxCore
 
 @Suite struct PortTests {
     @Test func setsOfPortsAreWalkedRoundTheEnd() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replies come from the kernel; their lengths are believed as far as the buffer goes.
 
-import CLinux
-import Net
-import SocketDiag
+import CTupleguardLinux
 import Testing
+import TupleguardSocketDiag
+import TupleguardSockets
 
 struct NetlinkFuzzTests {
     private static func bytes(_ value: some BitwiseCopyable) -> [UInt8] {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent reads datagrams that anybody may have sent.
-
-import Net
+import ConnectxCore
 import Testing
+import TupleguardSockets
 
 struct ReportFuzzTests {
     private static func datagrams() -> [[UInt8]] {

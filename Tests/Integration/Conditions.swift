@@ -3,9 +3,9 @@
 
 import Foundation
 import Glibc
-import Guard
-import TestSupport
 import Testing
+import TupleguardKernel
+import TupleguardTestSupport
 
 extension Sandbox {
     /// A Python process in this namespace that has said "up" and waits to be ended.

@@ -5,9 +5,9 @@
 import Connectx
 import Foundation
 import Glibc
-import Net
 import Synchronization
 import Testing
+import TupleguardSockets
 
 @Suite(.serialized) struct ConnectxThreadTests {
     private static let threads = 8

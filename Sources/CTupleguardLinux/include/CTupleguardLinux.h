@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of Linux that Swift's Glibc module leaves out or cannot import:
+// namespaces, capabilities, file handles of cgroups, netlink, newer socket options.
+#ifndef TUPLEGUARD_LINUX_H
+#define TUPLEGUARD_LINUX_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+// Enumeration constants of <netinet/in.h> as Swift wants levels: as numbers.
+#define LINUX_SOL_IP 0
+#define LINUX_SOL_TCP 6
+// Newer than the headers of some distributions, and <netinet/tcp.h> must not be included here.
+#define LINUX_TCP_FASTOPEN_CONNECT 30
+#define LINUX_IP_LOCAL_PORT_RANGE 51
+// include/linux/sockios.h: a descriptor of the network namespace that a socket is in.
+#define LINUX_SIOCGSKNS 0x894C
+
+/// `errno`, which is a macro.
+static inline int linux_errno(void)
+{
+	return errno;
+}
+
+static inline void linux_set_errno(int number)
+{
+	errno = number;
+}
+
+/// open(2) with O_RDONLY and O_CLOEXEC; Swift cannot call a function with varying arguments.
+int linux_open_for_reading(const uint8_t *path);
+
+/// Fills memory with bytes that nobody can guess (getrandom(2)); -1 with errno.
+int linux_random(void *bytes, size_t count);
+
+/// Connects a TCP socket and sends data with the SYN (MSG_FASTOPEN): how many bytes were taken,
+/// or -1 with errno.
+ssize_t linux_send_fast_open(int socket, const struct sockaddr *name, socklen_t length,
+			     const struct iovec *vectors, size_t count);
+
+/// Sends data on a connected socket, without SIGPIPE: how many bytes were taken, or -1 with errno.
+ssize_t linux_send(int socket, const struct iovec *vectors, size_t count);
+
+/// Sleeps at least so long, unless a signal comes (clock_nanosleep(2)).
+void linux_pause(long nanoseconds);
+
+/// Takes O_NONBLOCK off.
+void linux_set_blocking(int descriptor);
+
+/// Sends a report to the agent's socket, if there is one, without waiting: report.sock in the
+/// folder that TUPLEGUARD_RUN names (which a set-user-ID program does not heed), else in
+/// /run/tupleguard. errno stays as it is. False when an agent was there, and had no room for it.
+bool linux_report(const void *report, size_t size);
+
+/// Who sent a datagram, as the kernel knows (SCM_CREDENTIALS, unix(7)).
+struct linux_sender {
+	/// In the receiver's PID namespace; 0 for a process that is not visible there.
+	uint32_t pid;
+	uint32_t uid;
+};
+
+/// Takes one datagram, without waiting, from a Unix socket that has SO_PASSCRED: its whole length,
+/// of which at most `size` bytes are stored, or -1 with errno.
+///
+/// EAGAIN: there is none. EBADMSG: there was one that came with descriptors (SCM_RIGHTS; the kernel
+/// has closed them) or without credentials, and it is gone.
+ssize_t linux_receive_from(int socket, void *buffer, size_t size, struct linux_sender *sender);
+
+/// A request of sock_diag(7) for one socket.
+struct linux_diag_request {
+	struct nlmsghdr header;
+	struct inet_diag_req_v2 body;
+};
+
+/// A request of rtnetlink(7) for one route. The destination is last: IPv4 takes a word of it.
+struct linux_route_request {
+	struct nlmsghdr header;
+	struct rtmsg body;
+	struct rtattr interface_header;
+	uint32_t interface;
+	struct rtattr mark_header;
+	uint32_t mark;
+	struct rtattr destination_header;
+	uint32_t destination[4];
+};
+
+/// How many things the pool has room for.
+#define LINUX_POOL_SIZE 8
+
+/// Puts `thing` (or null) into a place of the pool, and takes out what was there.
+///
+/// Places belong to the process; each is one atomic exchange, so that no fork
+/// can find a lock held. A thing may come out in a child of the process that
+/// put it in: whoever takes it must look.
+void *linux_pool_exchange(unsigned place, void *thing);
+
+/// Runs `body(context)` on a new thread, in the network namespace that `socket` is
+/// in, and waits for it; -1 with errno when that cannot be (EPERM without
+/// CAP_NET_ADMIN and CAP_SYS_ADMIN), and `body` has not run then.
+int linux_run_in_namespace_of(int socket, void (*body)(void *), void *context);
+
+/// Moves the calling thread into the network namespace that `descriptor` refers to (setns(2)).
+int linux_enter_network_namespace(int descriptor);
+
+/// Moves the calling thread into a new network namespace (unshare(2)).
+int linux_new_network_namespace(void);
+
+/// Moves the calling process, which must have one thread, into a new user namespace, in which it
+/// has every capability, and a new network namespace of that (unshare(2)).
+int linux_new_user_and_network_namespace(void);
+
+/// Sets the loopback interface of the thread's network namespace up; -1 with errno.
+int linux_bring_up_loopback(void);
+
+/// How many processors the calling thread may run on (sched_getaffinity(2)); at least 1.
+int linux_processors(void);
+
+/// Keeps the calling thread on one of its processors: number `index`, counted round and round.
+void linux_stay_on_processor(int index);
+
+/// The calling thread's effective capabilities, bit n for capability n (capabilities(7)).
+int linux_effective_capabilities(uint64_t *capabilities);
+
+/// Opens (O_PATH) the cgroup with this id in the hierarchy that `mount` is a folder of.
+///
+/// A cgroup's id is its kernfs node's, which is also its file handle
+/// (FILEID_KERNFS); -1 with ESTALE when it exists no more.
+int linux_open_cgroup(int mount, uint64_t id);
+
+/// The id of the cgroup that the folder `descriptor` is; -1 with errno.
+int linux_cgroup_id(int descriptor, uint64_t *id);
+
+/// The symbolic name of an errno, such as "EPERM"; null for a number that is none.
+const char *linux_errno_name(int number);
+
+/// Mounts a BPF file system on `path` (mount(2)).
+int linux_mount_bpffs(const char *path);
+
+/// The superblock magic of the file system that holds `path`, or 0 (statfs(2)).
+uint64_t linux_filesystem_magic(const char *path);
+
+#endif

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ports that a listing showed to be free for a destination, until they are used up.
+
+#if !hasFeature(Embedded)
+    import TupleguardSockets
+#endif
+
+/// A source address, a device and a destination: what a port is free for.
+struct PortPurpose: Equatable {
+    let local: IPAddress
+    let interface: UInt32
+    let remote: Endpoint
+}
+
+/// The free ports for the destinations that were listed last.
+///
+/// A listing costs as much as there are sockets on the host. In a batch of connections to one
+/// destination its answer serves them all. Hints only: a port is always tried before it is used.
+struct FreePorts: ~Copyable {
+    private struct List: ~Copyable {
+        var purpose: PortPurpose?
+        var ports = PortSet()
+        var madeAt: UInt64 = 0
+    }
+
+    /// Room for `limit` lists; the memory is taken with the first of them.
+    private var lists: UnsafeMutablePointer<List>?
+    private var next = 0
+    private static let limit = 4
+    /// How long a list serves, in nanoseconds: ports that came free since are not in it.
+    private static let validity: UInt64 = 1_000_000_000
+
+    deinit {
+        guard let lists else { return }
+        lists.deinitialize(count: Self.limit)
+        lists.deallocate()
+    }
+
+    /// Takes the first port at or after `start` off the list; nil when there is no list, or it
+    /// is used up or old.
+    func take(for purpose: PortPurpose, from start: UInt16, now: UInt64) -> UInt16? {
+        guard let lists, let index = index(of: purpose),
+            now &- lists[index].madeAt <= Self.validity,
+            let port = lists[index].ports.next(from: start)
+        else { return nil }
+        lists[index].ports.remove(port)
+        return port
+    }
+
+    /// Keeps a list; one for the same purpose, or the oldest, makes way.
+    mutating func keep(_ ports: consuming PortSet, for purpose: PortPurpose, now: UInt64) {
+        let lists = allocated()
+        let index = index(of: purpose) ?? next
+        if index == next { next = (next + 1) % Self.limit }
+        lists[index] = List(purpose: purpose, ports: ports, madeAt: now)
+    }
+
+    private func index(of purpose: PortPurpose) -> Int? {
+        guard let lists else { return nil }
+        for index in 0..<Self.limit where lists[index].purpose == purpose { return index }
+        return nil
+    }
+
+    private mutating func allocated() -> UnsafeMutablePointer<List> {
+        if let lists { return lists }
+        let made = UnsafeMutablePointer<List>.allocate(capacity: Self.limit)
+        for index in 0..<Self.limit { (made + index).initialize(to: List()) }
+        lists = made
+        return made
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is kept between calls for a network namespace: netlink sockets, the port
+// range, ports lately seen free, whether a guard is there. All of it can be lost.
+
+import CTupleguardLinux
+
+#if !hasFeature(Embedded)
+    import Glibc
+    import TupleguardSockets
+    import TupleguardSocketDiag
+#endif
+
+/// A network namespace as one call at a time sees it.
+///
+/// Views wait in a pool of the process. One is taken out for a call and put back after it, so it
+/// has one user at a time and needs no lock; a process has as many as calls ran at once, and keeps
+/// at most eight. After a fork the child finds its parent's views, knows them by the
+/// process id, and drops them.
+struct NamespaceView: ~Copyable {
+    /// SO_NETNS_COOKIE
+    let cookie: UInt64
+    private let process: pid_t
+    /// Nil where netlink is refused.
+    var diag: SocketDiag?
+    private var route: NetlinkSocket?
+    var ports = PortSpace()
+    var free = FreePorts()
+    var coverage = GuardCoverage()
+    var random = RandomSource()
+    var reports = Reporter()
+    /// How many more candidates are tried with a throw-away socket first; see `attempt`.
+    var scouting = 0
+    /// Whether listings for IPv4 ask for sockets with v4-mapped addresses too; see `chooseListed`.
+    var listsMapped = false
+    /// Whether IP_LOCAL_PORT_RANGE is there (Linux 6.3, and 6.1 of Debian).
+    var canLend = true
+    private var buffer: UnsafeMutableRawBufferPointer?
+
+    /// Of the calling thread's namespace, which has to be that of `cookie`.
+    private init(cookie: UInt64, process: pid_t) throws(Errno) {
+        self.cookie = cookie
+        self.process = process
+        do throws(Errno) {
+            let diag = try SocketDiag()
+            guard diag.namespaceCookie == cookie else { throw Errno(EXDEV) }
+            self.diag = consume diag
+        } catch {
+            guard error.number != EXDEV, error.number != EMFILE, error.number != ENFILE,
+                error.number != ENOMEM, error.number != ENOBUFS
+            else { throw error }
+            self.diag = nil
+        }
+    }
+
+    deinit {
+        buffer?.deallocate()
+    }
+
+    // MARK: - The pool
+
+    /// Runs `body` with a view of the namespace with this cookie.
+    ///
+    /// - Throws: `elsewhere` when the calling thread is in another namespace and no view is left of
+    ///   an earlier call; EMFILE, ENFILE, ENOMEM, ENOBUFS.
+    static func with<Result>(
+        cookie: UInt64, _ body: (inout NamespaceView) throws(ViewError) -> Result
+    ) throws(ViewError) -> Result {
+        let view = try take(cookie)
+        defer { put(view) }
+        return try body(&view.pointee)
+    }
+
+    private static func take(_ cookie: UInt64) throws(ViewError)
+        -> UnsafeMutablePointer<NamespaceView>
+    {
+        let process = getpid()
+        for place in 0..<UInt32(LINUX_POOL_SIZE) {
+            guard let view = exchange(place, nil) else { continue }
+            if view.pointee.process != process {
+                discard(view)
+            } else if view.pointee.cookie == cookie {
+                return view
+            } else if let displaced = exchange(place, view) {
+                put(displaced)
+            }
+        }
+        do throws(Errno) {
+            let view = try NamespaceView(cookie: cookie, process: process)
+            let pointer = UnsafeMutablePointer<NamespaceView>.allocate(capacity: 1)
+            pointer.initialize(to: view)
+            return pointer
+        } catch {
+            throw error.number == EXDEV ? .elsewhere : .unavailable(error)
+        }
+    }
+
+    private static func put(_ view: UnsafeMutablePointer<NamespaceView>) {
+        var view = view
+        for place in 0..<UInt32(LINUX_POOL_SIZE) {
+            guard let displaced = exchange(place, view) else { return }
+            view = displaced
+        }
+        discard(view)
+    }
+
+    private static func discard(_ view: UnsafeMutablePointer<NamespaceView>) {
+        view.deinitialize(count: 1)
+        view.deallocate()
+    }
+
+    private static func exchange(_ place: UInt32, _ view: UnsafeMutablePointer<NamespaceView>?)
+        -> UnsafeMutablePointer<NamespaceView>?
+    {
+        linux_pool_exchange(place, view)?.assumingMemoryBound(to: NamespaceView.self)
+    }
+
+    // MARK: - What it knows
+
+    /// The source address by route. The netlink socket for it is made when it is first wanted.
+    mutating func sourceAddress(for question: RouteQuestion) throws(Errno) -> IPAddress? {
+        if route == nil {
+            let socket = try NetlinkSocket(.route)
+            guard try SocketOption.networkNamespaceCookie.get(socket.raw) == cookie else {
+                throw Errno(EXDEV)
+            }
+            route = consume socket
+        }
+        return try route!.sourceAddress(for: question)
+    }
+
+    /// 32 KB for the replies of a listing, made when they are first wanted.
+    mutating func replyBuffer() -> UnsafeMutableRawBufferPointer {
+        if let buffer { return buffer }
+        let made = UnsafeMutableRawBufferPointer.allocate(byteCount: 32 * 1024, alignment: 8)
+        buffer = made
+        return made
+    }
+}
+
+/// Why there was no view, or what its user threw.
+enum ViewError: Error {
+    /// The thread is not in the network namespace.
+    case elsewhere
+    case unavailable(Errno)
+    case connect(ConnectError)
+}
+
+/// Monotonic time in nanoseconds, to the tick (1 to 10 ms): read without entering the kernel.
+func coarseTime() -> UInt64 {
+    var now = timespec()
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
+    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+}
+
+/// Numbers that nobody can guess, from getrandom(2): a source port is also what a forged answer
+/// has to get right.
+struct RandomSource: ~Copyable {
+    private var pool: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    private var left = 0
+
+    /// Below `bound`, evenly but for one part in 2^32.
+    mutating func next(below bound: UInt32) -> UInt32 {
+        UInt32((UInt64(next()) * UInt64(bound)) >> 32)
+    }
+
+    private mutating func next() -> UInt32 {
+        if left == 0 {
+            withUnsafeMutableBytes(of: &pool) { _ = linux_random($0.baseAddress, $0.count) }
+            left = 8
+        }
+        left -= 1
+        return withUnsafeBytes(of: &pool) {
+            $0.load(fromByteOffset: left * 4, as: UInt32.self)
+        }
+    }
+}

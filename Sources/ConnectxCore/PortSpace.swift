@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ports that may be chosen: ip_local_port_range without ip_local_reserved_ports.
+
+import CTupleguardLinux
+
+#if !hasFeature(Embedded)
+    import Glibc
+    import TupleguardSockets
+#endif
+
+/// A set of ports, as 8 KB of bits.
+struct PortSet: ~Copyable {
+    private let words: UnsafeMutablePointer<UInt64>
+    private static let count = 65_536 / 64
+
+    init() {
+        words = .allocate(capacity: Self.count)
+        words.initialize(repeating: 0, count: Self.count)
+    }
+
+    deinit {
+        words.deallocate()
+    }
+
+    mutating func removeAll() { words.update(repeating: 0, count: Self.count) }
+    mutating func insert(_ port: UInt16) { words[Int(port >> 6)] |= 1 << UInt64(port & 63) }
+    mutating func remove(_ port: UInt16) { words[Int(port >> 6)] &= ~(1 << UInt64(port & 63)) }
+    func contains(_ port: UInt16) -> Bool { words[Int(port >> 6)] & 1 << UInt64(port & 63) != 0 }
+
+    /// The first member at or after `start`, going round from the end to the beginning.
+    func next(from start: UInt16) -> UInt16? {
+        var index = Int(start >> 6)
+        var word = words[index] & (UInt64.max << UInt64(start & 63))
+        for _ in 0...Self.count {
+            if word != 0 { return UInt16(index << 6 + word.trailingZeroBitCount) }
+            index = (index + 1) % Self.count
+            word = words[index]
+        }
+        return nil
+    }
+}
+
+/// The ports that the kernel itself would choose from, in one network namespace (ip-sysctl).
+///
+/// They are those of the thread's namespace at first. Where /proc cannot be read the kernel's
+/// defaults are assumed.
+struct PortSpace: ~Copyable {
+    private let rangeFile = SettingFile("/proc/sys/net/ipv4/ip_local_port_range")
+    private let reservedFile = SettingFile("/proc/sys/net/ipv4/ip_local_reserved_ports")
+    private(set) var range: ClosedRange<UInt16> = 32_768...60_999
+    private var reserved = PortSet()
+    private var hasReserved = false
+    private var readAt: UInt64 = 0
+
+    /// How old the answer may be, in nanoseconds: reading both costs 1.2 us.
+    private static let validity: UInt64 = 10_000_000
+
+    /// Looks again, if it was long ago.
+    mutating func refresh(now: UInt64) {
+        guard readAt == 0 || now &- readAt > Self.validity else { return }
+        readAt = now
+        readRange()
+        readReserved()
+    }
+
+    /// The range for a socket with IP_LOCAL_PORT_RANGE: each of its ends counts where it lies in
+    /// the namespace's range (inet_sk_get_local_port_range).
+    func range(of socket: Socket) -> ClosedRange<UInt16> {
+        let low = UInt16(truncatingIfNeeded: socket.portRange)
+        let high = UInt16(truncatingIfNeeded: socket.portRange >> 16)
+        let from = range.contains(low) ? low : range.lowerBound
+        let to = range.contains(high) ? high : range.upperBound
+        return from <= to ? from...to : range
+    }
+
+    func isReserved(_ port: UInt16) -> Bool { hasReserved && reserved.contains(port) }
+
+    /// "32768\t60999\n"
+    private mutating func readRange() {
+        withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
+            let count = rangeFile.read(into: buffer)
+            guard count > 0 else { return }
+            var numbers = Numbers(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            guard let low = numbers.next()?.number, let high = numbers.next()?.number, low <= high
+            else { return }
+            range = low...high
+        }
+    }
+
+    /// "8080,9148-9150\n", or an empty line.
+    private mutating func readReserved() {
+        // Five digits and a separator for each port at most; more than a page is rare.
+        var size = 4096
+        while size <= 512 * 1024 {
+            let isWhole = withUnsafeTemporaryAllocation(byteCount: size, alignment: 1) { buffer in
+                let count = reservedFile.read(into: buffer)
+                guard count >= 0, count < size else { return count < 0 }
+                take(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                return true
+            }
+            if isWhole { return }
+            size *= 8
+        }
+    }
+
+    private mutating func take(_ text: UnsafeRawBufferPointer) {
+        var numbers = Numbers(text)
+        let wasEmpty = !hasReserved
+        hasReserved = false
+        if !wasEmpty { reserved.removeAll() }
+        while let (first, separator) = numbers.next() {
+            var last = first
+            if separator == UInt8(ascii: "-"), let next = numbers.next() { last = next.number }
+            hasReserved = true
+            for port in first...max(first, last) { reserved.insert(port) }
+        }
+    }
+
+    /// The numbers of a text, each with the byte that follows it.
+    private struct Numbers {
+        private let text: UnsafeRawBufferPointer
+        private var index = 0
+
+        init(_ text: UnsafeRawBufferPointer) {
+            self.text = text
+        }
+
+        mutating func next() -> (number: UInt16, separator: UInt8)? {
+            while index < text.count, !Self.isDigit(text[index]) { index += 1 }
+            guard index < text.count else { return nil }
+            var number: UInt32 = 0
+            while index < text.count, Self.isDigit(text[index]) {
+                number = min(number * 10 + UInt32(text[index] - UInt8(ascii: "0")), 65_535)
+                index += 1
+            }
+            return (UInt16(number), index < text.count ? text[index] : 0)
+        }
+
+        private static func isDigit(_ byte: UInt8) -> Bool {
+            (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+        }
+    }
+}
+
+/// A file below /proc/sys, open. What it says is the namespace's in which it was opened, whatever
+/// the thread's is that reads.
+private struct SettingFile: ~Copyable {
+    /// -1 where there is none.
+    private let descriptor: Int32
+
+    init(_ path: StaticString) {
+        descriptor = linux_open_for_reading(path.utf8Start)
+    }
+
+    deinit {
+        if descriptor >= 0 { close(descriptor) }
+    }
+
+    /// From the beginning; how many bytes, or -1.
+    func read(into buffer: UnsafeMutableRawBufferPointer) -> Int {
+        pread(descriptor, buffer.baseAddress, buffer.count, 0)
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// The socket to connect: what it is already, and the few calls that are made on it.
+
+import CTupleguardLinux
+
+#if !hasFeature(Embedded)
+    import Glibc
+    package import TupleguardSockets
+#endif
+
+/// A socket of somebody else, with what was found out about it.
+package struct Socket {
+    package let raw: Int32
+    package let family: Int32
+    let transport: Transport
+    /// Whether the caller has only just made it, so that nothing about it needs asking.
+    let isNew: Bool
+    /// What it is bound to; unspecified and 0 where it is not.
+    private(set) var local = Endpoint(.unspecified, 0)
+    private(set) var interface: UInt32 = 0
+    private var reuseAddress: Int32 = 0
+    private var reusePort: Int32 = 0
+    private var bindAddressNoPort: Int32 = 0
+    /// IP_LOCAL_PORT_RANGE as it was; 0 for the namespace's.
+    private(set) var portRange: UInt32 = 0
+
+    /// A socket that was just made, unbound and without options.
+    package init(new raw: Int32, family: Int32, transport: Transport) {
+        self.raw = raw
+        self.family = family
+        self.transport = transport
+        isNew = true
+    }
+
+    /// Looks at a socket of the caller's.
+    package init(_ raw: Int32) throws(ConnectError) {
+        self.raw = raw
+        isNew = false
+        do throws(Errno) {
+            let name = try SocketName { getsockname(raw, $0, $1) }
+            family = name.family
+            local = name.endpoint
+            transport = try Self.transport(of: raw)
+            reuseAddress = try SocketOption.reuseAddress.get(raw)
+            interface = UInt32(bitPattern: try SocketOption.boundInterface.get(raw))
+            if transport == .udp {
+                reusePort = try SocketOption.reusePort.get(raw)
+                bindAddressNoPort = try SocketOption.bindAddressNoPort.get(raw)
+                portRange = (try? SocketOption.localPortRange.get(raw)) ?? 0
+            }
+        } catch {
+            throw Self.unusable(error)
+        }
+        if transport == .udp && isConnected {
+            throw ConnectError(.alreadyConnected, EISCONN, tuple(to: nil))
+        }
+    }
+
+    private static func transport(of raw: Int32) throws(Errno) -> Transport {
+        let type = try SocketOption.type.get(raw)
+        let number = try SocketOption.transport.get(raw)
+        switch (type, number) {
+        case (1, 6), (1, 262): return .tcp  // SOCK_STREAM; IPPROTO_TCP, IPPROTO_MPTCP
+        case (2, 17): return .udp  // SOCK_DGRAM; IPPROTO_UDP
+        default: throw Errno(EOPNOTSUPP)
+        }
+    }
+
+    private static func unusable(_ error: Errno) -> ConnectError {
+        let nothing = FourTuple(local: Endpoint(.unspecified, 0), remote: Endpoint(.unspecified, 0))
+        switch error.number {
+        case EBADF, ENOTSOCK: return ConnectError(.badDescriptor, error.number, nothing)
+        case EAFNOSUPPORT: return ConnectError(.unsupportedSocket, EOPNOTSUPP, nothing)
+        default: return ConnectError(.unsupportedSocket, error.number, nothing)
+        }
+    }
+
+    private var isConnected: Bool {
+        let peer: SocketName?
+        do throws(Errno) { peer = try SocketName { getpeername(raw, $0, $1) } } catch { peer = nil }
+        return peer != nil
+    }
+
+    func tuple(to remote: Endpoint?) -> FourTuple {
+        FourTuple(local: local, remote: remote ?? Endpoint(.unspecified, 0))
+    }
+
+    // MARK: - Calls
+
+    /// bind(2): 0, or the error's number.
+    package func bindName(_ endpoint: Endpoint, scope: UInt32) -> Int32 {
+        endpoint.withSocketAddress(family: family, scope: scope) { name, length in
+            bind(raw, name, length) == 0 ? 0 : linux_errno()
+        }
+    }
+
+    /// connect(2): 0, or the error's number.
+    func connectName(_ destination: Destination) -> Int32 {
+        destination.endpoint.withSocketAddress(family: family, scope: destination.scope) {
+            connect(raw, $0, $1) == 0 ? 0 : linux_errno()
+        }
+    }
+
+    /// connect(AF_UNSPEC), which takes a port away again that the kernel chose.
+    func disconnect() {
+        var name = sockaddr()
+        name.sa_family = sa_family_t(AF_UNSPEC)
+        _ = connect(raw, &name, socklen_t(MemoryLayout<sockaddr>.size))
+    }
+
+    package func share(_ isOn: Bool) throws(Errno) {
+        try SocketOption.reuseAddress.set(raw, isOn ? 1 : 0)
+    }
+
+    /// Whether it was ready to share its port before.
+    var wasShared: Bool { reuseAddress != 0 || reusePort != 0 }
+
+    /// Before it is bound: ready to share, with nothing set that would undo what we do.
+    ///
+    /// With SO_REUSEPORT sockets of one user share a port whatever SO_REUSEADDR says, and with
+    /// IP_BIND_ADDRESS_NO_PORT bind() gives no port.
+    func prepareToShare() throws(Errno) {
+        if reusePort != 0 { try SocketOption.reusePort.set(raw, 0) }
+        if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 0) }
+        try share(true)
+    }
+
+    func restoreReusePort() {
+        if reusePort != 0 { try? SocketOption.reusePort.set(raw, reusePort) }
+    }
+
+    /// Binds to a device, if it is not bound to it yet.
+    mutating func bindInterface(_ index: UInt32) throws(Errno) {
+        guard index != 0, index != interface else { return }
+        try SocketOption.boundInterface.set(raw, Int32(bitPattern: index))
+        interface = index
+    }
+
+    /// What a failed call leaves behind: the options as they were, and no address where the
+    /// kernel lets go of it.
+    ///
+    /// - Parameter hasAddressOnly: whether this call bound the socket, and only its address is left.
+    func restore(hasAddressOnly: Bool) {
+        do throws(Errno) {
+            try share(reuseAddress != 0)
+            restoreReusePort()
+            if hasAddressOnly && local.address.isAny {
+                // bind to port 0 sets the address anew, and disconnecting takes the port away.
+                if bindName(Endpoint(.unspecified, 0), scope: 0) == 0 { disconnect() }
+            }
+            if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 1) }
+        } catch {}
+    }
+}
+
+/// A UDP socket that shares its port, for as long as a question to the kernel takes.
+struct ThrowAway: ~Copyable {
+    private let descriptor: OwnedDescriptor
+    let socket: Socket
+
+    init(family: Int32) throws(Errno) {
+        let descriptor = try OwnedDescriptor(openSocket(family, .udp))
+        let socket = Socket(new: descriptor.raw, family: family, transport: .udp)
+        try socket.share(true)
+        self.descriptor = descriptor
+        self.socket = socket
+    }
+}
+
+/// A new socket of this protocol, close-on-exec, for OwnedDescriptor to take.
+package func openSocket(_ family: Int32, _ transport: Transport, isNonBlocking: Bool = false)
+    -> () -> Int32
+{
+    var type = (transport == .tcp ? SOCK_STREAM : SOCK_DGRAM).rawValue | SOCK_CLOEXEC.rawValue
+    if isNonBlocking { type |= SOCK_NONBLOCK.rawValue }
+    return { socket(family, Int32(type), 0) }
+}

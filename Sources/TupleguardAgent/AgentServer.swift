@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP on the agent's socket: who it is, what programs reported, and the events as they come.
+
+import Glibc
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import ServiceLifecycle
+import TupleguardKernel
+
+/// Serves GET /health, GET /reports and GET /events on a Unix socket that only root can open.
+final class AgentServer: Service, Sendable {
+    private let path: String
+    private let followers: Followers
+    private let conflicts: UserspaceConflicts
+    /// Nil where a guard watches instead.
+    private let scans: Scans?
+
+    init(
+        path: String, followers: Followers, conflicts: UserspaceConflicts, scans: Scans? = nil
+    ) {
+        self.path = path
+        self.followers = followers
+        self.conflicts = conflicts
+        self.scans = scans
+    }
+
+    func run() async throws {
+        // We hold the agents' lock, so a socket that is left here is nobody's.
+        unlink(path)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        do {
+            let channel = try await bind(on: group)
+            chmod(path, 0o600)
+            try? await gracefulShutdown()
+            try? await channel.close()
+            unlink(path)
+            try await group.shutdownGracefully()
+        } catch {
+            try? await group.shutdownGracefully()
+            throw GuardError.failed(
+                what: "listen on \(path)", errno: .init((error as? IOError)?.errnoCode ?? EIO),
+                detail: "\(error)")
+        }
+    }
+
+    private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
+        let (followers, conflicts, scans) = (followers, conflicts, scans)
+        return try await ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 16)
+            .childChannelInitializer { channel in
+                channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
+                    try channel.pipeline.syncOperations.addHandler(
+                        RequestHandler(
+                            followers: followers, conflicts: conflicts, scans: scans))
+                }
+            }
+            .bind(unixDomainSocketPath: path).get()
+    }
+}
+
+/// Answers the requests of one connection.
+private final class RequestHandler: ChannelInboundHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    private let followers: Followers
+    private let conflicts: UserspaceConflicts
+    private let scans: Scans?
+    private var following: UInt64?
+
+    init(followers: Followers, conflicts: UserspaceConflicts, scans: Scans?) {
+        self.followers = followers
+        self.conflicts = conflicts
+        self.scans = scans
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard case .head(let request) = unwrapInboundIn(data) else { return }
+        switch (request.method, request.uri) {
+        case (.GET, "/health"):
+            answer(context, request, .ok, #"{"pid":\#(getpid()),"status":"ok"}"# + "\n")
+        case (.GET, "/reports"):
+            var summary = conflicts.summary(CgroupNames())
+            summary.scan = scans?.summary
+            answer(context, request, .ok, encodeJSON(summary) + "\n")
+        case (.GET, "/events"):
+            follow(context, request)
+        default:
+            answer(
+                context, request, .notFound, "there is GET /health, GET /reports and GET /events\n")
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        if let following { followers.remove(following) }
+        following = nil
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+
+    private func answer(
+        _ context: ChannelHandlerContext, _ request: HTTPRequestHead, _ status: HTTPResponseStatus,
+        _ text: String
+    ) {
+        let headers: HTTPHeaders = [
+            "content-type": "application/json", "content-length": "\(text.utf8.count)",
+            "connection": "close",
+        ]
+        let head = HTTPResponseHead(version: request.version, status: status, headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(
+            wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(string: text)))),
+            promise: nil)
+        let channel = context.channel
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
+            channel.close(promise: nil)
+        }
+    }
+
+    /// A line of JSON for each event, until the client leaves.
+    ///
+    /// A client that does not read loses events rather than have us keep them.
+    private func follow(_ context: ChannelHandlerContext, _ request: HTTPRequestHead) {
+        let channel = context.channel
+        following = followers.add { line in
+            guard channel.isWritable else { return }
+            let buffer = channel.allocator.buffer(string: line + "\n")
+            channel.writeAndFlush(HTTPServerResponsePart.body(.byteBuffer(buffer)), promise: nil)
+        }
+        guard following != nil else {
+            answer(context, request, .serviceUnavailable, "too many follow already\n")
+            return
+        }
+        let head = HTTPResponseHead(
+            version: request.version, status: .ok, headers: ["content-type": "application/x-ndjson"]
+        )
+        context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moves events from the ring buffer to the log and to those who follow.
+
+import Glibc
+import Logging
+import ServiceLifecycle
+import Synchronization
+import TupleguardKernel
+import TupleguardSockets
+
+/// Those who follow the events: each gets the lines as they come.
+final class Followers: Sendable {
+    static let limit = 16
+    typealias Sink = @Sendable (String) -> Void
+
+    private let sinks = Mutex<[UInt64: Sink]>([:])
+    private let next = Atomic<UInt64>(0)
+
+    /// Nil when there are too many already.
+    func add(_ sink: @escaping Sink) -> UInt64? {
+        let id = next.wrappingAdd(1, ordering: .relaxed).newValue
+        return sinks.withLock { sinks in
+            guard sinks.count < Self.limit else { return nil }
+            sinks[id] = sink
+            return id
+        }
+    }
+
+    func remove(_ id: UInt64) {
+        _ = sinks.withLock { $0.removeValue(forKey: id) }
+    }
+
+    var isEmpty: Bool { sinks.withLock { $0.isEmpty } }
+
+    func send(_ line: String) {
+        for sink in sinks.withLock({ Array($0.values) }) { sink(line) }
+    }
+}
+
+/// Reads the ring buffer on a thread of its own, which sleeps while nothing happens.
+final class EventPump: Service, Sendable {
+    private let state: GuardState
+    private let logger: Logger
+    private let format: LogFormat
+    private let followers: Followers
+    /// A pipe, written to when the thread should look up.
+    private let wakeReader: OwnedDescriptor
+    private let wakeWriter: OwnedDescriptor
+    private let isStopping = Atomic<Bool>(false)
+
+    init(state: GuardState, logger: Logger, format: LogFormat, followers: Followers) throws {
+        self.state = state
+        self.logger = logger
+        self.format = format
+        self.followers = followers
+        var ends: [Int32] = [-1, -1]
+        try Errno.check { pipe(&ends) }
+        wakeReader = OwnedDescriptor(taking: ends[0])
+        wakeWriter = OwnedDescriptor(taking: ends[1])
+    }
+
+    /// Runs until shutdown; what is in the buffer then is still handled.
+    func run() async throws {
+        try await runOnThread {
+            self.pump()
+        } stop: {
+            isStopping.store(true, ordering: .sequentiallyConsistent)
+            lookAgain()
+        }
+    }
+
+    /// Makes the thread open the ring buffer again, if another one is pinned now.
+    func lookAgain() {
+        _ = write(wakeWriter.raw, "!", 1)
+    }
+
+    private func takeWake() {
+        var bytes = [UInt8](repeating: 0, count: 64)
+        _ = read(wakeReader.raw, &bytes, bytes.count)
+    }
+
+    private func pump() {
+        var log = ConflictLog(logger: logger, format: format)
+        while !isStopping.load(ordering: .sequentiallyConsistent) {
+            do {
+                let reader = try EventReader(state) { [followers] event in
+                    guard let event else { return }
+                    if let report = log.log(event, isFollowed: !followers.isEmpty) {
+                        followers.send(report)
+                    }
+                }
+                drain(reader, untilFlush: { log.hasMore }, flush: { log.flush() })
+            } catch {
+                // No guard is attached any more; the reconciler wakes us when there is one.
+                waitForWake()
+            }
+            log.flush()
+        }
+    }
+
+    private func waitForWake() {
+        var ready = pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0)
+        poll(&ready, 1, -1)
+        takeWake()
+    }
+
+    /// Until there is another buffer, or the end.
+    private func drain(
+        _ reader: borrowing EventReader, untilFlush: () -> Bool, flush: () -> Void
+    ) {
+        while true {
+            var ready = [
+                pollfd(fd: reader.descriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0),
+            ]
+            // A second after the last of a flood its count is due.
+            if poll(&ready, 2, untilFlush() ? 1000 : -1) == 0 { flush() }
+            reader.poll(milliseconds: 0)
+            guard ready[1].revents != 0 else { continue }
+            takeWake()
+            if isStopping.load(ordering: .sequentiallyConsistent) { return }
+            if state.eventsMapID != reader.mapID { return }
+        }
+    }
+}

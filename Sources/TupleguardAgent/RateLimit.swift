@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much one sender, one user and all together may have heard.
+
+/// So many a second, and after a pause so many at once.
+struct Rate: Sendable {
+    let perSecond: UInt64
+    let burst: UInt64
+
+    /// Nanoseconds in which a token comes back.
+    fileprivate var interval: UInt64 { 1_000_000_000 / perSecond }
+}
+
+/// A token bucket. When it will be full again is all that it has to remember.
+struct TokenBucket: Sendable {
+    /// Nanoseconds of the caller's clock, which must not go back.
+    private var fullAt: UInt64 = 0
+
+    func isFull(now: UInt64) -> Bool { fullAt <= now }
+
+    func hasToken(_ rate: Rate, now: UInt64) -> Bool {
+        max(fullAt, now) - now + rate.interval <= rate.burst * rate.interval
+    }
+
+    mutating func take(_ rate: Rate, now: UInt64) {
+        fullAt = max(fullAt, now) + rate.interval
+    }
+}
+
+/// A bucket for each key, in a bounded number. Keys beyond it share one bucket: a
+/// crowd of them gets no more than one of them would.
+struct TokenBuckets<Key: Hashable & Sendable>: Sendable {
+    let rate: Rate
+    let limit: Int
+    private var buckets: [Key: TokenBucket] = [:]
+    private var shared = TokenBucket()
+    private var nextPruning: UInt64 = 0
+
+    /// Nanoseconds between two looks through a table without room.
+    private static var pruningInterval: UInt64 { 100_000_000 }
+
+    init(_ rate: Rate, limit: Int) {
+        self.rate = rate
+        self.limit = limit
+    }
+
+    var count: Int { buckets.count }
+
+    mutating func hasToken(for key: Key, now: UInt64) -> Bool {
+        if let bucket = buckets[key] { return bucket.hasToken(rate, now: now) }
+        makeRoom(now: now)
+        return buckets.count < limit || shared.hasToken(rate, now: now)
+    }
+
+    mutating func take(for key: Key, now: UInt64) {
+        if buckets[key] != nil || buckets.count < limit {
+            buckets[key, default: TokenBucket()].take(rate, now: now)
+        } else {
+            shared.take(rate, now: now)
+        }
+    }
+
+    /// A bucket that is full again is as good as none.
+    private mutating func makeRoom(now: UInt64) {
+        guard buckets.count >= limit, now >= nextPruning else { return }
+        nextPruning = now + Self.pruningInterval
+        buckets = buckets.filter { !$0.value.isFull(now: now) }
+    }
+}
+
+/// Who sent a report: from the kernel, never from the report.
+package struct Sender: Hashable, Sendable {
+    /// Process id in the agent's PID namespace; 0 for a process that is not visible there.
+    package let pid: UInt32
+    package let uid: UInt32
+}
+
+/// The limits on reports: for a process, for a user (who can fork), and for everybody
+/// together (a user with subordinate ids is many users).
+struct ReportLimits: Sendable {
+    /// A process that reports as connectx does stays well below.
+    static let ofSender = Rate(perSecond: 50, burst: 100)
+    static let ofUser = Rate(perSecond: 200, burst: 400)
+    /// Keeps what the agent does for reports below a few percent of a processor.
+    static let ofAll = Rate(perSecond: 1000, burst: 2000)
+
+    private var senders = TokenBuckets<Sender>(ofSender, limit: 4096)
+    private var users = TokenBuckets<UInt32>(ofUser, limit: 1024)
+    private var all = TokenBucket()
+
+    /// Whether a report may be heard. One that may not takes nothing from anybody.
+    mutating func admit(_ sender: Sender, now: UInt64) -> Bool {
+        guard senders.hasToken(for: sender, now: now), users.hasToken(for: sender.uid, now: now),
+            all.hasToken(Self.ofAll, now: now)
+        else { return false }
+        senders.take(for: sender, now: now)
+        users.take(for: sender.uid, now: now)
+        all.take(Self.ofAll, now: now)
+        return true
+    }
+}

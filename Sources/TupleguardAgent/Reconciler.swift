@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps what is attached as it was asked for: cgroups vanish and come back,
+// programs are upgraded, claims lose their sockets.
+
+import Glibc
+import Logging
+import ServiceLifecycle
+package import TupleguardKernel
+import TupleguardSockets
+
+/// Which cgroups the agent is to guard, and how.
+package struct AgentConfiguration: Sendable {
+    package var cgroups: [String]
+    package var policy: Policy
+    package var tableSize: Int?
+    package var state: GuardState
+    package var runFolder: RunFolder
+    package var logFormat: LogFormat
+    package var detachOnExit: Bool
+    /// Between two sweeps of the claim table.
+    package var sweepInterval: Duration
+
+    package init(
+        cgroups: [String], policy: Policy, tableSize: Int?, state: GuardState, runFolder: RunFolder,
+        logFormat: LogFormat, detachOnExit: Bool, sweepInterval: Duration
+    ) {
+        self.cgroups = cgroups
+        self.policy = policy
+        self.tableSize = tableSize
+        self.state = state
+        self.runFolder = runFolder
+        self.logFormat = logFormat
+        self.detachOnExit = detachOnExit
+        self.sweepInterval = sweepInterval
+    }
+}
+
+/// Looks every few seconds whether reality is still what the configuration says.
+actor Reconciler: Service {
+    private static let interval = Duration.seconds(2)
+
+    private let configuration: AgentConfiguration
+    private let logger: Logger
+    private let pump: EventPump
+    private let manager: ServiceManager
+    private let state: GuardState
+    /// By name, the id of the cgroup that was last attached under it; nil while it is missing.
+    private var guarded: [String: UInt64?] = [:]
+    private var eventsMapID: UInt32?
+
+    init(
+        _ configuration: AgentConfiguration, logger: Logger, pump: EventPump,
+        manager: ServiceManager
+    ) {
+        self.configuration = configuration
+        self.logger = logger
+        self.pump = pump
+        self.manager = manager
+        state = configuration.state
+    }
+
+    /// Attaches, adopts and upgrades at the start. Here every fault is an error.
+    func begin() throws {
+        let hierarchy = try CgroupHierarchy()
+        for name in configuration.cgroups {
+            let cgroup = try Cgroup(name, in: hierarchy)
+            try attachOrAdopt(cgroup, policy: configuration.policy)
+            guarded[name] = cgroup.id
+        }
+        try adoptOthers(in: hierarchy)
+        eventsMapID = state.eventsMapID
+        try takeStock()
+    }
+
+    private func attachOrAdopt(_ cgroup: Cgroup, policy: Policy) throws {
+        do {
+            try state.attach(cgroup, policy: policy, tableSize: configuration.tableSize)
+            logger.info("guarding \(cgroup.path) (\(policy.mode.rawValue))")
+        } catch GuardError.alreadyAttached {
+            let existing = try state.attachments().first { $0.id == cgroup.id }
+            if existing?.policy != policy {
+                try state.attach(
+                    cgroup, policy: policy, tableSize: configuration.tableSize, replacing: true)
+                logger.info("adopted \(cgroup.path), with a new policy (\(policy.mode.rawValue))")
+            } else if let existing, try state.upgrade(existing, of: cgroup) {
+                logger.info("adopted \(cgroup.path), and upgraded its programs")
+            } else {
+                logger.info("adopted \(cgroup.path) (\(policy.mode.rawValue))")
+            }
+        }
+    }
+
+    /// What the command attached without us is looked after too.
+    private func adoptOthers(in hierarchy: CgroupHierarchy) throws {
+        for attachment in try state.attachments() {
+            guard !guarded.values.contains(attachment.id), let path = attachment.path,
+                let cgroup = try? Cgroup(path, in: hierarchy)
+            else { continue }
+            let upgraded = try state.upgrade(attachment, of: cgroup)
+            logger.info("adopted \(cgroup.path)\(upgraded ? ", and upgraded its programs" : "")")
+        }
+    }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            var untilSweep = self.configuration.sweepInterval
+            while (try? await Task.sleep(for: Self.interval)) != nil {
+                await self.reconcile()
+                untilSweep -= Self.interval
+                guard untilSweep <= .zero else { continue }
+                await self.sweep()
+                untilSweep = self.configuration.sweepInterval
+            }
+        }
+        manager.stopping()
+        if configuration.detachOnExit { detach() }
+    }
+
+    private func reconcile() {
+        do {
+            let hierarchy = try CgroupHierarchy()
+            try removeVanished()
+            for name in configuration.cgroups { try reconcile(name, in: hierarchy) }
+            if state.eventsMapID != eventsMapID {
+                eventsMapID = state.eventsMapID
+                pump.lookAgain()
+            }
+        } catch {
+            logger.error("looking after the guarded cgroups: \(error)")
+        }
+    }
+
+    /// Pins of cgroups that exist no more hold nothing but memory.
+    private func removeVanished() throws {
+        guard state.exists else { return }
+        for attachment in try state.attachments() where attachment.path == nil {
+            // Ours stay until they are back: the shared maps live as long as one attachment does.
+            guard !guarded.values.contains(attachment.id) else { continue }
+            try state.detach(attachment.id, path: "cgroup \(attachment.id)")
+        }
+    }
+
+    private func reconcile(_ name: String, in hierarchy: CgroupHierarchy) throws {
+        let cgroup = try? Cgroup(name, in: hierarchy)
+        let known = guarded[name] ?? nil
+        switch (known, cgroup) {
+        case (let known?, nil):
+            logger.notice("\(name) is gone; it will be guarded again when it is back")
+            guarded[name] = .some(nil)
+            try? state.detach(known, path: name)
+        case (_, let cgroup?) where cgroup.id != known:
+            try attachOrAdopt(cgroup, policy: configuration.policy)
+            guarded[name] = cgroup.id
+            if let known { try? state.detach(known, path: name) }
+            try takeStock()
+        default:
+            break
+        }
+    }
+
+    private func takeStock() throws {
+        let stock = try Maintenance(state).takeStock()
+        if stock.claimed > 0 || stock.conflicts > 0 || stock.unclaimed > 0 {
+            logger.info(
+                "took stock: \(stock.claimed) sockets now have a claim, \(stock.known) had one, \(stock.conflicts) share a tuple with another, \(stock.unclaimed) went without"
+            )
+        }
+    }
+
+    private func sweep() {
+        guard state.exists else { return }
+        do {
+            let maintenance = try Maintenance(state)
+            let sweep = try maintenance.sweep()
+            if sweep.dropped > 0 || sweep.records > 0 {
+                logger.info(
+                    "swept: of \(sweep.claims) claims \(sweep.dropped) had no socket; \(sweep.records) records freed"
+                )
+            }
+            _ = try maintenance.takeStock()
+        } catch {
+            logger.error("sweeping: \(error)")
+        }
+    }
+
+    private func detach() {
+        for case let id? in guarded.values {
+            do {
+                try state.detach(id, path: "cgroup \(id)")
+            } catch {
+                logger.error("detaching: \(error)")
+            }
+        }
+        logger.info("detached")
+    }
+
+    /// For whoever asks: how many cgroups are guarded.
+    var summary: String {
+        let count = guarded.values.count { $0 != nil }
+        return "guarding \(count) of \(configuration.cgroups.count) cgroups"
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Build-tool plugin: compiles the programs of bpf/ with the toolchain's clang and
+// embeds the objects as Swift literals in the target that uses the plugin.
+import Foundation
+import PackagePlugin
+
+@main
+struct TupleguardBPFBuild: BuildToolPlugin {
+    func createBuildCommands(context: PluginContext, target: Target) throws -> [Command] {
+        let sources = context.package.directoryURL.appending(path: "bpf")
+        let script = context.package.directoryURL.appending(path: "scripts/embed-bpf")
+        let inputs = try FileManager.default.contentsOfDirectory(
+            at: sources, includingPropertiesForKeys: nil
+        ).filter { ["c", "h"].contains($0.pathExtension) }
+        let clang = try context.tool(named: "clang").url
+        return [("guard", "guardObject"), ("lookup", "lookUpObject")].map { source, name in
+            let output = context.pluginWorkDirectoryURL.appending(path: "\(name).swift")
+            return .buildCommand(
+                displayName: "Compiling \(source).bpf.c",
+                executable: URL(filePath: "/bin/sh"),
+                arguments: [
+                    script.path(), clang.path(),
+                    sources.appending(path: "\(source).bpf.c").path(), output.path(), name,
+                ],
+                inputFiles: inputs + [script],
+                outputFiles: [output])
+        }
+    }
+}

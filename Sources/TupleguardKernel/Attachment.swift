@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attaching the guard to cgroups, and telling where it is attached.
+
+import CTupleguardLibbpf
+import Glibc
+import TupleguardABI
+import TupleguardLinux
+import TupleguardSockets
+
+/// A cgroup's guard, as it is pinned.
+package struct Attachment: Sendable {
+    /// The cgroup's id.
+    package let id: UInt64
+    /// Its path in the hierarchy; nil when the cgroup exists no more.
+    package let path: String?
+    package let policy: Policy
+    /// Whether sockets outside the cgroup are looked for: what `policy.lookUp` came to.
+    package let looksUp: Bool
+    /// When the guard was attached, or its policy last replaced: nanoseconds since 1970.
+    package let since: UInt64
+    package let programs: [ProgramInfo]
+}
+
+extension GuardState {
+    /// All attachments, also those whose cgroup is gone.
+    package func attachments() throws -> [Attachment] {
+        _ = try readABI()
+        let hierarchy = try CgroupHierarchy()
+        return try attachmentIDs.compactMap { try attachment($0, in: hierarchy) }
+    }
+
+    /// One attachment; nil when it was removed meanwhile.
+    func attachment(_ id: UInt64, in hierarchy: CgroupHierarchy) throws(GuardError) -> Attachment? {
+        let folder = attachmentFolder(id)
+        do throws(GuardError) {
+            let map = try BPFMap(pinned: "\(folder)/policy")
+            guard let policy = map.element(0, as: tg_policy.self) else {
+                throw .damagedState(path: folder, why: "its policy has another size")
+            }
+            var programs: [ProgramInfo] = []
+            var isAttached = true
+            for hook in Hook.allCases.reversed() {
+                let link = try Link(pinned: "\(folder)/\(hook.rawValue)")
+                programs.append(try link.program(of: hook))
+                isAttached = isAttached && link.cgroupID == id
+            }
+            return Attachment(
+                id: id, path: isAttached ? hierarchy.path(of: id) : nil,
+                policy: Policy(fromPrograms: policy), looksUp: policy.look_up != 0,
+                since: policy.attached_ns, programs: programs)
+        } catch {
+            if access(folder, F_OK) != 0 { return nil }
+            throw error
+        }
+    }
+
+    /// Attaches the guard to a cgroup and pins it.
+    ///
+    /// - Parameters:
+    ///   - tableSize: claims that the table has room for; nil takes what is
+    ///     there, or `Policy.defaultTableSize`. Fixed by the first attachment.
+    ///   - replacing: give an existing attachment this policy and this version's
+    ///     programs, with no moment in which connects go unguarded.
+    /// - Throws: `GuardError`; nothing is left attached then.
+    package func attach(
+        _ cgroup: Cgroup, policy: Policy, tableSize: Int? = nil, replacing: Bool = false
+    ) throws {
+        try Platform.check()
+        if let tableSize, !GuardError.tableSizes.contains(tableSize) {
+            throw GuardError.tableSize(tableSize)
+        }
+        try changing {
+            let existing = exists ? Int(try readABI().table_size) : nil
+            if let existing, let tableSize, existing != tableSize {
+                throw GuardError.tableSizeFixed(existing: existing, asked: tableSize)
+            }
+            let isAttached = access(attachmentFolder(cgroup.id), F_OK) == 0
+            if isAttached && !replacing { throw GuardError.alreadyAttached(path: cgroup.path) }
+            let size = existing ?? tableSize ?? Policy.defaultTableSize
+            let programs = try loadHooks(
+                for: cgroup, policy: policy, tableSize: size, keepingCounters: isAttached)
+            if isAttached {
+                try replace(cgroup, with: programs)
+            } else {
+                try attachAnew(cgroup, programs, makingMapsOf: existing == nil ? size : nil)
+            }
+        }
+    }
+
+    /// The programs for one cgroup, on the shared maps where those exist.
+    func loadHooks(
+        for cgroup: Cgroup, policy: Policy, tableSize: Int, keepingCounters: Bool
+    ) throws(GuardError) -> LoadedPrograms {
+        let values = policy.forPrograms(cgroup: cgroup, homes: Self.homes(for: tableSize))
+        let sharedExist = exists
+        return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
+            if name == .counters && keepingCounters {
+                return "\(attachmentFolder(cgroup.id))/counters"
+            }
+            return sharedExist && MapName.shared.contains(name) ? map(name) : nil
+        }
+    }
+
+    /// Elements of the array of homes: a power of two.
+    static func homes(for tableSize: Int) -> Int {
+        1 << (Int.bitWidth - (tableSize - 1).leadingZeroBitCount)
+    }
+
+    private func attachAnew(
+        _ cgroup: Cgroup, _ programs: borrowing LoadedPrograms, makingMapsOf size: Int?
+    ) throws {
+        let temporary = "\(folder)/new-\(cgroup.id)"
+        do {
+            if let size { try pinSharedMaps(of: programs, tableSize: size) }
+            try perform("make the folder \(temporary)") { mkdir(temporary, 0o750) }
+            let policy = programs.map(.policy)
+            let counters = programs.map(.counters)
+            try perform("pin the policy") { bpf_obj_pin(policy, "\(temporary)/policy") }
+            try perform("pin the counters") { bpf_obj_pin(counters, "\(temporary)/counters") }
+            for hook in Hook.allCases {
+                let link = try Link(
+                    attaching: programs.program(hook.rawValue), to: cgroup, at: hook)
+                try link.pin("\(temporary)/\(hook.rawValue)")
+            }
+            try perform("move \(temporary) into place") {
+                rename(temporary, attachmentFolder(cgroup.id))
+            }
+        } catch {
+            removeFolder(temporary)
+            removeFolder("\(folder)/new-maps")
+            if size != nil { removeFolder(mapsFolder) }
+            throw error
+        }
+    }
+
+    /// Swaps the programs of each link; connects meet either the old or the new ones.
+    private func replace(_ cgroup: Cgroup, with programs: borrowing LoadedPrograms) throws {
+        let folder = attachmentFolder(cgroup.id)
+        for hook in Hook.allCases {
+            let link = try Link(pinned: "\(folder)/\(hook.rawValue)")
+            try link.update(to: programs.program(hook.rawValue), at: hook)
+        }
+        let policy = programs.map(.policy)
+        unlink("\(folder)/new-policy")
+        try perform("pin the policy") { bpf_obj_pin(policy, "\(folder)/new-policy") }
+        try perform("replace the policy") { rename("\(folder)/new-policy", "\(folder)/policy") }
+    }
+
+    /// Gives an existing attachment this version's programs, if they differ from its own.
+    ///
+    /// - Returns: whether they did.
+    @discardableResult
+    package func upgrade(_ attachment: Attachment, of cgroup: Cgroup) throws -> Bool {
+        try changing {
+            let size = Int(try readABI().table_size)
+            let programs = try loadHooks(
+                for: cgroup, policy: attachment.policy, tableSize: size, keepingCounters: true)
+            var differs = false
+            for hook in Hook.allCases {
+                let tag = try programs.info(hook).tag
+                let old = attachment.programs.first { $0.hook == hook.title }?.tag
+                differs = differs || tag != old
+            }
+            if differs { try replace(cgroup, with: programs) }
+            return differs
+        }
+    }
+
+    /// Takes the guard off a cgroup. With the last one the shared maps go too.
+    package func detach(_ id: UInt64, path: String) throws {
+        try Platform.requireCapabilities()
+        guard exists else { throw GuardError.noGuard(path: folder) }
+        try changing {
+            guard access(attachmentFolder(id), F_OK) == 0 else {
+                throw GuardError.notAttached(path: path)
+            }
+            try removeAttachment(id)
+        }
+    }
+
+    /// Takes the guard off every cgroup and removes the whole state, whatever version made it.
+    ///
+    /// Only what a guard pins is removed; anything else in the folder is left and named.
+    package func detachAll() throws {
+        try Platform.requireCapabilities()
+        guard access(folder, F_OK) == 0 else { throw GuardError.noGuard(path: folder) }
+        try changing {
+            for name in names(in: folder) where name.hasPrefix("cgroup-") || name == "maps" {
+                removeFolder("\(folder)/\(name)")
+            }
+            let foreign = names(in: folder)
+            if !foreign.isEmpty {
+                throw GuardError.damagedState(
+                    path: folder,
+                    why: "it also holds \(foreign.joined(separator: ", ")), left in place")
+            }
+        }
+    }
+}
+
+/// A BPF link: the attachment of one program to one cgroup.
+struct Link: ~Copyable {
+    private let descriptor: OwnedDescriptor
+    /// 0 once the cgroup is gone.
+    let cgroupID: UInt64
+    private let programID: UInt32
+
+    init(pinned path: String) throws(GuardError) {
+        let raw = try perform("open the link pinned at \(path)") { bpf_obj_get(path) }
+        try self.init(taking: raw)
+    }
+
+    init(attaching program: Int32, to cgroup: Cgroup, at hook: Hook) throws(GuardError) {
+        let raw: Int32
+        do {
+            let target = try OwnedDescriptor(path: cgroup.folder, flags: O_RDONLY | O_DIRECTORY)
+            raw = try Errno.check { bpf_link_create(program, target.raw, hook.attachType, nil) }
+        } catch {
+            if let other = Self.programInTheWay(of: hook, at: cgroup.folder) {
+                throw .programInTheWay(hook: hook.title, program: other.name, path: other.folder)
+            }
+            throw .failed(
+                what: "attach \(hook.title) to \(cgroup.path)", errno: error,
+                detail: LibbpfLog.takeDetail())
+        }
+        try self.init(taking: raw)
+    }
+
+    private init(taking raw: Int32) throws(GuardError) {
+        let descriptor = OwnedDescriptor(taking: raw)
+        var info = bpf_link_info()
+        var length = UInt32(MemoryLayout<bpf_link_info>.size)
+        try perform("ask the kernel about a link") {
+            bpf_obj_get_info_by_fd(raw, &info, &length)
+        }
+        self.descriptor = descriptor
+        programID = info.prog_id
+        cgroupID = info.cgroup.cgroup_id
+    }
+
+    /// Takes the program off the hook; a link whose cgroup is gone is off already.
+    func detach() {
+        _ = bpf_link_detach(descriptor.raw)
+    }
+
+    func pin(_ path: String) throws(GuardError) {
+        try perform("pin a link at \(path)") { bpf_obj_pin(descriptor.raw, path) }
+    }
+
+    func program(of hook: Hook) throws(GuardError) -> ProgramInfo {
+        let program = OwnedDescriptor(
+            taking: try perform("open program \(programID)") { bpf_prog_get_fd_by_id(programID) })
+        return try ProgramInfo(hook: hook.title, descriptor: program.raw)
+    }
+
+    /// Swaps the program, atomically.
+    ///
+    /// The kernel takes a connect6 program for a connect4 link without a word,
+    /// so the link's own attach type is checked here.
+    func update(to program: Int32, at hook: Hook) throws(GuardError) {
+        var info = bpf_link_info()
+        var length = UInt32(MemoryLayout<bpf_link_info>.size)
+        try perform("ask the kernel about a link") {
+            bpf_obj_get_info_by_fd(descriptor.raw, &info, &length)
+        }
+        guard info.cgroup.attach_type == hook.attachType.rawValue else {
+            throw .damagedState(path: hook.rawValue, why: "that link is on another hook")
+        }
+        try perform("replace the program on \(hook.title)") {
+            bpf_link_update(descriptor.raw, program, nil)
+        }
+    }
+
+    /// The first program on a cgroup or above it that tolerates no other.
+    private static func programInTheWay(
+        of hook: Hook, at folder: String
+    ) -> (name: String, folder: String)? {
+        var folder = folder
+        while !folder.isEmpty, let target = try? OwnedDescriptor(path: folder, flags: O_RDONLY) {
+            var flags: UInt32 = 0
+            var ids = [UInt32](repeating: 0, count: 64)
+            var count = UInt32(ids.count)
+            guard bpf_prog_query(target.raw, hook.attachType, 0, &flags, &ids, &count) == 0 else {
+                return nil
+            }
+            if count > 0 && flags & UInt32(BPF_F_ALLOW_MULTI) == 0 {
+                return ("program \(ids[0]) (\(programName(ids[0])))", folder)
+            }
+            folder = String(folder[..<(folder.lastIndex(of: "/") ?? folder.startIndex)])
+        }
+        return nil
+    }
+
+    private static func programName(_ id: UInt32) -> String {
+        let raw = bpf_prog_get_fd_by_id(id)
+        guard raw >= 0 else { return "gone meanwhile" }
+        let program = OwnedDescriptor(taking: raw)
+        var info = bpf_prog_info()
+        var length = UInt32(MemoryLayout<bpf_prog_info>.size)
+        guard bpf_obj_get_info_by_fd(program.raw, &info, &length) == 0 else { return "unknown" }
+        return withUnsafeBytes(of: &info.name) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ring buffer of conflicts.
+
+import CTupleguardLibbpf
+import Glibc
+import TupleguardSockets
+
+/// Reads events as they come. One reader at a time gets them all; two would share them.
+package struct EventReader: ~Copyable {
+    private let buffer: OpaquePointer
+    private let handler: Unmanaged<Handler>
+    /// The map's id: another one means that the state was made anew.
+    package let mapID: UInt32
+
+    private final class Handler {
+        let body: (ConflictEvent?) -> Void
+        init(_ body: @escaping (ConflictEvent?) -> Void) { self.body = body }
+    }
+
+    /// - Parameter body: called for each event, with nil for a record that makes no sense.
+    package init(_ state: GuardState, _ body: @escaping (ConflictEvent?) -> Void) throws(GuardError)
+    {
+        let map = try state.open(.events)
+        let handler = Unmanaged.passRetained(Handler(body))
+        let buffer = ring_buffer__new(
+            map.descriptor.raw,
+            { context, data, size in
+                let bytes = UnsafeRawBufferPointer(start: data, count: size)
+                Unmanaged<Handler>.fromOpaque(context!).takeUnretainedValue()
+                    .body(ConflictEvent(bytes: bytes))
+                return 0
+            }, handler.toOpaque(), nil)
+        guard let buffer else {
+            handler.release()
+            throw .failed(
+                what: "open the ring buffer", errno: .last, detail: LibbpfLog.takeDetail())
+        }
+        self.buffer = buffer
+        self.handler = handler
+        mapID = map.id
+    }
+
+    deinit {
+        ring_buffer__free(buffer)
+        handler.release()
+    }
+
+    /// Readable when there are events (epoll(7)); stays the reader's.
+    package var descriptor: Int32 { ring_buffer__epoll_fd(buffer) }
+
+    /// Handles what there is, waiting up to so many milliseconds for the first; returns how many.
+    @discardableResult
+    package func poll(milliseconds: Int32) -> Int {
+        max(0, Int(ring_buffer__poll(buffer, milliseconds)))
+    }
+}
+
+extension GuardState {
+    /// The id of the ring buffer that is pinned now; nil when there is none.
+    package var eventsMapID: UInt32? {
+        guard exists, let map = try? BPFMap(pinned: map(.events)) else { return nil }
+        return map.id
+    }
+}

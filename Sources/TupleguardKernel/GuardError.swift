@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can go wrong with the guard, in sentences that name cause and remedy.
+package import TupleguardSockets
+
+/// An error of the guard. Its description is one sentence: what failed, why,
+/// and what to do about it.
+package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The process lacks these capabilities, by name.
+    case notPermitted(missing: [String])
+    /// The running kernel is older than 6.1.
+    case kernelTooOld(release: String)
+    /// /sys/kernel/btf/vmlinux does not exist.
+    case noBTF
+    /// There is no BPF file system at this path, and none could be mounted.
+    case noBPFFileSystem(path: String, errno: Errno)
+    /// No cgroup v2 hierarchy is mounted.
+    case noCgroup2
+    /// The path leads to no cgroup of the v2 hierarchy.
+    case notACgroup(path: String, why: String)
+    /// The cgroup has a guard already.
+    case alreadyAttached(path: String)
+    /// The cgroup has no guard.
+    case notAttached(path: String)
+    /// Another program on the cgroup, or above it, does not allow others beside it.
+    case programInTheWay(hook: String, program: String, path: String)
+    /// The pinned state was made by another version.
+    case otherABI(path: String, found: UInt32)
+    /// The folder of the pinned state holds something else, or is incomplete.
+    case damagedState(path: String, why: String)
+    /// Nothing is pinned at this path.
+    case noGuard(path: String)
+    /// The size of the claim table is out of range.
+    case tableSize(Int)
+    /// The table exists already with another size.
+    case tableSizeFixed(existing: Int, asked: Int)
+    /// Another process holds the lock.
+    case locked(path: String, by: String)
+    /// A system call or libbpf failed; `detail` is what libbpf said.
+    case failed(what: String, errno: Errno, detail: String)
+
+    package static let tableSizes = 64...(1 << 24)
+
+    package var description: String {
+        switch self {
+        case .notPermitted(let missing):
+            return
+                "not permitted to work with BPF programs: this process lacks \(missing.joined(separator: ", ")); run it as root (sudo)"
+        case .kernelTooOld(let release):
+            return
+                "kernel \(release) is too old for the guard: it needs 6.1 or later (bpf_set_retval, bpf_loop)"
+        case .noBTF:
+            return
+                "the kernel does not describe its own types: /sys/kernel/btf/vmlinux is missing; boot a kernel built with CONFIG_DEBUG_INFO_BTF"
+        case .noBPFFileSystem(let path, let errno):
+            return
+                "no BPF file system at \(path): \(errno); try: mount -t bpf bpf /sys/fs/bpf, and keep the state in a folder there"
+        case .noCgroup2:
+            return
+                "no cgroup v2 hierarchy is mounted; try: mount -t cgroup2 none /sys/fs/cgroup"
+        case .notACgroup(let path, let why):
+            return "\(path) is not a cgroup to guard: \(why)"
+        case .alreadyAttached(let path):
+            return
+                "\(path) is guarded already; to change its policy with no gap use: tupleguard attach --replace \(path)"
+        case .notAttached(let path):
+            return "\(path) has no guard; `tupleguard status` lists those that do"
+        case .programInTheWay(let hook, let program, let path):
+            return
+                "cannot attach: \(hook) of \(path) has \(program), attached so that it allows no other beside it; see `bpftool cgroup show \(path)`, and attach that one with the flag `multi`"
+        case .otherABI(let path, let found):
+            return
+                "the guard pinned at \(path) has ABI \(found), this program knows \(GuardState.abi); remove it with the version that made it, or with `tupleguard detach --all`"
+        case .damagedState(let path, let why):
+            return
+                "\(path) is not a guard's state as it should be: \(why); `tupleguard detach --all` removes it"
+        case .noGuard(let path):
+            return
+                "no guard is attached (nothing at \(path)); attach one with: tupleguard attach CGROUP"
+        case .tableSize(let size):
+            return
+                "a claim table of \(size) entries is out of range: choose between \(Self.tableSizes.lowerBound) and \(Self.tableSizes.upperBound)"
+        case .tableSizeFixed(let existing, let asked):
+            return
+                "the claim table has \(existing) entries already, not \(asked); its size is fixed by the first attach: `tupleguard detach --all`, then attach anew"
+        case .locked(let path, let by):
+            return "\(by) (lock on \(path)); wait for it, or stop it"
+        case .failed(let what, let errno, let detail):
+            return "cannot \(what): \(errno)" + (detail.isEmpty ? "" : "; \(detail)")
+        }
+    }
+}
+
+/// Runs a system call for the purpose `what`, and throws a `GuardError` when it fails.
+@discardableResult
+func perform<Result: SignedInteger>(
+    _ what: @autoclosure () -> String, _ call: () -> Result
+) throws(GuardError) -> Result {
+    do {
+        return try Errno.check(call)
+    } catch {
+        throw .failed(what: what(), errno: error, detail: LibbpfLog.takeDetail())
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pinned state: what stays in the kernel when every process is gone.
+//
+//   FOLDER/                     mode 0750; locked (flock) by whoever changes it
+//     maps/                     what all guarded cgroups share
+//       abi buckets groups further homes spares ids conflicts events
+//     cgroup-ID/                a guarded cgroup
+//       guard_connect4 guard_connect6 guard_release    links
+//       policy counters                                maps of its own
+//     new-…, old-…              under way; garbage when nobody holds the lock
+//
+// Whatever is built is pinned in a folder new-… and renamed into place.
+
+import CTupleguardLibbpf
+import Glibc
+import TupleguardABI
+import TupleguardLinux
+import TupleguardSockets
+
+/// The guard's state in the BPF file system.
+package struct GuardState: Sendable {
+    /// The layout of the maps that this program knows.
+    package static let abi = UInt32(TG_ABI)
+    package static let defaultFolder = "/sys/fs/bpf/tupleguard"
+
+    package let folder: String
+
+    /// - Parameter folder: a folder of a BPF file system; it need not exist yet.
+    package init(folder: String = GuardState.defaultFolder) {
+        self.folder = folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder
+    }
+
+    var mapsFolder: String { folder + "/maps" }
+
+    func map(_ name: MapName) -> String { "\(mapsFolder)/\(name.rawValue)" }
+
+    func attachmentFolder(_ id: UInt64) -> String { "\(folder)/cgroup-\(id)" }
+
+    /// Whether anything is pinned here.
+    package var exists: Bool { access(mapsFolder, F_OK) == 0 }
+
+    /// Cgroup ids of the attachments.
+    var attachmentIDs: [UInt64] {
+        names(in: folder).compactMap { name in
+            name.hasPrefix("cgroup-") ? UInt64(name.dropFirst("cgroup-".count)) : nil
+        }.sorted()
+    }
+
+    /// Opens a shared map, after making sure that the state is one we understand.
+    func open(_ name: MapName) throws(GuardError) -> BPFMap {
+        _ = try readABI()
+        return try BPFMap(pinned: map(name))
+    }
+
+    /// What the state says of itself.
+    ///
+    /// Throws `noGuard` when nothing is there, `otherABI` or `damagedState` when it isn't ours.
+    func readABI() throws(GuardError) -> tg_abi_info {
+        if access(folder, F_OK) != 0 && errno == EACCES {
+            throw .failed(
+                what: "look into \(folder)", errno: Errno(EACCES), detail: "run it as root (sudo)")
+        }
+        guard exists else { throw .noGuard(path: folder) }
+        guard access(map(.abi), F_OK) == 0 else {
+            throw .damagedState(path: folder, why: "\(map(.abi)) is missing")
+        }
+        let map = try BPFMap(pinned: map(.abi))
+        guard let info = map.element(0, as: tg_abi_info.self), info.magic == UInt32(TG_MAGIC)
+        else {
+            throw .damagedState(path: folder, why: "\(self.map(.abi)) is not the guard's")
+        }
+        guard info.abi == Self.abi else { throw .otherABI(path: folder, found: info.abi) }
+        for name in MapName.shared where access(self.map(name), F_OK) != 0 {
+            throw .damagedState(path: folder, why: "\(self.map(name)) is missing")
+        }
+        guard GuardError.tableSizes.contains(Int(info.table_size)) else {
+            throw .damagedState(path: folder, why: "its table has \(info.table_size) entries")
+        }
+        return info
+    }
+
+    /// Claims that the table has room for.
+    package func tableSize() throws(GuardError) -> Int {
+        Int(try readABI().table_size)
+    }
+
+    // MARK: - Changing
+
+    /// Makes the folder if need be, takes the lock, and runs `body`.
+    ///
+    /// Waits up to ten seconds for whoever holds the lock. What an interrupted
+    /// change left half-made is removed first.
+    func changing<Result>(_ body: () throws -> Result) throws -> Result {
+        let lock = try lockFolder()
+        for name in names(in: folder) where name.hasPrefix("new-") || name.hasPrefix("old-") {
+            removeFolder("\(folder)/\(name)")
+        }
+        defer { if names(in: folder).isEmpty { rmdir(folder) } }
+        let result = try body()
+        _ = lock
+        return result
+    }
+
+    private func lockFolder() throws(GuardError) -> OwnedDescriptor {
+        let deadline = Platform.now(CLOCK_MONOTONIC) + 10_000_000_000
+        while true {
+            if access(folder, F_OK) != 0 { try makeFolder() }
+            let lock: OwnedDescriptor
+            do {
+                lock = try OwnedDescriptor(path: folder, flags: O_RDONLY | O_DIRECTORY)
+            } catch {
+                if error.number == ENOENT { continue }
+                throw .damagedState(path: folder, why: "it cannot be opened: \(error)")
+            }
+            if flock(lock.raw, LOCK_EX | LOCK_NB) == 0 {
+                // The last one to leave removes the folder: is it still the one at this path?
+                var ours = stat()
+                var there = stat()
+                if fstat(lock.raw, &ours) == 0, stat(folder, &there) == 0,
+                    ours.st_ino == there.st_ino
+                {
+                    return lock
+                }
+            } else if Platform.now(CLOCK_MONOTONIC) > deadline {
+                throw .locked(path: folder, by: "another process is changing the guard")
+            }
+            usleep(20_000)
+        }
+    }
+
+    private func makeFolder() throws(GuardError) {
+        let parent = folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "."
+        try Platform.requireBPFFileSystem(at: parent)
+        if mkdir(folder, 0o750) != 0 && errno != EEXIST {
+            throw .failed(what: "make the folder \(folder)", errno: .last, detail: "")
+        }
+    }
+
+    /// Pins the shared maps of `programs`, which made them.
+    func pinSharedMaps(of programs: borrowing LoadedPrograms, tableSize: Int) throws(GuardError) {
+        let temporary = "\(folder)/new-maps"
+        var info = tg_abi_info()
+        info.magic = UInt32(TG_MAGIC)
+        info.abi = Self.abi
+        info.table_size = UInt32(tableSize)
+        var zero: UInt32 = 0
+        let abi = programs.map(.abi)
+        try perform("write the state's version") { bpf_map_update_elem(abi, &zero, &info, 0) }
+        try perform("make the folder \(temporary)") { mkdir(temporary, 0o750) }
+        for name in MapName.shared {
+            let map = programs.map(name)
+            try perform("pin map \(name)") { bpf_obj_pin(map, "\(temporary)/\(name.rawValue)") }
+        }
+        try perform("move \(temporary) into place") { rename(temporary, mapsFolder) }
+    }
+
+    /// Removes a folder of pins.
+    ///
+    /// A link that loses its last pin is detached some time later, by a worker
+    /// of the kernel; detached explicitly, no program runs any more on return.
+    func removeFolder(_ path: String) {
+        for name in names(in: path) {
+            if Hook(rawValue: name) != nil, let link = try? Link(pinned: "\(path)/\(name)") {
+                link.detach()
+            }
+            unlink("\(path)/\(name)")
+        }
+        rmdir(path)
+    }
+
+    /// Gives an attachment up: out of sight first, so that nobody meets half of it.
+    func removeAttachment(_ id: UInt64) throws(GuardError) {
+        let old = "\(folder)/old-\(id)"
+        try perform("remove \(attachmentFolder(id))") { rename(attachmentFolder(id), old) }
+        removeFolder(old)
+        if attachmentIDs.isEmpty { removeFolder(mapsFolder) }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the guard needs of the machine, checked before anything is touched.
+
+package import CTupleguardLinux
+import Glibc
+import TupleguardSockets
+
+/// The machine that the guard runs on.
+package enum Platform {
+    /// Throws unless the guard can be loaded here, naming what is missing.
+    package static func check() throws(GuardError) {
+        try requireCapabilities()
+        try requireKernel(release: kernelRelease)
+        if access("/sys/kernel/btf/vmlinux", R_OK) != 0 { throw .noBTF }
+    }
+
+    /// As uname(2) gives it, such as "6.1.0-28-amd64".
+    package static var kernelRelease: String {
+        var name = utsname()
+        uname(&name)
+        return withUnsafeBytes(of: &name.release) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+    }
+
+    static func requireKernel(release: String) throws(GuardError) {
+        let numbers = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
+        guard numbers.count == 2 else { return }  // a version that we can't read: let it try
+        if (numbers[0], numbers[1]) < (6, 1) { throw .kernelTooOld(release: release) }
+    }
+
+    /// Bits of capabilities(7), from linux/capability.h.
+    private enum Capability: Int {
+        case netAdmin = 12
+        case sysAdmin = 21
+        case perfmon = 38
+        case bpf = 39
+    }
+
+    /// The kernel takes CAP_SYS_ADMIN for CAP_BPF and CAP_PERFMON (bpf_capable,
+    /// perfmon_capable), but not for CAP_NET_ADMIN, which attaching needs.
+    static func missingCapabilities(effective: UInt64) -> [String] {
+        func has(_ capability: Capability) -> Bool { effective >> capability.rawValue & 1 == 1 }
+        var missing: [String] = []
+        if !has(.bpf) && !has(.sysAdmin) { missing.append("CAP_BPF") }
+        if !has(.netAdmin) { missing.append("CAP_NET_ADMIN") }
+        if !has(.perfmon) && !has(.sysAdmin) { missing.append("CAP_PERFMON") }
+        return missing
+    }
+
+    package static func requireCapabilities() throws(GuardError) {
+        var effective: UInt64 = 0
+        guard linux_effective_capabilities(&effective) == 0 else { return }
+        let missing = missingCapabilities(effective: effective)
+        if !missing.isEmpty { throw .notPermitted(missing: missing) }
+    }
+
+    private static let bpfFileSystemMagic: UInt64 = 0xcafe_4a11
+
+    private static let bpfFileSystem = "/sys/fs/bpf"
+
+    /// Makes sure that `path` lies in a BPF file system.
+    ///
+    /// Where there should be one on every machine, one is mounted if need be; never over another folder.
+    static func requireBPFFileSystem(at path: String) throws(GuardError) {
+        if linux_filesystem_magic(path) == bpfFileSystemMagic { return }
+        guard path == bpfFileSystem else {
+            throw .noBPFFileSystem(
+                path: path, errno: Errno(access(path, F_OK) == 0 ? EINVAL : ENOENT))
+        }
+        if linux_mount_bpffs(path) != 0 { throw .noBPFFileSystem(path: path, errno: .last) }
+    }
+
+    /// Nanoseconds of a clock of clock_gettime(2).
+    package static func now(_ clock: clockid_t) -> UInt64 {
+        var time = timespec()
+        clock_gettime(clock, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
+    /// The time of day at a reading of CLOCK_MONOTONIC, in nanoseconds since 1970.
+    static func timeOfDay(monotonic: UInt64) -> UInt64 {
+        let offset = Int64(now(CLOCK_REALTIME)) - Int64(now(CLOCK_MONOTONIC))
+        let (sum, overflow) = Int64(bitPattern: monotonic).addingReportingOverflow(offset)
+        return overflow ? UInt64(Int64.max) : UInt64(max(0, sum))
+    }
+}

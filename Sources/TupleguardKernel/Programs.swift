@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading the BPF programs through libbpf.
+
+import CTupleguardLibbpf
+import Glibc
+import TupleguardABI
+import TupleguardSockets
+
+/// The hooks, by the name of their program and of their pinned link.
+enum Hook: String, CaseIterable, Sendable {
+    // In the order of attaching: what is granted can be given back from the start.
+    case release = "guard_release"
+    case connect6 = "guard_connect6"
+    case connect4 = "guard_connect4"
+
+    var attachType: bpf_attach_type {
+        switch self {
+        case .release: BPF_CGROUP_INET_SOCK_RELEASE
+        case .connect6: BPF_CGROUP_INET6_CONNECT
+        case .connect4: BPF_CGROUP_INET4_CONNECT
+        }
+    }
+
+    /// As bpftool and the kernel's documentation call it.
+    var title: String {
+        switch self {
+        case .release: "sock_release"
+        case .connect6: "connect6"
+        case .connect4: "connect4"
+        }
+    }
+}
+
+/// Which programs of the object to load.
+enum ProgramSet: Sendable {
+    case hooks
+    case maintenance
+
+    static let maintenanceNames = ["stock_files", "stock_sockets", "sweep"]
+
+    var names: [String] {
+        self == .hooks ? Hook.allCases.map(\.rawValue) : Self.maintenanceNames
+    }
+}
+
+/// What the kernel tells of a loaded program.
+package struct ProgramInfo: Hashable, Sendable {
+    package let hook: String
+    package let id: UInt32
+    /// A hash of its instructions, as bpftool shows it: 16 hexadecimal digits.
+    package let tag: String
+
+    init(hook: String, descriptor: Int32) throws(GuardError) {
+        var info = bpf_prog_info()
+        var length = UInt32(MemoryLayout<bpf_prog_info>.size)
+        try perform("ask the kernel about a program") {
+            bpf_obj_get_info_by_fd(descriptor, &info, &length)
+        }
+        self.hook = hook
+        id = info.id
+        tag = withUnsafeBytes(of: &info.tag) { bytes in
+            bytes.map { byte in
+                let digits = String(byte, radix: 16)
+                return digits.count == 1 ? "0" + digits : digits
+            }.joined()
+        }
+    }
+}
+
+/// The maps of the object: which are shared by all attachments, which are an attachment's own.
+enum MapName: String, CaseIterable {
+    case abi, buckets, groups, further, homes, spares, ids, conflicts, events
+    case counters
+    case policy = ".rodata"
+
+    static let shared: [MapName] = [
+        .abi, .buckets, .groups, .further, .homes, .spares, .ids, .conflicts, .events,
+    ]
+    /// Those that have as many elements as there can be claims.
+    static let sized: [MapName] = [.groups, .further, .spares]
+}
+
+/// An object of libbpf, closed with its owner.
+struct BPFObject: ~Copyable {
+    let pointer: OpaquePointer
+
+    /// Opens an embedded object; nothing is in the kernel yet.
+    ///
+    /// - Parameter name: what the kernel's listings of programs and maps show.
+    init(_ words: [UInt64], length: Int, name: String) throws(GuardError) {
+        _ = LibbpfLog.install
+        let object = words.withUnsafeBytes { bytes in
+            name.withCString { name in
+                var options = bpf_object_open_opts()
+                options.sz = MemoryLayout<bpf_object_open_opts>.size
+                options.object_name = name
+                return bpf_object__open_mem(bytes.baseAddress, length, &options)
+            }
+        }
+        guard let object else {
+            throw .failed(
+                what: "read the embedded BPF object", errno: .last, detail: LibbpfLog.takeDetail())
+        }
+        pointer = object
+    }
+
+    deinit {
+        bpf_object__close(pointer)
+    }
+}
+
+/// The guard's BPF object, loaded into the kernel. Owns its programs and maps.
+struct LoadedPrograms: ~Copyable {
+    private let object: BPFObject
+
+    /// Loads a set of programs.
+    ///
+    /// - Parameters:
+    ///   - policy: what the programs read; its `homes_mask` must fit `tableSize`.
+    ///   - tableSize: claims that maps made now have room for.
+    ///   - pinned: gives the path of a map that exists already and is to be used, or nil.
+    init(
+        _ set: ProgramSet, policy: tg_policy, tableSize: Int, pinned: (MapName) -> String?
+    ) throws(GuardError) {
+        let object = try BPFObject(guardObjectWords, length: guardObjectLength, name: "tupleguard")
+        let pointer = object.pointer
+        try Self.choose(set, in: pointer)
+        try Self.prepareMaps(of: pointer, policy: policy, tableSize: tableSize, pinned: pinned)
+        try perform("load the guard's programs into the kernel") { bpf_object__load(pointer) }
+        self.object = object
+    }
+
+    private static func choose(_ set: ProgramSet, in object: OpaquePointer) throws(GuardError) {
+        var program = bpf_object__next_program(object, nil)
+        while let current = program {
+            let name = String(cString: bpf_program__name(current))
+            try perform("choose program \(name)") {
+                bpf_program__set_autoload(current, set.names.contains(name))
+            }
+            program = bpf_object__next_program(object, current)
+        }
+    }
+
+    private static func prepareMaps(
+        of object: OpaquePointer, policy: tg_policy, tableSize: Int, pinned: (MapName) -> String?
+    ) throws(GuardError) {
+        for name in MapName.allCases {
+            let map = bpf_object__find_map_by_name(object, name.rawValue)
+            if let path = pinned(name) {
+                let existing = try BPFMap(pinned: path)
+                // libbpf duplicates the descriptor.
+                try perform("use the map pinned at \(path)") {
+                    bpf_map__reuse_fd(map, existing.descriptor.raw)
+                }
+            } else if name == .policy {
+                var policy = policy
+                try perform("set the policy") {
+                    bpf_map__set_initial_value(map, &policy, MemoryLayout<tg_policy>.size)
+                }
+            } else if name == .homes || name == .buckets {
+                try perform("size the table") {
+                    bpf_map__set_max_entries(map, policy.homes_mask + 1)
+                }
+            } else if MapName.sized.contains(name) {
+                try perform("size the table") { bpf_map__set_max_entries(map, UInt32(tableSize)) }
+            }
+        }
+    }
+
+    /// The descriptor of a program; it stays the object's.
+    func program(_ name: String) -> Int32 {
+        bpf_program__fd(bpf_object__find_program_by_name(object.pointer, name))
+    }
+
+    /// The descriptor of a map; it stays the object's.
+    func map(_ name: MapName) -> Int32 {
+        bpf_map__fd(bpf_object__find_map_by_name(object.pointer, name.rawValue))
+    }
+
+    func info(_ hook: Hook) throws(GuardError) -> ProgramInfo {
+        try ProgramInfo(hook: hook.title, descriptor: program(hook.rawValue))
+    }
+}

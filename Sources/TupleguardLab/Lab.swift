@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lab: every known technique for outgoing connections, measured on this kernel.
+
+import CTupleguardLinux
+import Connectx
+import TupleguardLinux
+import TupleguardSockets
+
+/// What a technique came to.
+package struct TechniqueReport: Encodable, Sendable {
+    package let name: String
+    /// "tcp" or "udp"
+    package let transport: String
+    package let calls: String
+    /// Whether two connections can have one source address and port.
+    package let sharesSource: Bool
+    package let capacity: CapacityReport
+    package let contention: ContentionReport
+}
+
+/// A row that could not be measured.
+package struct LeftOut: Encodable, Sendable {
+    package let name: String
+    package let why: String
+
+    package init(name: String, why: String) {
+        self.name = name
+        self.why = why
+    }
+}
+
+package struct LabReport: Encodable, Sendable {
+    /// As uname(2) tells it.
+    package let kernel: String
+    package let processors: Int
+    package let setting = Setting.standard
+    /// Whether a guard, or another filter, refuses duplicates to this process already.
+    package let isGuarded: Bool
+    package internal(set) var techniques: [TechniqueReport] = []
+    package internal(set) var observations: [ObservationReport] = []
+    package internal(set) var retries: [RetryReport] = []
+    package internal(set) var leftOut: [LeftOut] = []
+}
+
+/// How long to measure.
+package struct Effort: Sendable {
+    /// For each technique's contention.
+    package var contention: Duration
+    /// For each line of the retry table.
+    package var trials: Int
+
+    /// About a minute in all on two processors.
+    package static let normal = Effort(contention: .seconds(2), trials: 10_000)
+    /// About ten minutes.
+    package static let thorough = Effort(contention: .seconds(25), trials: 200_000)
+}
+
+/// A row of the lab, by its name.
+package struct Row: Sendable {
+    enum Content: Sendable {
+        case technique(Technique)
+        case observation(Observation)
+        case retry(percent: Int)
+    }
+
+    package let name: String
+    /// "tcp", "udp", "unix" or "retry": what `--only` may name besides.
+    package let group: String
+    let content: Content
+
+    /// What must be on the cgroup of this process while the row is measured.
+    package var hook: Hook? {
+        if case .technique(let technique) = content { technique.hook } else { nil }
+    }
+
+    /// Descriptors that it takes to measure it, amply: what fails for want of these would be laid at the
+    /// door of the technique.
+    var descriptors: Int {
+        let others = if case .technique(let technique) = content { technique.others } else { 0 }
+        return 700 + others
+    }
+
+    private init(_ name: String, _ content: Content) {
+        self.name = name
+        self.group = String(name.prefix { $0 != "-" })
+        self.content = content
+    }
+
+    /// In the order in which they are measured and shown.
+    package static let all: [Row] =
+        Technique.all.map { Row($0.name, .technique($0)) }
+        + Observation.all.map { Row($0.name, .observation($0)) }
+        + RetryTable.percentages.map { Row("retry-\($0)", .retry(percent: $0)) }
+}
+
+/// Measures rows, each in a network namespace of its own.
+package struct Laboratory {
+    private let effort: Effort
+    private let descriptorLimit: Int
+    package private(set) var report: LabReport
+
+    /// Prepares this process: from here on its main thread is in another network namespace.
+    ///
+    /// Must be called on the main thread, before the process has another one: without privilege
+    /// the namespace takes a user namespace, which only a process with one thread may enter.
+    ///
+    /// - Throws: `NamespaceError`, which says what forbids it.
+    package init(_ effort: Effort, kernel: String) throws {
+        try Namespace.prepare()
+        descriptorLimit = raiseDescriptorLimit()
+        self.effort = effort
+        report = LabReport(
+            kernel: kernel, processors: Int(linux_processors()),
+            isGuarded: try Self.findOutWhetherGuarded())
+    }
+
+    /// By trying: a second socket goes for the tuple of a first.
+    private static func findOutWhetherGuarded() throws -> Bool {
+        let setting = Setting.standard
+        try Namespace.enterNew(ports: setting.ports)
+        var kit = try Kit()
+        let wish = Wish(
+            source: Endpoint(setting.address, setting.ports.lowerBound),
+            destination: setting.destinations[0])
+        let first = try Technique.shared(.udp)(&kit, wish)
+        defer { _ = first.raw }
+        do throws(StepFailure) {
+            _ = try Technique.shared(.udp)(&kit, wish)
+            return false
+        } catch {
+            return error.step == .connect
+        }
+    }
+
+    package mutating func leaveOut(_ row: Row, why: String) {
+        report.leftOut.append(LeftOut(name: row.name, why: why))
+    }
+
+    /// Measures a row. What it needs on the cgroup has to be there.
+    package mutating func measure(_ row: Row) throws {
+        guard row.descriptors <= descriptorLimit else {
+            return leaveOut(
+                row,
+                why:
+                    "it takes \(row.descriptors) descriptors, and this process may have \(descriptorLimit); raise its limit (ulimit -n)"
+            )
+        }
+        try Namespace.enterNew(ports: Setting.standard.ports)
+        switch row.content {
+        case .technique(let technique):
+            if let (name, value) = technique.sysctl { try Namespace.set(name, value) }
+            report.techniques.append(try measure(technique))
+        case .observation(let observation):
+            report.observations.append(try observation.observe(observation, .standard))
+        case .retry(let percent):
+            report.retries.append(
+                try RetryTable.measure(busyPercent: percent, trials: effort.trials))
+        }
+    }
+
+    private func measure(_ technique: Technique) throws -> TechniqueReport {
+        let setting = Setting.standard
+        return TechniqueReport(
+            name: technique.name, transport: technique.transport == .tcp ? "tcp" : "udp",
+            calls: technique.calls, sharesSource: try technique.measureSharing(setting),
+            capacity: try technique.measureCapacity(setting),
+            contention: try technique.measureContention(setting, for: effort.contention))
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// errno as a Swift error.
+
+import CTupleguardLinux
+
+#if !hasFeature(Embedded)
+    import Glibc
+#endif
+
+/// An error number of a system call (errno(3)), with its symbolic name.
+public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
+    public let number: Int32
+
+    public init(_ number: Int32) {
+        self.number = number
+    }
+
+    /// What the last failed call of this thread left in `errno`.
+    public static var last: Errno { Errno(linux_errno()) }
+
+    /// The symbolic name, such as "EPERM", or "errno 4711" for a number without one.
+    public var name: String {
+        linux_errno_name(number).map { String(cString: $0) } ?? "errno \(number)"
+    }
+
+    /// The system's own words: "Operation not permitted (EPERM)".
+    public var description: String {
+        "\(String(cString: strerror(number))) (\(name))"
+    }
+
+    /// Runs a call that answers below zero and sets `errno` when it fails (libbpf's answer
+    /// -errno); EINTR starts it again.
+    @discardableResult
+    public static func check<Result: SignedInteger>(_ call: () -> Result) throws(Errno) -> Result {
+        while true {
+            let result = call()
+            if result >= 0 { return result }
+            if linux_errno() != EINTR { throw .last }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon as its operators meet it: starting, logging, dying, coming back.
+
+import Foundation
+import Glibc
+import Testing
+import TupleguardSockets
+import TupleguardTestSupport
+
+@testable import TupleguardKernel
+
+extension Sandbox {
+    /// An agent for the sandbox's cgroup that has said it is ready.
+    func startAgent(_ more: [String] = []) throws -> RunningProgram {
+        let agent = try start(
+            Self.program("tupleguard"),
+            ["run", "--cgroup", cgroup.folder, "--table-size", "65536"] + more)
+        #expect(
+            eventually { agent.errorsSoFar.contains("ready, guarding") || !agent.isRunning },
+            "\(agent.errorsSoFar)")
+        return agent
+    }
+}
+
+extension IntegrationTests {
+    @Suite struct Agents {
+        private let tupleguard = Sandbox.program("tupleguard")
+        private let stress = Sandbox.program("tupleguard-stress")
+
+        /// An agent for the sandbox's cgroup that has said it is ready.
+        private func startAgent(_ sandbox: Sandbox, _ more: String...) throws -> RunningProgram {
+            try sandbox.startAgent(more)
+        }
+
+        private func collide(_ sandbox: Sandbox, port: UInt16) throws {
+            let a = try sandbox.socket(bound: "127.0.0.1:\(port)")
+            let b = try sandbox.socket(bound: "127.0.0.1:\(port)")
+            #expect(a.connect("127.0.0.1:6000") == nil)
+            #expect(b.connect("127.0.0.1:6000") == "EPERM")
+        }
+
+        @Test func logsEachRefusalInOneLineAndEndsOnSIGTERM() throws {
+            try Sandbox.run { sandbox in
+                let agent = try startAgent(sandbox)
+                try collide(sandbox, port: 5000)
+                #expect(
+                    eventually {
+                        agent.errorsSoFar.contains("refused 127.0.0.1:5000 -> 127.0.0.1:6000")
+                    })
+                let line = agent.errorsSoFar.split(separator: "\n").first { $0.contains("refused") }
+                #expect(line?.contains("(pid \(getpid()), uid 0) in /") == true)
+                #expect(line?.contains("held by") == true)
+                #expect(try sandbox.tupleguard("status").output.contains("running (pid"))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+                // The guard goes on without it.
+                try collide(sandbox, port: 5001)
+                #expect(try sandbox.tupleguard("status").output.contains("not running"))
+            }
+        }
+
+        @Test func logsJSON() throws {
+            try Sandbox.run { sandbox in
+                let agent = try startAgent(sandbox, "--log-format", "json")
+                try collide(sandbox, port: 5000)
+                #expect(eventually { agent.errorsSoFar.contains(#""action":"refused""#) })
+                agent.signal(SIGINT)
+                let outcome = agent.wait()
+                #expect(outcome.status == 0)
+                for line in outcome.errors.split(separator: "\n") {
+                    let object = try JSONSerialization.jsonObject(with: Data(line.utf8))
+                    #expect((object as? [String: Any])?["time"] is String)
+                }
+            }
+        }
+
+        @Test func followStreamsConflicts() throws {
+            try Sandbox.run { sandbox in
+                let agent = try startAgent(sandbox)
+                let follower = try sandbox.start(tupleguard, ["conflicts", "--follow"])
+                // A conflict now and then until the follower has joined and seen one.
+                var port: UInt16 = 5000
+                let seen = try eventually { () throws in
+                    try collide(sandbox, port: port)
+                    port += 1
+                    return follower.outputSoFar.contains("refused 127.0.0.1:5")
+                }
+                #expect(seen)
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+                let outcome = follower.wait()
+                #expect(outcome.status == 1)
+                #expect(outcome.errors.contains("the agent has stopped"))
+            }
+        }
+
+        @Test func oneAtATime() throws {
+            try Sandbox.run { sandbox in
+                let agent = try startAgent(sandbox)
+                let second = try sandbox.tupleguard("run", "--cgroup", sandbox.cgroup.folder)
+                #expect(second.status == 1)
+                #expect(second.errors.contains("another agent is running (pid "))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        @Test func detachOnExitLeavesNothing() throws {
+            try Sandbox.run { sandbox in
+                let agent = try startAgent(sandbox, "--detach-on-exit")
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func aCgroupThatComesBackIsGuardedAgain() throws {
+            try Sandbox.run { sandbox in
+                let folder = try sandbox.makeChild("service").folder
+                let agent = try sandbox.start(tupleguard, ["run", "--cgroup", folder])
+                #expect(eventually { agent.errorsSoFar.contains("ready, guarding") })
+                rmdir(folder)
+                #expect(eventually { agent.errorsSoFar.contains("is gone") })
+                let again = try sandbox.makeChild("service")
+                #expect(
+                    try eventually { () throws in
+                        try sandbox.state.exists
+                            && sandbox.state.attachments().contains { $0.id == again.id }
+                    })
+                let a = try sandbox.socket(bound: "127.0.0.1:5000", in: again)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000", in: again)
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                // It also reads the new ring buffer.
+                #expect(eventually { agent.errorsSoFar.contains("refused 127.0.0.1:5000") })
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        /// A contender runs all the while and finds exactly one winner in each round.
+        @Test func killedAndAdoptedUnderLoadWithNoWindow() throws {
+            try Sandbox.run { sandbox in
+                var agent = try startAgent(sandbox)
+                let contender = try sandbox.start(
+                    stress, ["race", "--threads", "4", "--rounds", "60000"], in: sandbox.cgroup)
+                for policy in ["EPERM", "EPERM", "EPERM"] {
+                    agent.signal(SIGKILL)
+                    #expect(agent.wait().status == 128 + SIGKILL)
+                    agent = try startAgent(sandbox, "--errno", policy)
+                    #expect(agent.errorsSoFar.contains("adopted"))
+                }
+                let outcome = contender.wait()
+                #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.counters()["claimed"] >= 60000)
+            }
+        }
+
+        /// Programs are swapped again and again under the same load: new ones by tag and by policy.
+        @Test func upgradedUnderLoadWithNoWindow() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(tableSize: 65536)
+                let contender = try sandbox.start(
+                    stress, ["race", "--threads", "4", "--rounds", "60000"], in: sandbox.cgroup)
+                var ids: Set<[UInt32]> = []
+                while contender.isRunning {
+                    try sandbox.state.attach(
+                        sandbox.cgroup, policy: Policy(), replacing: true)
+                    ids.insert(try sandbox.state.attachments()[0].programs.map(\.id))
+                    usleep(50_000)
+                }
+                let outcome = contender.wait()
+                #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
+                #expect(ids.count > 3)  // they really were swapped meanwhile
+                #expect(try sandbox.counters()["claimed"] >= 60000)
+            }
+        }
+
+        @Test func programsOfAnotherTagAreUpgraded() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let current = try sandbox.state.attachments()[0]
+                #expect(try sandbox.state.upgrade(current, of: sandbox.cgroup) == false)
+                // An "older version": the IPv6 hook's program on the IPv4 hook, which the kernel takes.
+                let hooks = try sandbox.state.loadHooks(
+                    for: sandbox.cgroup, policy: Policy(), tableSize: 1024, keepingCounters: true)
+                let link = try Link(
+                    pinned: "\(sandbox.state.attachmentFolder(sandbox.cgroup.id))/guard_connect4")
+                try link.update(to: hooks.program("guard_connect6"), at: .connect4)
+                let old = try sandbox.state.attachments()[0]
+                #expect(old.programs.map(\.tag) != current.programs.map(\.tag))
+                #expect(try sandbox.state.upgrade(old, of: sandbox.cgroup) == true)
+                let new = try sandbox.state.attachments()[0]
+                #expect(new.programs.map(\.tag) == current.programs.map(\.tag))
+                try collide(sandbox, port: 5000)
+            }
+        }
+
+        /// A flood of refusals: the log is bounded, the counters are exact.
+        @Test func aFloodIsCountedExactly() throws {
+            try Sandbox.run { sandbox in
+                let agent = try startAgent(sandbox)
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                let attempts = 50_000
+                for _ in 0..<attempts { _ = b.connect("127.0.0.1:6000") }
+                #expect(try sandbox.counters()["refused_held"] == UInt64(attempts))
+                agent.signal(SIGTERM)
+                let outcome = agent.wait()
+                #expect(outcome.status == 0)
+                let lines = outcome.errors.split(separator: "\n").count
+                #expect(lines < 5_000)
+                #expect(
+                    outcome.errors.contains("more conflicts in that second, not logged one by one"))
+            }
+        }
+
+        @Test func tellsSystemd() throws {
+            try Sandbox.run { sandbox in
+                let path = "/tmp/tupleguard-notify-\(getpid()).sock"
+                unlink(path)
+                defer { unlink(path) }
+                let receiver = Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+                defer { close(receiver) }
+                var name = sockaddr_un()
+                name.sun_family = sa_family_t(AF_UNIX)
+                withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+                let bound = withUnsafePointer(to: &name) {
+                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                        bind(receiver, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+                    }
+                }
+                #expect(bound == 0)
+                let agent = try sandbox.start(
+                    tupleguard, ["run", "--cgroup", sandbox.cgroup.folder],
+                    environment: ["NOTIFY_SOCKET": path])
+                let socket = TestSocket(descriptor: receiver, family: AF_UNIX)
+                #expect(socket.receive(waiting: 30_000)?.hasPrefix("READY=1\n") == true)
+                agent.signal(SIGTERM)
+                #expect(socket.receive(waiting: 30_000) == "STOPPING=1")
+                #expect(agent.wait().status == 0)
+            }
+        }
+    }
+}

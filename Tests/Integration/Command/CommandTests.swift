@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command as people and scripts use it.
+
+import Foundation
+import Glibc
+import Testing
+import TupleguardLinux
+import TupleguardSockets
+import TupleguardTestSupport
+
+@testable import TupleguardKernel
+
+extension IntegrationTests {
+    @Suite struct Commands {
+        private let tupleguard = Sandbox.program("tupleguard")
+
+        private func object(_ text: String) throws -> [String: Any] {
+            try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+        }
+
+        @Test func execShowsTheRefusalAndLeavesNothing() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.tupleguard("exec", "--", tupleguard, "overshadow")
+                #expect(outcome.status == 0)
+                #expect(outcome.output.contains("It was refused: Operation not permitted (EPERM)."))
+                #expect(outcome.output.contains("the first socket received 10"))
+                #expect(outcome.errors.contains("1 UDP connect guarded, 1 refused"))
+                #expect(outcome.errors.contains("claimant  tupleguard (pid "))
+                #expect(outcome.errors.contains("holder    tupleguard (pid "))
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+                #expect(leftovers(outcome).isEmpty)
+            }
+        }
+
+        /// Cgroups of exec that no process stands behind.
+        private func leftovers(_ outcome: Sandbox.Outcome) -> [String] {
+            let mount = (try? CgroupHierarchy())?.mountPoint ?? ""
+            return names(in: mount).filter { name in
+                guard name.hasPrefix("tupleguard-exec-") else { return false }
+                return Int32(name.dropFirst("tupleguard-exec-".count)).map { kill($0, 0) != 0 }
+                    ?? false
+            }
+        }
+
+        @Test(arguments: ["4", "6", "mixed"])
+        func overshadowShowsTheProblemWithoutAGuard(_ family: String) throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.tupleguard("overshadow", "--family", family, "--json")
+                let report = try object(outcome.output)
+                #expect(report["refused"] as? Bool == false)
+                let received = [report["received_by_first"], report["received_by_second"]]
+                #expect(received.compactMap { $0 as? Int }.sorted() == [0, 10])
+                let guarded = try sandbox.tupleguard(
+                    "exec", "--quiet", "--", tupleguard, "overshadow", "--family", family, "--json")
+                let refusal = try object(guarded.output)
+                #expect(refusal["errno"] as? String == "EPERM")
+                #expect(refusal["received_by_first"] as? Int == 10)
+            }
+        }
+
+        @Test func execEndsWithTheCommandsStatus() throws {
+            try Sandbox.run { sandbox in
+                #expect(try sandbox.tupleguard("exec", "--", "sh", "-c", "exit 7").status == 7)
+                #expect(
+                    try sandbox.tupleguard("exec", "--", "sh", "-c", "kill -9 $$").status == 137)
+                let missing = try sandbox.tupleguard("exec", "--", "/no/such/command")
+                #expect(missing.status == 127)
+                #expect(missing.errors.contains("cannot run /no/such/command"))
+                #expect(try sandbox.tupleguard("exec", "--", "/dev/null").status == 126)
+                #expect(try sandbox.tupleguard("exec").status == 64)
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func execHandsSignalsOnAndCleansUp() throws {
+            try Sandbox.run { sandbox in
+                let run = try sandbox.start(
+                    tupleguard,
+                    [
+                        "exec", "--", "sh", "-c",
+                        "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done",
+                    ])
+                #expect(eventually { run.outputSoFar.contains("up") })
+                run.signal(SIGTERM)
+                let outcome = run.wait()
+                #expect(outcome.status == 5)
+                #expect(leftovers(outcome).isEmpty)
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func execEndsWhatTheCommandLeftRunning() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.tupleguard(
+                    "exec", "--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+                #expect(outcome.status == 0)
+                let pid = try #require(Int32(outcome.output.filter(\.isNumber)))
+                #expect(eventually { kill(pid, 0) != 0 })
+                #expect(outcome.errors.contains("ended 1 process that the command left running"))
+                #expect(leftovers(outcome).isEmpty)
+            }
+        }
+
+        @Test func whatAKilledExecLeftIsRemovedByTheNext() throws {
+            try Sandbox.run { sandbox in
+                let run = try sandbox.start(
+                    tupleguard, ["exec", "--", "sh", "-c", "echo up; sleep 1000"])
+                #expect(eventually { run.outputSoFar.contains("up") })
+                let attachment = try #require(try sandbox.state.attachments().first)
+                run.signal(SIGKILL)
+                // Its child holds our pipe open until it is ended too.
+                TemporaryCgroup.killAll(in: sandbox.hierarchy.mountPoint + attachment.path!)
+                _ = run.wait()
+                #expect(try sandbox.state.attachments().count == 1)
+                #expect(
+                    try eventually { () throws in
+                        try sandbox.tupleguard("exec", "--", "true").status == 0
+                            && access(sandbox.state.folder, F_OK) != 0
+                    })
+                #expect(sandbox.hierarchy.path(of: attachment.id) == nil)
+            }
+        }
+
+        @Test func execReportsJSON() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.tupleguard(
+                    "exec", "--json", "--", tupleguard, "overshadow")
+                let report = try object(outcome.errors)
+                #expect(report["refused"] as? Int == 1)
+                #expect(report["exit_status"] as? Int == 0)
+                let conflicts = try #require(report["conflicts"] as? [[String: Any]])
+                let last = try #require(conflicts.first?["last"] as? [String: Any])
+                #expect((last["holder"] as? [String: Any])?["command"] as? String == "tupleguard")
+                #expect(last["reason"] as? String == "held")
+            }
+        }
+
+        @Test func attachStatusStatsConflictsClaimsDetach() throws {
+            try Sandbox.run { sandbox in
+                #expect(try sandbox.tupleguard("status").status == 3)
+                let attach = try sandbox.tupleguard(
+                    "attach", "--errno", "eaddrinuse", "--table-size", "4096", sandbox.cgroup.path)
+                #expect(attach.status == 0, "\(attach.errors)")
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                let b = try sandbox.socket(.v6, bound: "[::ffff:127.0.0.1]:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(b.connect("[::ffff:127.0.0.1]:6000") == "EADDRINUSE")
+
+                let status = try object(try sandbox.tupleguard("status", "--json").output)
+                #expect(status["table_size"] as? Int == 4096)
+                let guarded = try #require((status["guarded"] as? [[String: Any]])?.first)
+                #expect(guarded["cgroup"] as? String == sandbox.cgroup.path)
+                #expect(guarded["errno"] as? String == "EADDRINUSE")
+                #expect((guarded["programs"] as? [Any])?.count == 3)
+
+                let stats = try object(try sandbox.tupleguard("stats", "--json").output)
+                #expect((stats["total"] as? [String: Int])?["refused_held"] == 1)
+
+                let conflicts = try sandbox.tupleguard("conflicts")
+                #expect(conflicts.output.contains("127.0.0.1:5000 -> 127.0.0.1:6000"))
+                #expect(conflicts.output.contains("holder"))
+                #expect(!conflicts.output.contains("\u{1B}"))  // no colour into a pipe
+
+                let namespace = try sandbox.namespaceCookie()
+                for (filter, count) in [
+                    (["--port", "5000"], 1), (["--port", "5999"], 0),
+                    (["--address", "127.0.0.1"], 1),
+                    (["--address", "::1"], 0), (["--pid", "\(getpid())"], 1), (["--pid", "1"], 0),
+                    (["--port", "6000", "--cgroup", "/"], 1),
+                    (["--port", "6000", "--cgroup", sandbox.outside.path], 0),
+                ] {
+                    let claims = try sandbox.command(
+                        Sandbox.program("tupleguard"), ["claims", "--json"] + filter)
+                    let listed = try #require(
+                        try object(claims.output)["claims"] as? [[String: Any]])
+                    let ours = listed.filter {
+                        $0["local"] as? String == "127.0.0.1:5000"
+                            && $0["network_namespace"] as? UInt32 == namespace
+                    }
+                    #expect(ours.count == count, "\(filter)")
+                }
+                #expect(try sandbox.tupleguard("detach", sandbox.cgroup.path).status == 0)
+                #expect(try sandbox.tupleguard("status").status == 3)
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func faultsAreOneSentenceWithARemedy() throws {
+            try Sandbox.run { sandbox in
+                let file = sandbox.cgroup.folder + "/cgroup.procs"
+                for (arguments, expected) in [
+                    (["attach", "/no/such/cgroup"], "there is no such folder"),
+                    (["attach", file], "it is a file; a cgroup is a folder"),
+                    (["attach", "/tmp"], "it is not in the cgroup v2 hierarchy"),
+                    (["attach", ""], "the path is empty"),
+                    (["detach", sandbox.cgroup.path], "no guard is attached"),
+                    (["conflicts"], "no guard is attached"),
+                    (["claims"], "no guard is attached"),
+                    (["stats"], "no guard is attached"),
+                    (["conflicts", "--follow"], "cannot reach the agent"),
+                    (["run", "--cgroup", "/no/such/cgroup"], "there is no such folder"),
+                ] {
+                    let outcome = try sandbox.command(tupleguard, arguments)
+                    #expect(outcome.status == 1, "\(arguments)")
+                    #expect(outcome.errors.contains(expected), "\(arguments): \(outcome.errors)")
+                    #expect(outcome.errors.hasPrefix("Error: "))
+                    #expect(outcome.errors.split(separator: "\n").count == 1)
+                }
+                for arguments in [
+                    ["attach", "--table-size", "0", "x"],
+                    ["attach", "--table-size", "99999999999", "x"],
+                    ["attach", "--errno", "EIO", "x"], ["attach", "--mode", "maybe", "x"],
+                    ["detach"],
+                    ["detach", "--all", "x"], ["run"], ["claims", "--port", "70000"],
+                    ["frobnicate"],
+                ] {
+                    #expect(try sandbox.command(tupleguard, arguments).status == 64, "\(arguments)")
+                }
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func withoutRootItSaysWhatIsMissing() throws {
+            try Sandbox.run { sandbox in
+                for arguments in [
+                    ["attach", sandbox.cgroup.path], ["detach", "--all"], ["status"], ["claims"],
+                    ["run", "--cgroup", sandbox.cgroup.path], ["exec", "--", "true"],
+                ] {
+                    let outcome = try sandbox.command(tupleguard, arguments, asNobody: true)
+                    #expect(outcome.status == (arguments[0] == "exec" ? 125 : 1), "\(arguments)")
+                    #expect(
+                        outcome.errors.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"),
+                        "\(arguments): \(outcome.errors)")
+                }
+                #expect(try sandbox.tupleguard("overshadow", asNobody: true).status == 0)
+            }
+        }
+
+        @Test func aLockThatIsHeldIsNamed() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let lock = try OwnedDescriptor(path: sandbox.state.folder, flags: O_RDONLY)
+                #expect(flock(lock.raw, LOCK_EX) == 0)
+                let outcome = try sandbox.tupleguard("detach", sandbox.cgroup.path)
+                #expect(outcome.status == 1)
+                #expect(outcome.errors.contains("another process is changing the guard"))
+                _ = lock
+            }
+        }
+    }
+}
+
+/// Not in the suite above, so that it cannot be skipped with it.
+@Test func integrationTestsRunWhereTheyCan() {
+    if ProcessInfo.processInfo.environment["TUPLEGUARD_REQUIRE_INTEGRATION"] != nil {
+        #expect(cannotRunBPF == nil, "the integration tests were skipped: \(cannotRunBPF ?? "")")
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ways to connect besides the plain one: not blocking, async, with first
+// data, to several destinations, under a guard.
+
+import CTupleguardLinux
+import Connectx
+import Glibc
+import Testing
+import TupleguardLinux
+import TupleguardSockets
+import TupleguardTestSupport
+
+@testable import TupleguardKernel
+
+extension IntegrationTests {
+    @Suite struct ConnectxWays {
+        // MARK: - TCP
+
+        /// A listener whose queue is full: whoever connects to it waits.
+        private func deafListener() throws -> (endpoint: Endpoint, descriptors: [Int32]) {
+            let listener = try rawSocket(.tcp4, bound: Kind.tcp4.endpoint(0)).release()
+            try Errno.check { listen(listener, 0) }
+            let endpoint = try Endpoint { getsockname(listener, $0, $1) }
+            var descriptors = [listener]
+            for _ in 0..<3 {
+                let filler = try OwnedDescriptor {
+                    socket(
+                        AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
+                }.release()
+                _ = endpoint.withSocketAddress(family: AF_INET) { connect(filler, $0, $1) }
+                descriptors.append(filler)
+            }
+            return (endpoint, descriptors)
+        }
+
+        @Test func notBlocking() throws {
+            let deaf = try deafListener()
+            defer { for descriptor in deaf.descriptors { close(descriptor) } }
+            var options = ConnectOptions()
+            options.isNonBlocking = true
+            let connection = try connectx(.tcp, to: deaf.endpoint, options: options)
+            #expect(connection.result.state == .inProgress)
+            #expect(fcntl(connection.descriptor.raw, F_GETFL) & O_NONBLOCK != 0)
+        }
+
+        @Test func giveUpInTime() throws {
+            let deaf = try deafListener()
+            defer { for descriptor in deaf.descriptors { close(descriptor) } }
+            var options = ConnectOptions()
+            options.timeout = .milliseconds(50)
+            let error = failure { () throws(ConnectError) in
+                _ = try connectx(.tcp, to: deaf.endpoint, options: options)
+            }
+            #expect(error?.reason == .timedOut)
+            #expect(error?.errno.number == ETIMEDOUT)
+        }
+
+        @Test func inTimeTheSocketBlocksAsOthersDo() throws {
+            let server = try EchoServer(.tcp4, port: 0)
+            var options = ConnectOptions()
+            options.timeout = .seconds(5)
+            let connection = try connectx(.tcp, to: server.endpoint, options: options)
+            #expect(connection.result.state == .connected)
+            #expect(fcntl(connection.descriptor.raw, F_GETFL) & O_NONBLOCK == 0)
+            #expect(server.echoes(over: [connection.descriptor.raw]))
+        }
+
+        @Test func nobodyListens() throws {
+            let free = try rawSocket(.tcp4, bound: Kind.tcp4.endpoint(0))
+            let endpoint = try Endpoint { getsockname(free.raw, $0, $1) }
+            for options in [
+                ConnectOptions(),
+                {
+                    var o = $0
+                    o.timeout = .seconds(5)
+                    return o
+                }(ConnectOptions()),
+            ] {
+                let error = failure { () throws(ConnectError) in
+                    _ = try connectx(.tcp, to: endpoint, options: options)
+                }
+                #expect(error?.reason == .connectFailed)
+                #expect(error?.errno.number == ECONNREFUSED)
+            }
+        }
+
+        @Test(arguments: [Kind.tcp4, .tcp6])
+        func theOlderWay(_ kind: Kind) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("ip_local_port_range", "41000 41015")
+                    let servers = try [50_001, 50_002].map { try EchoServer(kind, port: $0) }
+                    var options = ConnectOptions()
+                    options.strategy = .bindRetry
+                    let held = Held()
+                    // Half of the ports busy for the first destination: it works, in most cases at once.
+                    for server in servers {
+                        for _ in 0..<8 {
+                            let connection = try connectx(
+                                .tcp, to: server.endpoint, from: Source(address: kind.loopback),
+                                options: options)
+                            #expect(connection.technique == .bindRetry)
+                            held.keep(connection)
+                        }
+                    }
+                    #expect(Set(held.all.map(\.tuple)).count == 16)
+                    #expect(servers[0].echoes(over: Array(held.sockets[..<8])))
+                }
+            }
+        }
+
+        @Test func theOlderWayEnds() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("ip_local_port_range", "41000 41001")
+                    let server = try EchoServer(.tcp4, port: 50_001)
+                    var options = ConnectOptions()
+                    options.strategy = .bindRetry
+                    var error: ConnectError?
+                    let held = Held()
+                    for _ in 0..<3 where error == nil {
+                        error = failure { () throws(ConnectError) in
+                            held.keep(
+                                try connectx(
+                                    .tcp, to: server.endpoint,
+                                    from: Source(address: Kind.tcp4.loopback), options: options))
+                        }
+                    }
+                    #expect(error?.reason == .exhausted)
+                    #expect(error?.errno.number == EADDRNOTAVAIL)
+                }
+            }
+        }
+
+        @Test func firstDataArrives() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("tcp_fastopen", "3")
+                    let server = try EchoServer(.tcp4, port: 50_001)
+                    var queue: Int32 = 16
+                    try server.set(IPPROTO_TCP, 23, &queue)  // TCP_FASTOPEN
+                    var options = ConnectOptions()
+                    options.firstData = .fastOpen(Array("message 0".utf8))
+                    // The first connection gets the cookie, the second uses it.
+                    for _ in 0..<2 {
+                        let connection = try connectx(.tcp, to: server.endpoint, options: options)
+                        #expect(connection.technique == .fastOpen)
+                        #expect(connection.result.sent == 9)
+                        #expect(server.bounceNext())
+                        #expect(read(connection) == "message 0")
+                    }
+                    #expect(counter("TCPFastOpenActive") == 1)
+                }
+            }
+        }
+
+        @Test func theFirstWriteOpensADeferredConnection() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("tcp_fastopen", "3")
+                    let server = try EchoServer(.tcp4, port: 50_001)
+                    var queue: Int32 = 16
+                    try server.set(IPPROTO_TCP, 23, &queue)
+                    var options = ConnectOptions()
+                    options.firstData = .deferred
+                    for _ in 0..<2 {
+                        let connection = try connectx(.tcp, to: server.endpoint, options: options)
+                        #expect(connection.result.state == .deferred)
+                        #expect(send(connection.descriptor.raw, "message 0", 9, 0) == 9)
+                        #expect(server.bounceNext())
+                        #expect(read(connection) == "message 0")
+                    }
+                }
+            }
+        }
+
+        private func read(_ connection: borrowing Connection) -> String? {
+            var buffer = [UInt8](repeating: 0, count: 64)
+            var ready = pollfd(
+                fd: connection.descriptor.raw, events: Int16(POLLIN), revents: 0)
+            guard poll(&ready, 1, 2000) == 1 else { return nil }
+            let count = recv(connection.descriptor.raw, &buffer, buffer.count, 0)
+            return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
+        }
+
+        /// A counter of /proc/net/netstat.
+        private func counter(_ name: String) -> Int? {
+            let lines = (contents(of: "/proc/thread-self/net/netstat") ?? "").split(separator: "\n")
+                .map { $0.split(separator: " ") }
+            for (names, values) in zip(lines, lines.dropFirst()) where names[0] == values[0] {
+                if let index = names.firstIndex(of: Substring(name)) { return Int(values[index]) }
+            }
+            return nil
+        }
+
+        // MARK: - Async
+
+        @Test(arguments: Kind.allCases)
+        func asyncConnects(_ kind: Kind) async throws {
+            let server = try EchoServer(kind, port: 0)
+            let connection = try await connectx(kind.transport, to: server.endpoint)
+            #expect(connection.result.state == .connected)
+            #expect(fcntl(connection.descriptor.raw, F_GETFL) & O_NONBLOCK == 0)
+            #expect(server.echoes(over: [connection.descriptor.raw]))
+        }
+
+        @Test func asyncGivesUpAndIsCancelled() async throws {
+            let deaf = try deafListener()
+            defer { for descriptor in deaf.descriptors { close(descriptor) } }
+            var options = ConnectOptions()
+            options.timeout = .milliseconds(50)
+            await #expect(throws: ConnectError.self) {
+                _ = try await connectx(.tcp, to: deaf.endpoint, options: options)
+            }
+            let task = Task { () -> Int32 in
+                do throws(ConnectError) {
+                    _ = try await connectx(.tcp, to: deaf.endpoint)
+                    return 0
+                } catch {
+                    return error.errno.number
+                }
+            }
+            try await Task.sleep(for: .milliseconds(20))
+            task.cancel()
+            #expect(await task.value == ECANCELED)
+        }
+
+        @Test func asyncIsRefused() async throws {
+            let free = try rawSocket(.tcp4, bound: Kind.tcp4.endpoint(0))
+            let raw = free.raw
+            let endpoint = try Endpoint { getsockname(raw, $0, $1) }
+            do throws(ConnectError) {
+                _ = try await connectx(.tcp, to: endpoint)
+                Issue.record("it connected")
+            } catch {
+                #expect(error.errno.number == ECONNREFUSED)
+            }
+        }
+
+        // MARK: - Several destinations
+
+        @Test(arguments: [Kind.udp4, .tcp4])
+        func eachDestinationBringsItsPorts(_ kind: Kind) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.inside {
+                    try setIP("ip_local_port_range", "41000 41003")
+                    let server = try EchoServer(kind, port: 50_001, anyAddress: true)
+                    let destinations = Destinations.loopback(port: 50_001, count: 3)
+                    let held = Held()
+                    let error = failure { () throws(ConnectError) in
+                        while held.all.count < 100 {
+                            held.keep(try connectx(kind.transport, toAnyOf: destinations))
+                        }
+                    }
+                    #expect(error?.reason == .exhausted)
+                    #expect(held.all.count == 12)
+                    // In turn, not one after the other.
+                    let first = Set(held.all.prefix(3).map(\.tuple.remote.address))
+                    #expect(first.count == 3)
+                    _ = server
+                }
+            }
+        }
+
+        // MARK: - Under a guard
+
+        private func techniques(_ output: String) -> String {
+            output.split(separator: "\n").first { $0.contains(" by ") }.map(String.init) ?? output
+        }
+
+        @Test func underAGuardThereIsNoLock() throws {
+            try Sandbox.run { sandbox in
+                let program = Sandbox.program("tupleguard")
+                let line = ["connect", "udp", "127.0.0.1:9", "--count", "20"]
+                let before = try sandbox.command(program, line, in: sandbox.cgroup)
+                #expect(techniques(before.output) == "  20 by lock")
+                try sandbox.attach()
+                let guarded = try sandbox.command(program, line, in: sandbox.cgroup)
+                #expect(techniques(guarded.output) == "  20 by guarded")
+                // How it found out is no conflict.
+                #expect(try sandbox.counters()["self_tests"] == 1)
+                #expect(try sandbox.tupleguard("conflicts").output == "no conflicts\n")
+                let outside = try sandbox.command(program, line, in: sandbox.outside)
+                #expect(techniques(outside.output) == "  20 by lock")
+                let named = ["connect", "udp", "127.0.0.1:4000", "127.0.0.1:9", "--count", "2"]
+                let conflict = try sandbox.command(program, named, in: sandbox.cgroup)
+                #expect(conflict.output.contains("opened 1 connection of 2"))
+                #expect(conflict.output.contains("(EADDRINUSE)"))
+            }
+        }
+
+        @Test func whatAGuardLetsThroughIsLocked() throws {
+            try Sandbox.run { sandbox in
+                var policy = Policy()
+                policy.mode = .observe
+                try sandbox.attach(policy)
+                let outcome = try sandbox.command(
+                    Sandbox.program("tupleguard"),
+                    ["connect", "udp", "127.0.0.1:4000", "127.0.0.1:9", "--count", "2"],
+                    in: sandbox.cgroup)
+                #expect(techniques(outcome.output) == "  1 by lock")
+                #expect(outcome.output.contains("(EADDRINUSE)"))
+            }
+        }
+
+        /// The guard does not know this socket, whose process moved in later.
+        @Test func aSocketFromElsewhereIsLocked() throws {
+            try Sandbox.run { sandbox in
+                let socket = try sandbox.socket(in: sandbox.outside).descriptor
+                try sandbox.attach()
+                let result = try connectx(socket, to: Destination(Kind.udp4.endpoint(9)))
+                #expect(result.technique == .lock)
+            }
+        }
+    }
+}

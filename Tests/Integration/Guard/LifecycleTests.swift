@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a claim: reconnects, failures, closing, and who takes over from whom.
+
+import CTupleguardTestSupport
+import Glibc
+import Testing
+import TupleguardSockets
+import TupleguardTestSupport
+
+@testable import TupleguardKernel
+
+extension IntegrationTests {
+    @Suite struct Lifecycle {
+        /// A policy under which idle claims can be taken over at once.
+        static var impatient: Policy {
+            var policy = Policy()
+            policy.graceNanoseconds = 0
+            return policy
+        }
+
+        @Test func everyCopyOfASocketMustBeClosed() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                let copy = dup(a.descriptor)
+                sandbox.close(a)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                close(copy)
+                #expect(b.connect("127.0.0.1:6000") == nil)
+                #expect(try sandbox.counters()["released"] == 1)
+            }
+        }
+
+        @Test func aSocketInFlightKeepsItsClaim() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                var ends: [Int32] = [0, 0]
+                try Errno.check { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) }
+                defer { close(ends[1]) }
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(support_send_descriptor(ends[0], a.descriptor) == 0)
+                sandbox.close(a)
+                close(ends[0])
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                let received = support_receive_descriptor(ends[1])
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                close(received)
+                #expect(b.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        @Test func aReconnectMovesTheClaim() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(Self.impatient)
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(a.connect("127.0.0.1:6001") == nil)
+                #expect(b.connect("127.0.0.1:6001") == "EPERM")
+                #expect(b.connect("127.0.0.1:6000") == nil)
+                #expect(a.connect("127.0.0.1:6000") == "EPERM")
+                #expect(a.remote?.port == 6001)  // and stays where it was
+                #expect(try sandbox.claims().count == 2)
+            }
+        }
+
+        @Test func aFailedConnectKeepsTheOldPeerAndItsClaim() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(Self.impatient)
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                let unroutable = a.connect("192.0.2.1:6000")
+                #expect(unroutable == "EINVAL" || unroutable == "ENETUNREACH")
+                #expect(a.remote?.port == 6000)
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                sandbox.close(a)
+                #expect(b.connect("127.0.0.1:6000") == nil)
+                sandbox.close(b)
+                #expect(try sandbox.claims().isEmpty)
+            }
+        }
+
+        @Test func aDisconnectedSocketMakesWay() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(Self.impatient)
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                try a.disconnect()
+                #expect(b.connect("127.0.0.1:6000") == nil)
+                #expect(a.connect("127.0.0.1:6000") == "EPERM")
+                #expect(try sandbox.counters()["taken_over"] == 1)
+            }
+        }
+
+        @Test func anIdleClaimIsRespectedForAMoment() throws {
+            try Sandbox.run { sandbox in
+                var patient = Policy()
+                patient.graceNanoseconds = 3_600_000_000_000
+                try sandbox.attach(patient)
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                try a.disconnect()
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                #expect(try sandbox.counters()["refused_in_flight"] == 1)
+                #expect(a.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        @Test func aSocketMayConnectAgainAndAgain() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                for round in 0..<50 {
+                    #expect(a.connect("127.0.0.1:\(6000 + round % 5)") == nil)
+                    if round % 7 == 0 { try a.disconnect() }
+                }
+                sandbox.close(a)
+                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.counters().refused == 0)
+            }
+        }
+
+        @Test func socketsFromBeforeTheAttachAreGuarded() throws {
+            try Sandbox.run { sandbox in
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                let wildcard = try sandbox.socket(.v6, bound: "[::]:5001")
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(wildcard.connect("[::1]:6000") == nil)
+                var policy = Policy()
+                policy.lookUp = .off
+                try sandbox.attach(policy)
+                _ = try Maintenance(sandbox.state).takeStock()
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                let c = try sandbox.socket(.v6, bound: "[::1]:5001")
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                #expect(c.connect("[::1]:6000") == "EPERM")
+                let namespace = try sandbox.namespaceCookie()
+                let holder = try sandbox.state.conflicts().first {
+                    $0.last.networkNamespace == namespace && $0.last.tuple.local.port == 5000
+                }?.last.holder
+                #expect(holder?.pid == UInt32(getpid()))
+                #expect(holder?.cgroup == sandbox.cgroup.id)
+                sandbox.close(a)
+                #expect(b.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        @Test func pairsThatExistAlreadyAreReported() throws {
+            try Sandbox.run { sandbox in
+                for _ in 0..<2 {
+                    let socket = try sandbox.socket(bound: "127.0.0.1:5000")
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                }
+                try sandbox.attach()
+                let maintenance = try Maintenance(sandbox.state)
+                for _ in 0..<3 { _ = try maintenance.takeStock() }
+                let namespace = try sandbox.namespaceCookie()
+                let found = try sandbox.state.conflicts().filter {
+                    $0.last.networkNamespace == namespace
+                }
+                #expect(found.map(\.last.reason) == [.existing])
+                #expect(found.map(\.count) == [1])
+            }
+        }
+
+        @Test func theSweepDropsClaimsOfOutsidersThatAreGone() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                #expect(outsider.connect("127.0.0.1:6000") == nil)
+                let maintenance = try Maintenance(sandbox.state)
+                _ = try maintenance.takeStock()
+                #expect(try sandbox.claims().count == 1)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                sandbox.close(outsider)  // no hook runs
+                #expect(try sandbox.claims().count == 1)
+                #expect(
+                    try eventually { () throws in
+                        _ = try maintenance.sweep()
+                        return try sandbox.claims().isEmpty
+                    })
+                #expect(b.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        @Test func aClaimOfASocketThatIsGoneIsTakenOverAtOnce() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                #expect(outsider.connect("127.0.0.1:6000") == nil)
+                _ = try Maintenance(sandbox.state).takeStock()
+                sandbox.close(outsider)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                // Sockets are freed after an RCU grace period.
+                #expect(eventually { b.connect("127.0.0.1:6000") == nil })
+            }
+        }
+
+        @Test func outsidersAreSeenWhenAskedFor() throws {
+            for (lookUp, expected) in [(Policy.LookUp.on, "EPERM"), (.auto, "EPERM"), (.off, nil)] {
+                try Sandbox.run { sandbox in
+                    var policy = Policy()
+                    policy.lookUp = lookUp
+                    try sandbox.attach(policy)
+                    let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                    let outsider6 = try sandbox.socket(
+                        .v6, bound: "[::1]:5000", in: sandbox.outside)
+                    #expect(outsider.connect("127.0.0.1:6000") == nil)
+                    #expect(outsider6.connect("[::1]:6000") == nil)
+                    let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                    let b = try sandbox.socket(.v6, bound: "[::1]:5000")
+                    #expect(a.connect("127.0.0.1:6000") == expected)
+                    #expect(b.connect("[::1]:6000") == expected)
+                    if expected != nil {
+                        #expect(try sandbox.counters()["refused_outside"] == 2)
+                        sandbox.close(outsider)
+                        #expect(a.connect("127.0.0.1:6000") == nil)
+                    }
+                }
+            }
+        }
+
+        @Test func theCgroupOfTheSocketCounts() throws {
+            try Sandbox.run { sandbox in
+                var policy = Policy()
+                policy.lookUp = .off
+                try sandbox.attach(policy)
+                let child = try sandbox.makeChild("child")
+                let a = try sandbox.socket(bound: "127.0.0.1:5000", in: child)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                // All three are now used by this process, which is in neither cgroup.
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                #expect(outsider.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        @Test func parentAndChildMayBothBeGuarded() throws {
+            try Sandbox.run { sandbox in
+                let child = try sandbox.makeChild("child")
+                try sandbox.attach()
+                try sandbox.attach(to: child)
+                let a = try sandbox.socket(bound: "127.0.0.1:5000", in: child)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000", in: child)
+                #expect(a.connect("127.0.0.1:6000") == nil)
+                #expect(b.connect("127.0.0.1:6000") == "EPERM")
+                #expect(try sandbox.state.counters(of: child.id).refused == 1)
+                #expect(try sandbox.counters()["already_rejected"] == 1)
+                sandbox.close(a)
+                #expect(try sandbox.claims().isEmpty)
+            }
+        }
+    }
+}

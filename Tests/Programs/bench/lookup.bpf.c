@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * What the benchmark compares the guard with: programs that do nothing, and
+ * the look-up-only design.
+ */
+#include "../../../bpf/lookup.bpf.c"
+
+SEC("cgroup/connect4")
+int empty_connect4(struct bpf_sock_addr *ctx)
+{
+	(void)ctx;
+	return ALLOW;
+}
+
+SEC("cgroup/connect6")
+int empty_connect6(struct bpf_sock_addr *ctx)
+{
+	(void)ctx;
+	return ALLOW;
+}
+
+SEC("cgroup/sock_release")
+int empty_release(struct bpf_sock *ctx)
+{
+	(void)ctx;
+	return ALLOW;
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decoding what comes through the ring buffer: whole, short, long and corrupted records.
+
+import Glibc
+import Testing
+import TupleguardABI
+import TupleguardSockets
+
+@testable import TupleguardKernel
+
+struct EventTests {
+    @Test("Every field of a well-formed record arrives")
+    func wellFormed() throws {
+        let event = try #require(decode(bytes(of: makeEvent())))
+        #expect(event.reason == .held)
+        #expect(!event.wasAllowed)
+        #expect(event.attachment == 77)
+        #expect(event.tuple.description == "192.0.2.1:40000 -> 198.51.100.7:53")
+        #expect(event.networkNamespace == 1)
+        #expect(event.claimant == Process(makeProcess()))
+        #expect(event.claimant.pid == 4711)
+        #expect(event.claimant.uid == 1000)
+        #expect(event.claimant.command == "client")
+        #expect(event.claimantCookie == 12)
+        #expect(event.holder.pid == 815)
+        #expect(event.holder.command == "server")
+        #expect(event.holderCookie == 11)
+    }
+
+    @Test("The time of an event is the time of day")
+    func time() throws {
+        let event = try #require(decode(bytes(of: makeEvent())))
+        // An hour's room: it is the clock and the unit that are checked, not the machine's speed.
+        let hour: UInt64 = 3_600_000_000_000
+        let now = Platform.now(CLOCK_REALTIME)
+        #expect(event.time > now - hour && event.time < now + hour)
+    }
+
+    @Test(
+        "Whether the connect was let through",
+        arguments: [(UInt32(0), false), (1, true), (2, true)])
+    func allowed(value: UInt32, wasAllowed: Bool) throws {
+        let event = try #require(decode(bytes(of: makeEvent(allowed: value))))
+        #expect(event.wasAllowed == wasAllowed)
+    }
+
+    @Test("Every reason of the programs has its case, and each its own name and explanation")
+    func reasons() throws {
+        let expected: [(tg_reason, Reason)] = [
+            (TG_REASON_HELD, .held), (TG_REASON_IN_FLIGHT, .inFlight),
+            (TG_REASON_AMBIGUOUS, .ambiguous), (TG_REASON_OUTSIDE, .outside),
+            (TG_REASON_TABLE_FULL, .tableFull), (TG_REASON_BUSY, .busy),
+            (TG_REASON_EXISTING, .existing), (TG_REASON_EXHAUSTED, .exhausted),
+        ]
+        for (number, reason) in expected {
+            #expect(decode(bytes(of: makeEvent(reason: number.rawValue)))?.reason == reason)
+        }
+        #expect(Set(expected.map(\.1)) == Set(Reason.allCases))
+        #expect(Set(Reason.allCases.map(\.name)).count == Reason.allCases.count)
+        #expect(Set(Reason.allCases.map(\.explanation)).count == Reason.allCases.count)
+    }
+
+    @Test("The names of the reasons are stable")
+    func reasonNames() {
+        #expect(
+            Reason.allCases.map(\.name) == [
+                "held", "in-flight", "ambiguous", "outside", "table-full", "busy", "existing",
+                "exhausted",
+            ])
+    }
+
+    @Test(
+        "A record of a reason that does not exist makes no sense",
+        arguments: [0, 9, 255, UInt32.max])
+    func unknownReason(number: UInt32) {
+        #expect(decode(bytes(of: makeEvent(reason: number))) == nil)
+    }
+
+    @Test("A record that is short, by however much, makes no sense")
+    func short() {
+        let whole = bytes(of: makeEvent())
+        for count in 0..<whole.count {
+            #expect(decode(Array(whole[..<count])) == nil, "\(count) bytes")
+        }
+    }
+
+    @Test("A record that is long makes no sense", arguments: [1, 7, 8, 144, 65_536])
+    func long(by excess: Int) {
+        #expect(decode(bytes(of: makeEvent()) + [UInt8](repeating: 0, count: excess)) == nil)
+    }
+
+    @Test("No record at all, not even an address")
+    func empty() {
+        #expect(ConflictEvent(bytes: UnsafeRawBufferPointer(start: nil, count: 0)) == nil)
+    }
+
+    @Test("A record may lie at any address")
+    func unaligned() {
+        let whole = bytes(of: makeEvent())
+        for offset in 0..<8 {
+            let shifted = [UInt8](repeating: 0xff, count: offset) + whole
+            let event = shifted.withUnsafeBytes {
+                ConflictEvent(bytes: UnsafeRawBufferPointer(rebasing: $0[offset...]))
+            }
+            #expect(event?.claimantCookie == 12)
+        }
+    }
+
+    @Test("Random bytes decode to nothing, or to something that can be printed")
+    func randomBytes() {
+        for _ in 0..<5000 {
+            var record = tg_event()
+            withUnsafeMutableBytes(of: &record) { bytes in
+                for index in bytes.indices { bytes[index] = .random(in: 0...255) }
+            }
+            // Half of them get past the reason. Times have a test of their own.
+            if Bool.random() { record.reason = .random(in: 1...7) }
+            record.time_ns >>= 2
+            let event = decode(bytes(of: record))
+            #expect((event == nil) == !(1...7).contains(record.reason))
+            guard let event else { continue }
+            let text = "\(event.tuple) \(event.claimant.command) \(event.holder.command)"
+            #expect(text.utf8.allSatisfy { (0x20..<0x7f).contains($0) }, "\(text)")
+        }
+    }
+
+    @Test("A time that cannot be is no reason to crash")
+    func corruptedTimes() async {
+        await #expect(processExitsWith: .success) {
+            for time in [0, 1, UInt64.max, 1 << 63, UInt64(Int64.max), UInt64(Int64.max) - 1] {
+                var record = makeEvent()
+                record.time_ns = time
+                guard decode(bytes(of: record)) != nil else { exit(1) }
+            }
+        }
+    }
+
+    @Test("Before the machine was booted, and before 1970")
+    func earlyTimes() {
+        #expect(Platform.timeOfDay(monotonic: 0) < Platform.now(CLOCK_REALTIME))
+        // 9,223,372,036 seconds before the boot.
+        #expect(Platform.timeOfDay(monotonic: 1 << 63) == 0)
+    }
+}
+
+struct ProcessTests {
+    private func command(_ name: [UInt8]) -> String { Process(makeProcess(name)).command }
+
+    @Test("A name ends with its first zero")
+    func names() {
+        #expect(command(Array("curl".utf8)) == "curl")
+        #expect(command([]) == "")
+        #expect(command(Array("ab".utf8) + [0] + Array("cd".utf8)) == "ab")
+        #expect(command(Array("with space".utf8)) == "with space")
+    }
+
+    @Test("A name without a zero ends with the field")
+    func unterminated() {
+        #expect(command([UInt8](repeating: UInt8(ascii: "x"), count: 16)) == "xxxxxxxxxxxxxxxx")
+    }
+
+    @Test("Nothing that a terminal would obey comes through: one ? for each such byte")
+    func controlCharacters() {
+        #expect(command(Array("\u{1B}[2J".utf8)) == "?[2J")
+        #expect(command(Array("a\nb\rc\td".utf8)) == "a?b?c?d")
+        for byte in UInt8.min...UInt8.max where byte != 0 {
+            let isPrintable = (0x20...0x7e).contains(byte)
+            let expected = isPrintable ? String(UnicodeScalar(byte)) : "?"
+            #expect(command([byte]) == expected, "byte \(byte)")
+        }
+        // UTF-8, whole and torn, is not ASCII either.
+        #expect(command(Array("ü".utf8)) == "??")
+        #expect(command([0xc3]) == "?")
+        #expect(command(Array("\u{9B}31m".utf8)) == "??31m")
+    }
+
+    @Test("A process without an id is not known")
+    func known() {
+        #expect(Process(makeProcess(pid: 1)).isKnown)
+        #expect(!Process(makeProcess(pid: 0)).isKnown)
+    }
+}
+
+struct TupleTests {
+    @Test("A tuple's ends are not mixed up")
+    func ends() {
+        let tuple = FourTuple(makeTuple())
+        #expect(tuple.local == Endpoint("192.0.2.1:40000"))
+        #expect(tuple.remote == Endpoint("198.51.100.7:53"))
+    }
+
+    @Test("IPv6, and a local address that is not known")
+    func v6() {
+        var tuple = makeTuple()
+        tuple.remote = (UInt32(0x2001_0db8).bigEndian, 0, 0, UInt32(7).bigEndian)
+        tuple.local = (0, 0, 0, 0)
+        #expect(FourTuple(tuple).description == "*:40000 -> [2001:db8::7]:53")
+    }
+}
+
+struct StockTests {
+    @Test("Each byte of the iterators is one socket")
+    func results() {
+        var stock = Stock()
+        stock.add([])
+        #expect(stock == Stock())
+        let bytes = [
+            TG_STOCK_CLAIMED, TG_STOCK_CLAIMED, TG_STOCK_CLAIMED, TG_STOCK_KNOWN, TG_STOCK_KNOWN,
+            TG_STOCK_CONFLICT, TG_STOCK_NO_ROOM, TG_STOCK_NO_ROOM, TG_STOCK_NO_ROOM,
+            TG_STOCK_NO_ROOM,
+        ].map { UInt8($0.rawValue) }
+        stock.add(bytes)
+        #expect(stock.claimed == 3)
+        #expect(stock.known == 2)
+        #expect(stock.conflicts == 1)
+        #expect(stock.unclaimed == 4)
+        stock.add(bytes)
+        #expect(stock.claimed == 6)
+    }
+}

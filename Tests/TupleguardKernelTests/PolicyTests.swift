@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policies, on their way to the programs and back.
+
+import Glibc
+import Testing
+import TupleguardABI
+import TupleguardLinux
+import TupleguardSockets
+
+@testable import TupleguardKernel
+
+private let hierarchy = try? CgroupHierarchy()
+private let root = hierarchy.flatMap { try? Cgroup($0.mountPoint, in: $0) }
+
+struct PolicyTests {
+    static let all: [Policy] = Policy.Mode.allCases.flatMap { mode in
+        Policy.Refusal.allCases.flatMap { refusal in
+            Policy.WhenFull.allCases.flatMap { whenFull in
+                Policy.LookUp.allCases.flatMap { lookUp in
+                    Policy.Discover.allCases.flatMap { discover in
+                        Policy.WhenExhausted.allCases.map { whenExhausted in
+                            var policy = Policy()
+                            policy.mode = mode
+                            policy.refusal = refusal
+                            policy.whenFull = whenFull
+                            policy.lookUp = lookUp
+                            policy.discover = discover
+                            policy.whenExhausted = whenExhausted
+                            return policy
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("What nobody asked for")
+    func defaults() {
+        let policy = Policy()
+        #expect(policy.mode == .enforce)
+        #expect(policy.refusal == .eperm)
+        #expect(policy.whenFull == .allow)
+        #expect(policy.lookUp == .auto)
+        #expect(policy.discover == .reuseaddr)
+        #expect(policy.whenExhausted == .eaddrnotavail)
+        #expect(GuardError.tableSizes.contains(Policy.defaultTableSize))
+    }
+
+    @Test("The words that people write for a policy are stable")
+    func words() {
+        #expect(Policy.Mode.allCases.map(\.rawValue) == ["enforce", "observe"])
+        #expect(
+            Policy.Refusal.allCases.map(\.rawValue) == ["EPERM", "EADDRNOTAVAIL", "EADDRINUSE"])
+        #expect(Policy.WhenFull.allCases.map(\.rawValue) == ["allow", "refuse"])
+        #expect(Policy.LookUp.allCases.map(\.rawValue) == ["auto", "on", "off"])
+        #expect(Policy.Discover.allCases.map(\.rawValue) == ["off", "reuseaddr", "all"])
+        #expect(Policy.WhenExhausted.allCases.map(\.rawValue) == ["EADDRNOTAVAIL", "EAGAIN"])
+    }
+
+    @Test("Each refusal has the number of its name")
+    func refusals() {
+        #expect(Policy.Refusal.eperm.number == EPERM)
+        #expect(Policy.Refusal.eaddrnotavail.number == EADDRNOTAVAIL)
+        #expect(Policy.Refusal.eaddrinuse.number == EADDRINUSE)
+        #expect(Policy.WhenExhausted.eaddrnotavail.number == EADDRNOTAVAIL)
+        #expect(Policy.WhenExhausted.eagain.number == EAGAIN)
+    }
+
+    @Test(
+        "A policy comes back from the programs as it was given to them",
+        .enabled(if: root != nil, "no cgroup v2 hierarchy is mounted"), arguments: all)
+    func roundTrip(policy: Policy) throws {
+        let values = policy.forPrograms(cgroup: try #require(root), homes: 1024)
+        #expect(Policy(fromPrograms: values) == policy)
+    }
+
+    @Test(
+        "What the programs of the root cgroup read",
+        .enabled(if: root != nil, "no cgroup v2 hierarchy is mounted"), arguments: all)
+    func forPrograms(policy: Policy) throws {
+        let root = try #require(root)
+        let before = Platform.now(CLOCK_REALTIME)
+        let values = policy.forPrograms(cgroup: root, homes: 1024)
+        #expect(values.attachment == root.id)
+        #expect(values.attached_ns >= before)
+        #expect(values.grace_ns == 1_000_000_000)
+        #expect(values.observe == (policy.mode == .observe ? 1 : 0))
+        #expect(values.error == UInt32(policy.refusal.number))
+        #expect(values.refuse_when_full == (policy.whenFull == .refuse ? 1 : 0))
+        // Outside of the root cgroup there is nothing to look for.
+        #expect(values.look_up == (policy.lookUp == .on ? 1 : 0))
+        #expect(values.look_up_auto == (policy.lookUp == .auto ? 1 : 0))
+        #expect(values.discover == policy.discover.number)
+        #expect(values.exhausted == UInt32(policy.whenExhausted.number))
+        #expect(values.homes_mask == 1023)
+    }
+
+    @Test("Elsewhere than at the root, auto looks for sockets outside")
+    func autoLooksUp() throws {
+        guard let hierarchy else { return }
+        let cgroups = try names(in: hierarchy.mountPoint)
+            .map { "\(hierarchy.mountPoint)/\($0)" }
+            .filter { access($0 + "/cgroup.procs", F_OK) == 0 }
+            .map { try Cgroup($0, in: hierarchy) }
+        // Not every machine has another one; one that has is enough.
+        for cgroup in cgroups.prefix(1) {
+            var policy = Policy()
+            #expect(policy.forPrograms(cgroup: cgroup, homes: 64).look_up == 1)
+            policy.lookUp = .off
+            #expect(policy.forPrograms(cgroup: cgroup, homes: 64).look_up == 0)
+        }
+    }
+
+    @Test("What another hand wrote into the policy is read as something sensible")
+    func foreignValues() {
+        var values = tg_policy()
+        values.observe = 4711
+        values.error = UInt32(EXDEV)
+        values.refuse_when_full = .max
+        values.look_up = 2
+        let policy = Policy(fromPrograms: values)
+        #expect(policy.mode == .observe)
+        #expect(policy.refusal == .eperm)
+        #expect(policy.whenFull == .refuse)
+        #expect(policy.lookUp == .on)
+    }
+
+    @Test("A damaged policy is no reason to crash")
+    func damaged() async {
+        await #expect(processExitsWith: .success) {
+            var values = tg_policy()
+            values.error = .max
+            guard Policy(fromPrograms: values).refusal == .eperm else { exit(1) }
+        }
+    }
+}
+
+struct HomesTests {
+    @Test(
+        "A power of two, no less than the table and less than twice its size",
+        arguments: [
+            1, 2, 3, 4, 5, 63, 64, 65, 127, 128, 1000, 1024, 1025, 262_144, (1 << 24) - 1, 1 << 24,
+        ])
+    func size(tableSize: Int) {
+        let homes = GuardState.homes(for: tableSize)
+        #expect(homes.nonzeroBitCount == 1)
+        #expect(homes >= tableSize)
+        #expect(homes < 2 * tableSize)
+    }
+
+    @Test("Every size that may be asked for fits the programs' mask")
+    func bounds() {
+        #expect(GuardError.tableSizes.lowerBound >= 1)
+        #expect(UInt32(exactly: GuardState.homes(for: GuardError.tableSizes.upperBound) - 1) != nil)
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// A test's own corner of the machine: cgroups, network namespaces, and a state
+// folder that nothing else uses. All of it goes when the test ends, and what a
+// crashed run left behind goes when the next one begins.
+
+import CTupleguardTestSupport
+import Foundation
+import Glibc
+import Synchronization
+package import TupleguardKernel
+import TupleguardLinux
+package import TupleguardSockets
+
+/// Whether this process may do what the integration tests do; nil if so, else why not.
+package let cannotRunBPF: String? = {
+    if getuid() != 0 { return "integration tests need root" }
+    do {
+        try Platform.check()
+        _ = try CgroupHierarchy()
+        return nil
+    } catch {
+        return "\(error)"
+    }
+}()
+
+package final class Sandbox: Sendable {
+    package let hierarchy: CgroupHierarchy
+    /// A cgroup for the guarded ones.
+    package let cgroup: Cgroup
+    /// A cgroup beside it.
+    package let outside: Cgroup
+    package let state: GuardState
+    package let runFolder: String
+    package let networkNamespace: OwnedDescriptor
+    private let name: String
+    private let sockets = Mutex<Set<Int32>>([])
+
+    private static let prefix = "tupleguard-test-"
+    private static let next = Atomic<Int>(0)
+    private static let removeAbandoned: Void = { Sandbox.removeLeftOvers() }()
+
+    /// Runs a test in a sandbox of its own.
+    package static func run(_ body: (Sandbox) throws -> Void) throws {
+        _ = removeAbandoned
+        let sandbox = try Sandbox()
+        defer { sandbox.remove() }
+        try body(sandbox)
+    }
+
+    private init() throws {
+        name = "\(Self.prefix)\(getpid())-\(Self.next.add(1, ordering: .relaxed).newValue)"
+        hierarchy = try CgroupHierarchy()
+        cgroup = try Self.make(name, in: hierarchy)
+        outside = try Self.make(name + "-outside", in: hierarchy)
+        state = GuardState(folder: "/sys/fs/bpf/\(name)")
+        runFolder = "/run/\(name)"
+        let raw = support_new_netns()
+        guard raw >= 0 else { throw Errno(-raw) }
+        networkNamespace = OwnedDescriptor(taking: raw)
+        try ip("link", "set", "lo", "up")
+    }
+
+    private static func make(_ name: String, in hierarchy: CgroupHierarchy) throws -> Cgroup {
+        let folder = hierarchy.mountPoint + "/" + name
+        try Errno.check { mkdir(folder, 0o755) }
+        return try Cgroup(folder, in: hierarchy)
+    }
+
+    /// A cgroup below the guarded one.
+    package func makeChild(_ child: String) throws -> Cgroup {
+        try Self.make("\(name)/\(child)", in: hierarchy)
+    }
+
+    /// ip(8) inside the network namespace.
+    package func ip(_ arguments: String...) throws {
+        let result = try command("/sbin/ip", Array(arguments))
+        if result.status != 0 {
+            throw GuardError.failed(
+                what: "ip \(arguments.joined(separator: " "))", errno: Errno(EINVAL),
+                detail: result.errors)
+        }
+    }
+
+    /// Sets a sysctl(8) of the network namespace, such as "net.ipv4.ip_local_port_range".
+    package func sysctl(_ name: String, _ value: String) throws {
+        let path = "/proc/sys/" + name.split(separator: ".").joined(separator: "/")
+        let result = try command("/bin/sh", ["-c", "echo '\(value)' >\(path)"])
+        if result.status != 0 {
+            throw GuardError.failed(
+                what: "set \(name) to \(value)", errno: Errno(EINVAL), detail: result.errors)
+        }
+    }
+
+    private func remove() {
+        for socket in sockets.withLock({ $0 }) { Glibc.close(socket) }
+        if access(state.folder, F_OK) == 0 { try? state.detachAll() }
+        rmdir(state.folder)
+        Self.removeCgroup(cgroup.folder)
+        Self.removeCgroup(outside.folder)
+        try? FileManager.default.removeItem(atPath: runFolder)
+    }
+
+    private static func removeCgroup(_ folder: String) {
+        TemporaryCgroup.killAll(in: folder)
+        for _ in 0..<500 {
+            for child in names(in: folder)
+            where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
+                rmdir("\(folder)/\(child)")
+            }
+            if rmdir(folder) == 0 || errno == ENOENT { return }
+            usleep(10_000)
+        }
+    }
+
+    private static func removeLeftOvers() {
+        func isAbandoned(_ name: String) -> Bool {
+            guard name.hasPrefix(prefix),
+                let pid = Int32(name.dropFirst(prefix.count).prefix { $0.isNumber })
+            else { return false }
+            return kill(pid, 0) != 0 && errno == ESRCH
+        }
+        for name in names(in: "/sys/fs/bpf") where isAbandoned(name) {
+            try? GuardState(folder: "/sys/fs/bpf/\(name)").detachAll()
+            rmdir("/sys/fs/bpf/\(name)")
+        }
+        for name in names(in: "/run") where isAbandoned(name) {
+            try? FileManager.default.removeItem(atPath: "/run/\(name)")
+        }
+        guard let mount = (try? CgroupHierarchy())?.mountPoint else { return }
+        for name in names(in: mount) where isAbandoned(name) { removeCgroup("\(mount)/\(name)") }
+    }
+
+    // MARK: - Sockets
+
+    package enum Kind: Sendable {
+        case v4, v6, tcp4
+
+        var family: Int32 { self == .v6 ? AF_INET6 : AF_INET }
+        var type: Int32 {
+            Int32(self == .tcp4 ? SOCK_STREAM.rawValue : SOCK_DGRAM.rawValue)
+        }
+    }
+
+    /// A socket of the guarded cgroup (or of `cgroup`), bound if a name is given, with
+    /// SO_REUSEADDR set unless it is not to share its port.
+    package func socket(
+        _ kind: Kind = .v4, bound name: String? = nil, in cgroup: Cgroup? = nil,
+        netns: Int32? = nil, sharing: Bool = true
+    ) throws -> TestSocket {
+        let procs = (cgroup ?? self.cgroup).folder + "/cgroup.procs"
+        let raw = support_socket(procs, netns ?? networkNamespace.raw, kind.family, kind.type)
+        guard raw >= 0 else { throw Errno(-raw) }
+        sockets.withLock { _ = $0.insert(raw) }
+        let socket = TestSocket(descriptor: raw, family: kind.family)
+        if sharing { try socket.set(SOL_SOCKET, SO_REUSEADDR, 1) }
+        if let name { try socket.bind(name) }
+        return socket
+    }
+
+    /// Closes a socket before the test ends.
+    package func close(_ socket: TestSocket) {
+        sockets.withLock { _ = $0.remove(socket.descriptor) }
+        socket.close()
+    }
+
+    // MARK: - The guard
+
+    package func attach(
+        _ policy: Policy = Policy(), to cgroup: Cgroup? = nil, tableSize: Int = 1024
+    ) throws {
+        try state.attach(cgroup ?? self.cgroup, policy: policy, tableSize: tableSize)
+    }
+
+    package func counters() throws -> Counters { try state.counters(of: cgroup.id) }
+
+    /// By which the guard tells this sandbox's network namespace from others: stock-taking finds other
+    /// sandboxes' sockets too.
+    package func namespaceCookie() throws -> UInt32 {
+        let probe = try socket()
+        defer { close(probe) }
+        return UInt32(truncatingIfNeeded: probe.networkNamespaceCookie)
+    }
+
+    /// Claims of this sandbox's network namespace.
+    package func claims() throws -> [Claim] {
+        let namespace = try namespaceCookie()
+        return try state.claims().filter { $0.networkNamespace == namespace }
+    }
+
+    // MARK: - Commands
+
+    package struct Outcome: Sendable {
+        package let status: Int32
+        package let output: String
+        package let errors: String
+    }
+
+    /// The programs that were built with these tests.
+    package static func program(_ name: String) -> String {
+        let own =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        return URL(filePath: own).deletingLastPathComponent().appending(path: name).path()
+    }
+
+    /// Starts a program inside the network namespace, and inside `cgroup` when one is given.
+    package func start(
+        _ program: String, _ arguments: [String], in cgroup: Cgroup? = nil,
+        environment: [String: String] = [:], asNobody: Bool = false
+    ) throws -> RunningProgram {
+        var line = ["/usr/bin/nsenter", "--net=/proc/\(getpid())/fd/\(networkNamespace.raw)"]
+        if asNobody { line += ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] }
+        line += [program] + arguments
+        if let cgroup {
+            line =
+                ["/bin/sh", "-c", "echo $$ >'\(cgroup.folder)/cgroup.procs'; exec \"$@\"", "sh"]
+                + line
+        }
+        var variables = ProcessInfo.processInfo.environment
+        variables["TUPLEGUARD_STATE"] = state.folder
+        variables["TUPLEGUARD_RUN"] = runFolder
+        variables.merge(environment) { $1 }
+        return try RunningProgram(line, environment: variables)
+    }
+
+    /// Runs a program to its end.
+    package func command(
+        _ program: String, _ arguments: [String], in cgroup: Cgroup? = nil,
+        environment: [String: String] = [:], asNobody: Bool = false
+    ) throws -> Outcome {
+        try start(
+            program, arguments, in: cgroup, environment: environment, asNobody: asNobody
+        ).wait()
+    }
+
+    /// Runs `tupleguard` with this sandbox's state.
+    package func tupleguard(
+        _ arguments: String..., in cgroup: Cgroup? = nil, asNobody: Bool = false
+    ) throws -> Outcome {
+        try command(Self.program("tupleguard"), arguments, in: cgroup, asNobody: asNobody)
+    }
+}
+
+/// A program that runs beside the test; its output is kept.
+package final class RunningProgram: Sendable {
+    private let process: Foundation.Process
+    private let output: Collector
+    private let errors: Collector
+
+    /// Reads a pipe to its end on a thread of its own, so that the program never waits for us.
+    private final class Collector: Sendable {
+        let pipe = Pipe()
+        private let text = Mutex("")
+        private let ended = DispatchSemaphore(value: 0)
+
+        func start() {
+            let handle = pipe.fileHandleForReading
+            Thread.detachNewThread {
+                while true {
+                    let data = handle.availableData
+                    if data.isEmpty { break }
+                    self.text.withLock { $0 += String(decoding: data, as: UTF8.self) }
+                }
+                self.ended.signal()
+            }
+        }
+
+        var all: String {
+            ended.wait()
+            ended.signal()
+            return text.withLock { $0 }
+        }
+
+        var sofar: String { text.withLock { $0 } }
+    }
+
+    init(_ line: [String], environment: [String: String]) throws {
+        process = Foundation.Process()
+        process.executableURL = URL(filePath: line[0])
+        process.arguments = Array(line.dropFirst())
+        process.environment = environment
+        output = Collector()
+        errors = Collector()
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = output.pipe
+        process.standardError = errors.pipe
+        try process.run()
+        output.start()
+        errors.start()
+    }
+
+    package var pid: Int32 { process.processIdentifier }
+    package var isRunning: Bool { process.isRunning }
+    package var errorsSoFar: String { errors.sofar }
+    package var outputSoFar: String { output.sofar }
+
+    package func signal(_ number: Int32) {
+        kill(pid, number)
+    }
+
+    package func wait() -> Sandbox.Outcome {
+        process.waitUntilExit()
+        let status =
+            process.terminationReason == .exit
+            ? process.terminationStatus : 128 + process.terminationStatus
+        return Sandbox.Outcome(status: status, output: output.all, errors: errors.all)
+    }
+}
+
+/// Waits for something that another process does; false when it has not come about in half a minute.
+package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
+    for _ in 0..<1500 {
+        if try condition() { return true }
+        usleep(20_000)
+    }
+    return false
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lab's arguments, and how its numbers are written.
+
+import Testing
+
+@testable import TupleguardLab
+@testable import tupleguard
+
+@Suite struct LabArgumentTests {
+    @Test func refusesWhatMakesNoSense() {
+        expectRefusal("lab --only tcp-conect", "there is no such row")
+        expectRefusal("lab --only tcp-conect", "tcp-connect, tcp-bind")
+        expectRefusal("lab --only ,", "name at least one row")
+        expectRefusal("lab --json --markdown", "choose --json or --markdown")
+        expectRefusal("lab --contend 0", "between 0.01 and 3600 seconds")
+    }
+
+    @Test(arguments: ["tcp", "udp-guard,retry", "unix"])
+    func takesNamesAndGroups(_ only: String) throws {
+        _ = try parse(LabCommand.self, "lab --only \(only) --thorough --markdown")
+    }
+
+    @Test(arguments: [(1, "1 in 10^16"), (10, "1 in 10^8"), (50, "1 in 256"), (20, "1 in 390,625")])
+    func oddsInWords(_ percent: Int, _ text: String) {
+        #expect(RetryReport(busyPercent: percent).odds == text)
+    }
+
+    @Test func oneAttemptInPerCent() {
+        var report = RetryReport(busyPercent: 10)
+        #expect(report.single == "")
+        report.attempts = 1000
+        report.collisions = 99
+        #expect(report.single == "9.9%")
+    }
+}
