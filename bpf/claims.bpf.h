@@ -21,7 +21,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, struct tg_tuple);
 	__type(value, struct tg_further);
-} further SEC(".maps");
+} claims_more SEC(".maps");
 
 /* Unique ids for words, a series for each CPU. */
 struct {
@@ -70,14 +70,15 @@ struct claimant {
 		struct tg_claim holder;	    /* of the tuple, when refused */
 		struct discovery discovery; /* while a port is looked for, and no refusal matters */
 	};
+	struct tg_held held; /* where the claim came to be, and by which thread */
+	__u16 taken_over;
+	__u16 pruned;
+	__u16 probes; /* ports that discovery looked at */
 	__u8 verdict;
 	__u8 reason;
 	bool is_discovering;
 	bool is_discovered; /* claimed, and the socket bound to the port */
-	bool has_place;	    /* for the tuple: see places.bpf.h */
-	__u16 taken_over;
-	__u16 pruned;
-	__u16 probes; /* ports that discovery looked at */
+	bool is_remembered; /* the socket's record has the tuple: see records.bpf.h */
 };
 
 #define RETRIES 32
@@ -92,12 +93,6 @@ static __always_inline __u64 new_id(void)
 		return 0;
 	return (cpu << 34 | ((__sync_fetch_and_add(last, 1) + 1) & ((1ULL << 34) - 1)))
 	       << TG_WORD_ID_SHIFT;
-}
-
-/* How a tuple begins. */
-static __always_inline const struct tg_group_key *key_of(const struct tg_tuple *tuple)
-{
-	return (const struct tg_group_key *)tuple;
 }
 
 /* What there is to judge about a claim, without its owner. */
@@ -142,13 +137,13 @@ static __always_inline struct tg_group *view_group(const struct tg_tuple *key, s
 static __always_inline struct tg_further *view_further(const struct tg_tuple *key,
 						       struct view *seen)
 {
-	struct tg_further *claim = bpf_map_lookup_elem(&further, key);
+	struct tg_further *claim = bpf_map_lookup_elem(&claims_more, key);
 
 	if (!claim)
 		return NULL;
 	seen->word = READ_WORD(&claim->word);
 	barrier();
-	if (bpf_map_lookup_elem(&further, key) != claim)
+	if (bpf_map_lookup_elem(&claims_more, key) != claim)
 		return NULL;
 	barrier();
 	view_claim(seen, &claim->claim);
@@ -201,12 +196,21 @@ __noinline int count_down(const struct tg_tuple *tuple)
 	return 0;
 }
 
-static __always_inline bool remove_further(struct tg_further *claim, __u64 word,
-					   const struct tg_tuple *key)
+/* Whoever took a further claim off has to count it down. */
+static __always_inline bool take_off_further(struct tg_further *claim, __u64 word,
+					     const struct tg_tuple *key)
 {
 	if (!swap_word(&claim->word, word, 0))
 		return false;
-	bpf_map_delete_elem(&further, key);
+	bpf_map_delete_elem(&claims_more, key);
+	return true;
+}
+
+static __always_inline bool remove_further(struct tg_further *claim, __u64 word,
+					   const struct tg_tuple *key)
+{
+	if (!take_off_further(claim, word, key))
+		return false;
 	count_down(key);
 	return true;
 }
@@ -218,9 +222,9 @@ enum judgement {
 	TAKE_OVER,
 };
 
-static __always_inline bool is_young(const struct claimant *me, const struct view *seen)
+static __always_inline bool is_young(const struct claimant *me, __u64 time_ns)
 {
-	return (__s64)(me->wanted.claim.time_ns - seen->time_ns) < (__s64)policy.grace_ns;
+	return (__s64)(me->wanted.claim.time_ns - time_ns) < (__s64)policy.grace_ns;
 }
 
 /* What the claim of another socket means to us. */
@@ -235,7 +239,8 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 		return SHARE;
 	holding = read_holding(seen->sock, seen->cookie, key, &local);
 	if (holding != HELD_NOW)
-		return holding == NOT_HELD && is_young(me, seen) ? REFUSE_IN_FLIGHT : TAKE_OVER;
+		return holding == NOT_HELD && is_young(me, seen->time_ns) ? REFUSE_IN_FLIGHT
+									  : TAKE_OVER;
 	if (seen_final || !my_final || is_zero(local.address) || is_same(local.address, key->local))
 		return REFUSE_HELD;
 	/*
@@ -243,7 +248,7 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 	 * last: a thread that disconnects the socket lets the kernel choose
 	 * anew in a connect that is under way.
 	 */
-	if ((seen->word & TG_WORD_REFRESHED) && is_young(me, seen))
+	if ((seen->word & TG_WORD_REFRESHED) && is_young(me, seen->time_ns))
 		return REFUSE_IN_FLIGHT;
 	return SHARE;
 }
@@ -252,6 +257,7 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 enum step {
 	TRY_AGAIN,
 	CLAIM_FURTHER, /* the claims there leave room, and count us in already */
+	COUNT_DOWN,    /* a further claim was taken over: count it down, and try again */
 	SETTLED,       /* not 1: a returned 1 must be a constant that the verifier can see */
 };
 
@@ -293,7 +299,7 @@ static __always_inline int contend_inline(struct claimant *me, const struct tg_t
 	switch (judge(me, key, seen)) {
 	case REFUSE_HELD:
 		/* Still connected afterwards, or the route may have been another's. */
-		if (is_broadcast(seen->sock) && is_connected_to(seen->sock, key))
+		if (is_broadcast(seen->sock) && is_connected_to(seen->sock, key_of(key)))
 			return settle(me, EXEMPT);
 		return refuse(me, &group->claim, TG_REASON_HELD);
 	case REFUSE_IN_FLIGHT:
@@ -326,9 +332,10 @@ static __always_inline int contend_further(struct claimant *me, const struct tg_
 	case REFUSE_IN_FLIGHT:
 		return refuse(me, &claim->claim, TG_REASON_IN_FLIGHT);
 	default:
-		if (remove_further(claim, seen->word, key))
-			me->taken_over++;
-		return TRY_AGAIN;
+		if (!take_off_further(claim, seen->word, key))
+			return TRY_AGAIN;
+		me->taken_over++;
+		return COUNT_DOWN;
 	}
 }
 
@@ -360,7 +367,7 @@ __noinline int contend(struct claimant *me)
 		me->reason = TG_REASON_AMBIGUOUS;
 		return settle(me, CONFLICT);
 	}
-	if (bpf_map_lookup_elem(&further, &key))
+	if (bpf_map_lookup_elem(&claims_more, &key))
 		return contend_further(me, &key, &seen);
 	if ((word & TG_WORD_FURTHER) == TG_WORD_FURTHER)
 		return settle(me, NO_ROOM);
@@ -379,11 +386,11 @@ static __always_inline bool is_no_room(int error)
 /* Settled unless another processor came in between: then it is to be tried again. */
 static __always_inline void try_claim(struct claimant *me)
 {
-	int error;
+	int error, step;
 
 	me->verdict = UNDECIDED;
 	me->wanted.word = new_id() | TG_WORD_INLINE;
-	error = insert_group(&me->key, &me->wanted);
+	error = insert_group(&me->key, &me->wanted, &me->held);
 	if (!error) {
 		me->verdict = GRANTED;
 		return;
@@ -392,10 +399,13 @@ static __always_inline void try_claim(struct claimant *me)
 		me->verdict = NO_ROOM;
 		return;
 	}
-	if (contend(me) != CLAIM_FURTHER)
+	step = contend(me);
+	if (step == COUNT_DOWN)
+		count_down(&me->tuple);
+	if (step != CLAIM_FURTHER)
 		return;
 	/* struct tg_further is what struct tg_group ends with. */
-	error = bpf_map_update_elem(&further, &me->tuple, &me->wanted.word, BPF_NOEXIST);
+	error = bpf_map_update_elem(&claims_more, &me->tuple, &me->wanted.word, BPF_NOEXIST);
 	if (!error) {
 		me->verdict = GRANTED;
 		return;
@@ -476,7 +486,7 @@ static long change_once(__u32 round, struct change *change)
 	barrier();
 	if ((word & TG_WORD_INLINE) && group->claim.cookie == change->cookie)
 		return change_inline(change, group, word);
-	claim = bpf_map_lookup_elem(&further, &change->tuple);
+	claim = bpf_map_lookup_elem(&claims_more, &change->tuple);
 	if (!claim)
 		goto gone;
 	word = READ_WORD(&claim->word);

@@ -16,7 +16,7 @@
 #ifndef TUPLEGUARD_DISCOVERY_BPF_H
 #define TUPLEGUARD_DISCOVERY_BPF_H
 
-#include "places.bpf.h"
+#include "records.bpf.h"
 #include "events.bpf.h"
 #include "outside.bpf.h"
 
@@ -139,7 +139,7 @@ static __always_inline bool seems_taken(const struct tg_tuple *tuple)
 	if ((word & TG_WORD_INLINE) &&
 	    (is_zero(group->source) || is_same(group->source, tuple->local)))
 		return true;
-	return (word & TG_WORD_FURTHER) && bpf_map_lookup_elem(&further, tuple);
+	return (word & TG_WORD_FURTHER) && bpf_map_lookup_elem(&claims_more, tuple);
 }
 
 /* The smallest 2^n - 1 that is no less. */
@@ -243,25 +243,14 @@ static __always_inline void withdraw(struct claimant *me)
 	me->verdict = CONFLICT;
 }
 
-/* Binds the socket to the tuple's port, which is claimed. True when there is no more to try. */
+/* Binds the socket to the tuple's port, which is claimed. */
 static __noinline int take_port(struct bpf_sock_addr *ctx, struct claimant *me)
 {
 	struct discovery *it = &me->discovery;
-	int error;
 
 	if (it->make_share && !it->failed_binds)
 		set_sharing(ctx, true);
-	error = bind_port(ctx, me, me->tuple.local_port);
-	if (!error) {
-		me->is_discovered = true;
-		return true;
-	}
-	it->failed_binds++;
-	withdraw(me);
-	if (error == -EADDRINUSE || error == -EACCES)
-		return it->failed_binds == FAILED_BINDS;
-	me->verdict = IMPOSSIBLE;
-	return true;
+	return bind_port(ctx, me, me->tuple.local_port);
 }
 
 /* Tries the next port, or the same again after a lost race; returns 1 when the search is over. */
@@ -269,6 +258,7 @@ static long attempt_once(__u32 round, struct search *search)
 {
 	struct claimant *me = search->me;
 	struct discovery *it = &me->discovery;
+	int error;
 
 	if (me->verdict != UNDECIDED && !find_port(me)) {
 		if (it->in_doubt)
@@ -293,9 +283,17 @@ static long attempt_once(__u32 round, struct search *search)
 		withdraw(me);
 		return 0;
 	}
-	if (take_port(search->ctx, me))
+	error = take_port(search->ctx, me);
+	if (!error) {
+		me->is_discovered = true;
 		return 1;
-	return 0;
+	}
+	it->failed_binds++;
+	withdraw(me);
+	if (error == -EADDRINUSE || error == -EACCES)
+		return it->failed_binds == FAILED_BINDS ? 1 : 0;
+	me->verdict = IMPOSSIBLE;
+	return 1;
 }
 
 /* Gives a socket that stays without a port what it had. */

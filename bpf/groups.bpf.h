@@ -52,32 +52,34 @@ static __always_inline void add_to_word(__u64 *word, __u64 number)
 	asm volatile("" : : "r"(old));
 }
 
-/* The low bits of the local port, in the first word of a key. */
-#define NEAR_SHIFT 32
-#define NEAR_MASK 31ULL
+/* The local port, in the first word of a key. */
+#define PORT_SHIFT 32
+#define PORT_MASK 0xffffULL
 
 /*
- * Keys that differ only in the low bits of the local port get neighbouring
- * buckets, of one page: ports are often used in sequence, and scattered their
- * buckets would cost a miss in the TLB each.
+ * Keys that differ only in the local port get neighbouring buckets: ports are
+ * often used in sequence, and a search for a free one stays in few pages.
  */
 static __always_inline __u64 hash_key(const struct tg_group_key *key)
 {
-	__u64 words[3], hash, near;
+	__u64 words[3], hash, port;
 
 	__builtin_memcpy(words, key, sizeof(words));
-	near = words[0] >> NEAR_SHIFT & NEAR_MASK;
-	words[0] &= ~(NEAR_MASK << NEAR_SHIFT);
+	port = words[0] >> PORT_SHIFT & PORT_MASK;
+	words[0] &= ~(PORT_MASK << PORT_SHIFT);
 	hash = words[0] * 0x9e3779b97f4a7c15 + words[1] * 0xc2b2ae3d27d4eb4f +
 	       words[2] * 0x165667b19e3779f9;
 	hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93;
-	return hash ^ hash >> 32 ^ near;
+	return (hash ^ hash >> 32) + port;
 }
 
-static __always_inline struct tg_bucket *find_bucket(__u64 hash)
+static __always_inline __u32 bucket_of(__u64 hash)
 {
-	__u32 index = hash & policy.homes_mask;
+	return hash & policy.table_mask;
+}
 
+static __always_inline struct tg_bucket *get_bucket(__u32 index)
+{
 	return bpf_map_lookup_elem(&buckets, &index);
 }
 
@@ -99,7 +101,7 @@ static __always_inline bool has_key(const struct tg_bucket *bucket, const struct
 static __always_inline struct tg_group *find_group(const struct tg_group_key *key)
 {
 	__u64 hash = hash_key(key), control, fingerprint = fingerprint_of(hash);
-	struct tg_bucket *bucket = find_bucket(hash);
+	struct tg_bucket *bucket = get_bucket(bucket_of(hash));
 
 	if (!bucket) /* cannot happen: the index is masked */
 		return NULL;
@@ -117,30 +119,53 @@ static __always_inline struct tg_group *find_group(const struct tg_group_key *ke
 	return control & TG_BUCKET_OVERFLOW ? bpf_map_lookup_elem(&groups, key) : NULL;
 }
 
+static __always_inline __u32 generation_of(__u64 control)
+{
+	return control >> TG_BUCKET_GENERATION_SHIFT;
+}
+
+/*
+ * Inserts into the key's bucket if that is free and there is no overflow;
+ * `control` is then the word that it had before.
+ */
+static __always_inline bool insert_into_bucket(struct tg_bucket *bucket, __u64 control,
+					       __u64 fingerprint, const struct tg_group_key *key,
+					       const struct tg_group *group)
+{
+	if (!swap_word(&bucket->control, control,
+		       ((control & ~TG_BUCKET_FINGERPRINT) + TG_BUCKET_GENERATION_ONE) |
+			   fingerprint | TG_BUCKET_BUSY))
+		return false;
+	bucket->key = *key;
+	bucket->group = *group;
+	add_to_word(&bucket->control, TG_BUCKET_USED - TG_BUCKET_BUSY);
+	return true;
+}
+
 /*
  * 0, -EEXIST, or -E2BIG or -ENOMEM where there is no room. -EEXIST can also
  * mean that another key came or went meanwhile: the answer to it is to look
- * for the group, and to insert again when there is none.
+ * for the group, and to insert again when there is none. Where it came to be
+ * is in `held`.
  */
 static __always_inline int insert_group(const struct tg_group_key *key,
-					const struct tg_group *group)
+					const struct tg_group *group, struct tg_held *held)
 {
 	__u64 hash = hash_key(key), control, fingerprint = fingerprint_of(hash);
-	struct tg_bucket *bucket = find_bucket(hash);
+	struct tg_bucket *bucket = get_bucket(bucket_of(hash));
 	int error;
 
-	if (!bucket)
+	held->kind = TG_HELD_BY_TUPLE;
+	if (!bucket) /* cannot happen: the index is masked */
 		return -ENOMEM;
 	control = READ_WORD(&bucket->control);
 	barrier();
 	if (!(control & (TG_BUCKET_STATE | TG_BUCKET_OVERFLOW))) {
-		if (!swap_word(&bucket->control, control,
-			       ((control & ~TG_BUCKET_FINGERPRINT) + TG_BUCKET_GENERATION_ONE) |
-				   fingerprint | TG_BUCKET_BUSY))
+		if (!insert_into_bucket(bucket, control, fingerprint, key, group))
 			return -EEXIST;
-		bucket->key = *key;
-		bucket->group = *group;
-		add_to_word(&bucket->control, TG_BUCKET_USED - TG_BUCKET_BUSY);
+		held->kind = TG_HELD_IN_BUCKET;
+		held->bucket = bucket_of(hash);
+		held->generation = generation_of(control) + 1;
 		return 0;
 	}
 	/* While it is written its key can't be seen, but another fingerprint is another key. */
@@ -156,19 +181,25 @@ static __always_inline int insert_group(const struct tg_group_key *key,
 	return error;
 }
 
+/* Only for whoever made its group a tombstone. */
+static __always_inline void free_bucket(struct tg_bucket *bucket)
+{
+	add_to_word(&bucket->control, TG_BUCKET_FREE - TG_BUCKET_USED);
+}
+
 /*
  * Only for whoever made the group a tombstone: until now it can't have gone,
  * nor come to be in the other place.
  */
 static __always_inline void remove_group(const struct tg_group_key *key)
 {
-	struct tg_bucket *bucket = find_bucket(hash_key(key));
+	struct tg_bucket *bucket = get_bucket(bucket_of(hash_key(key)));
 
 	if (!bucket)
 		return;
 	if ((READ_WORD(&bucket->control) & TG_BUCKET_STATE) == TG_BUCKET_USED &&
 	    has_key(bucket, key))
-		add_to_word(&bucket->control, TG_BUCKET_FREE - TG_BUCKET_USED);
+		free_bucket(bucket);
 	else if (!bpf_map_delete_elem(&groups, key))
 		add_to_word(&bucket->control, -TG_BUCKET_OVERFLOW_ONE);
 }

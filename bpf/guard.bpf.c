@@ -12,7 +12,11 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum { REJECT = 0, ALLOW = 1 };
+enum answer {
+	REJECT = 0,
+	ALLOW = 1,
+	UNANSWERED,
+};
 
 /* Where a connect goes; true for IPv4, which the address decides, not the socket's family. */
 static __always_inline bool read_remote4(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
@@ -83,12 +87,16 @@ static __always_inline void read_own_if_final(struct bpf_sock *sk, __u64 number,
 		set_mapped(tuple->local, 0);
 }
 
-static __always_inline void introduce(struct tg_claim *claim, __u64 cookie, __u64 sk)
+static __always_inline void introduce(struct claimant *me, __u64 cookie, __u64 sk)
 {
+	struct tg_claim *claim = &me->wanted.claim;
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	claim->pid = thread >> 32;
+	me->held.thread = thread;
 	claim->cookie = cookie;
 	claim->sock = sk;
 	claim->time_ns = bpf_ktime_get_coarse_ns();
-	claim->pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(claim->comm, sizeof(claim->comm));
 }
 
@@ -136,8 +144,14 @@ static __always_inline int on_full_table(struct claimant *me, struct tg_counters
 static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 				 struct tg_counters *counters)
 {
-	revisit(me);
-	if (!me->is_discovered)
+	struct tg_socket_record *home = find_home(me->wanted.claim.cookie), *record;
+
+	if (!home) /* cannot happen: the index is masked */
+		return ALLOW;
+	record = find_record(home, me->wanted.claim.cookie);
+	if (record)
+		revisit(me, record);
+	if (!me->is_discovered && me->verdict != RECLAIMED)
 		claim(me);
 	switch (me->verdict) {
 	case CONFLICT:
@@ -148,8 +162,8 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 		COUNT(counters, exempt_broadcast);
 		return ALLOW;
 	}
-	if (!me->has_place) {
-		int remembered = remember(me);
+	if (!me->is_remembered) {
+		int remembered = record ? remember_in(record, me) : remember_first(home, me);
 
 		if (remembered != REMEMBERED && me->verdict == GRANTED)
 			drop_claim(&me->tuple, me->wanted.claim.cookie, 0);
@@ -196,8 +210,9 @@ static __always_inline bool is_to_be_discovered(bool shares)
 }
 
 /*
- * A socket without a port: chooses one, or leaves that to the kernel, which
- * takes one that no other socket has, unless the socket is ready to share.
+ * A socket without a port: chooses one and claims it, or leaves that to the
+ * kernel, which takes one that no other socket has, unless the socket is ready
+ * to share.
  */
 static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claimant *me,
 					struct tg_counters *counters)
@@ -223,7 +238,7 @@ static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claima
 		return ALLOW;
 	}
 	count_probes(counters, me->probes);
-	return guard(ctx, me, counters);
+	return UNANSWERED;
 }
 
 static __always_inline int
@@ -235,7 +250,7 @@ on_connect(struct bpf_sock_addr *ctx,
 	struct claimant me = {};
 	struct bpf_sock *sk = ctx->sk;
 	__u64 number;
-	int answer;
+	int answer = UNANSWERED;
 	bool v4;
 
 	if (ctx->protocol != IPPROTO_UDP || !sk)
@@ -261,11 +276,11 @@ on_connect(struct bpf_sock_addr *ctx,
 	}
 	me.tuple.remote_port = bpf_ntohs(ctx->user_port);
 	me.tuple.netns = bpf_get_netns_cookie(ctx);
-	introduce(&me.wanted.claim, bpf_get_socket_cookie(ctx), number);
-	if (me.tuple.local_port)
-		answer = guard(ctx, &me, counters);
-	else
+	introduce(&me, bpf_get_socket_cookie(ctx), number);
+	if (!me.tuple.local_port)
 		answer = without_port(ctx, &me, counters);
+	if (answer == UNANSWERED)
+		answer = guard(ctx, &me, counters);
 	if (me.pruned)
 		COUNT_MORE(counters, pruned, me.pruned);
 	if (me.taken_over)
@@ -289,14 +304,14 @@ SEC("cgroup/sock_release")
 int guard_release(struct bpf_sock *ctx)
 {
 	struct tg_counters *counters;
-	struct tg_place *home;
+	struct tg_socket_record *home;
 	__u64 cookie;
 	int claims;
 
 	if (ctx->protocol != IPPROTO_UDP)
 		return ALLOW;
 	cookie = bpf_get_socket_cookie(ctx);
-	home = find_home(cookie, policy.homes_mask);
+	home = find_home(cookie);
 	if (!home)
 		return ALLOW;
 	claims = give_back_all(home, cookie);
@@ -355,9 +370,9 @@ int sweep(struct tg_sweep *sweep)
 
 	bpf_for_each_map_elem(&buckets, sweep_bucket, &total, 0);
 	bpf_for_each_map_elem(&groups, sweep_group, &total, 0);
-	bpf_for_each_map_elem(&further, sweep_further, &total, 0);
-	bpf_for_each_map_elem(&homes, sweep_home, &total, 0);
-	bpf_for_each_map_elem(&spares, sweep_spare, &total, 0);
+	bpf_for_each_map_elem(&claims_more, sweep_further, &total, 0);
+	bpf_for_each_map_elem(&socket_records, sweep_record, &total, 0);
+	bpf_for_each_map_elem(&socket_records_more, sweep_record_more, &total, 0);
 	*sweep = total;
 	return 0;
 }

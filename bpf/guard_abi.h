@@ -11,12 +11,12 @@
 #include <linux/types.h>
 
 enum {
-	TG_ABI = 2,
+	TG_ABI = 3,
 	/* "tupleguard" as a number, first word of the pinned `abi` map. */
 	TG_MAGIC = 0x74757067,
 	TG_COMM_LEN = 16,
-	/* Claims of one socket at one time: see struct tg_place. */
-	TG_PLACES = 3,
+	/* Claims of one socket at one time: see struct tg_socket_record. */
+	TG_SOCKET_CLAIMS = 3,
 	/* Ports looked at for one connect: 1, 2, up to 4, up to 8, and so on; the last has the
 	   rest. */
 	TG_PROBE_BUCKETS = 12,
@@ -104,7 +104,8 @@ struct tg_group {
 #define TG_BUCKET_OVERFLOW_ONE (1ULL << 2)
 #define TG_BUCKET_OVERFLOW (((1ULL << 26) - 1) << 2)
 #define TG_BUCKET_FINGERPRINT (((1ULL << 10) - 1) << 28)
-#define TG_BUCKET_GENERATION_ONE (1ULL << 38)
+#define TG_BUCKET_GENERATION_SHIFT 38
+#define TG_BUCKET_GENERATION_ONE (1ULL << TG_BUCKET_GENERATION_SHIFT)
 
 /*
  * A place for one group in the array `buckets`. What a release reads fills the
@@ -117,37 +118,50 @@ struct tg_bucket {
 	__u64 reserved[3];
 };
 
-/* A further claim of a group, found by its whole tuple; word 0 is a tombstone. */
+/* A further claim of a group, in `claims_more` by its whole tuple; word 0 is a tombstone. */
 struct tg_further {
 	__u64 word;
 	struct tg_claim claim;
 };
 
-enum tg_place_kind {
-	TG_PLACE_EMPTY = 0,
-	TG_PLACE_EXACT = 1,    /* claimed with a final local address */
-	TG_PLACE_WILDCARD = 2, /* claimed with the local address unknown */
+enum tg_held_kind {
+	TG_HELD_NOTHING = 0,
+	TG_HELD_IN_BUCKET = 1, /* the inline claim of a bucket, as long as its generation is this */
+	TG_HELD_BY_TUPLE = 2,  /* wherever it is: its tuple is in `socket_records_more` */
+};
+
+/* Where one of a socket's claims is. */
+struct tg_held {
+	__u32 bucket;
+	__u32 generation : 26;
+	__u32 kind : 6; /* enum tg_held_kind */
+	__u32 thread;	/* id of the thread that claimed; 0: several, or not known */
 };
 
 /*
- * What one socket has claimed, so that it can be given back. A socket's first
- * place is an element of the array `homes`, at its cookie modulo the array's
- * size, or, when another socket lives there, of the hash `spares`; its further
- * places are in `spares` too.
+ * What one socket has claimed, so that it can be given back. It is an element
+ * of the array `socket_records`, at the socket's cookie modulo the array's
+ * size, or, when another socket's is there, of the hash `socket_records_more`.
  */
-struct tg_place {
-	__u64 cookie;	   /* owner; 0: free */
-	__u64 sock;	   /* as in struct tg_claim */
-	__u32 displaced;   /* homes only: sockets that had to go to `spares` instead */
-	__u32 thread : 22; /* id of the thread that claimed (PID_MAX_LIMIT is 2^22); 0: several */
-	__u32 kind : 4;	   /* enum tg_place_kind */
-	__u32 more : 6;	   /* first place only: bit i set when place i + 1 is in use */
-	struct tg_tuple tuple;
+struct tg_socket_record {
+	__u64 cookie;	 /* owner; 0: free */
+	__u64 sock;	 /* as in struct tg_claim */
+	__u32 displaced; /* in the array only: sockets that had to go to the hash instead */
+	struct tg_held held[TG_SOCKET_CLAIMS];
+	__u64 reserved;
 };
 
-struct tg_spare_key {
+/* Key and value of `socket_records_more`. */
+struct tg_record_key {
 	__u64 cookie;
-	__u64 index; /* 0 to TG_PLACES - 1 */
+	__u64 index; /* 0: a record; i + 1: the tuple of its held[i] */
+};
+
+struct tg_record_more {
+	union {
+		struct tg_socket_record record;
+		struct tg_tuple tuple;
+	};
 };
 
 /* Why a connect was a conflict. */
@@ -229,9 +243,9 @@ struct tg_policy {
 	__u32 refuse_when_full;
 	__u32 look_up;	    /* 1: look for sockets outside the cgroup too */
 	__u32 look_up_auto; /* 1: look_up was derived, not asked for */
-	__u32 homes_mask;   /* elements of `homes` and `buckets` - 1, a power of two less one */
-	__u32 discover;	    /* enum tg_discover */
-	__u32 exhausted;    /* errno where no port is free for a destination */
+	__u32 table_mask; /* elements of `buckets` and `socket_records`, a power of two, less one */
+	__u32 discover;	  /* enum tg_discover */
+	__u32 exhausted;  /* errno where no port is free for a destination */
 };
 
 /* What the iterators write, a byte for each connected UDP socket that they meet. */
@@ -249,7 +263,7 @@ struct tg_sweep {
 	__u64 now_ns;	/* set by the program */
 	__u64 claims;	/* seen */
 	__u64 dropped;	/* claims without a socket */
-	__u64 places;	/* freed records of sockets that are gone */
+	__u64 records;	/* freed, of sockets that are gone */
 };
 
 #endif

@@ -39,7 +39,7 @@ static __noinline int is_held_outside(struct bpf_sock_addr *ctx, struct claimant
 	if (!found)
 		return false;
 	sk = as_number(found);
-	held = sk != me->wanted.claim.sock && is_connected_to(sk, tuple);
+	held = sk != me->wanted.claim.sock && is_connected_to(sk, key_of(tuple));
 	if (held && !me->is_discovering) {
 		me->holder.sock = sk;
 		me->holder.cookie = SOCK_FIELD(sk, __sk_common.skc_cookie.counter);

@@ -7,29 +7,8 @@
 #ifndef TUPLEGUARD_STOCK_BPF_H
 #define TUPLEGUARD_STOCK_BPF_H
 
-#include "places.bpf.h"
+#include "records.bpf.h"
 #include "events.bpf.h"
-
-/*
- * Like remember(), for a socket that may be in a hook of its own right now:
- * its home becomes visible to it only when complete.
- */
-static __noinline int remember_existing(struct tg_place *home, struct claimant *me)
-{
-	if (!home)
-		return false;
-	if (!swap_word(&home->cookie, 0, COOKIE_RESERVED)) {
-		__sync_fetch_and_add(&home->displaced, 1);
-		if (insert_spare(me, 0, 0))
-			return true;
-		__sync_fetch_and_add(&home->displaced, -1);
-		return false;
-	}
-	home->more = 0;
-	fill(home, me, 0);
-	swap_word(&home->cookie, COOKIE_RESERVED, me->wanted.claim.cookie);
-	return true;
-}
 
 /*
  * Whether two sockets that claim one tuple really share it, now: a wildcard
@@ -42,8 +21,8 @@ static __noinline int share_tuple(__u64 sk, __u64 other, const struct tg_tuple *
 
 	read_local(sk, v4, local);
 	read_local(other, v4, other_local);
-	return is_same(local, other_local) && is_connected_to(sk, tuple) &&
-	       is_connected_to(other, tuple);
+	return is_same(local, other_local) && is_connected_to(sk, key_of(tuple)) &&
+	       is_connected_to(other, key_of(tuple));
 }
 
 /* The same pair is found each time that stock is taken; once is enough. */
@@ -92,7 +71,7 @@ static __noinline int describe(__u64 sk, struct claimant *me)
 static __noinline int is_guardable(__u64 sk, const struct tg_tuple *tuple)
 {
 	return SOCK_FIELD(sk, sk_protocol) == IPPROTO_UDP && tuple->local_port &&
-	       is_connected_to(sk, tuple) && !is_multicast(tuple->remote) &&
+	       is_connected_to(sk, key_of(tuple)) && !is_multicast(tuple->remote) &&
 	       !is_multicast(tuple->local);
 }
 
@@ -101,9 +80,9 @@ static __noinline int is_guardable(__u64 sk, const struct tg_tuple *tuple)
 static __always_inline __u8 take_stock(__u64 sk, struct claimant *me)
 {
 	__u64 cookie = me->wanted.claim.cookie;
-	struct tg_place *home = find_home(cookie, policy.homes_mask);
+	struct tg_socket_record *home = find_home(cookie);
 
-	if (!home || find_first(home, cookie))
+	if (!home || find_record(home, cookie))
 		return TG_STOCK_KNOWN;
 	describe(sk, me);
 	if (!is_guardable(sk, &me->tuple))
@@ -124,7 +103,8 @@ static __always_inline __u8 take_stock(__u64 sk, struct claimant *me)
 		return TG_STOCK_CONFLICT;
 	}
 	/* It may have been released meanwhile, with nothing to give back yet. */
-	if (is_socket(sk, cookie) && is_guardable(sk, &me->tuple) && remember_existing(home, me))
+	if (is_socket(sk, cookie) && is_guardable(sk, &me->tuple) &&
+	    remember_first(home, me) == REMEMBERED)
 		return TG_STOCK_CLAIMED;
 	drop_claim(&me->tuple, cookie, 0);
 	return TG_STOCK_NO_ROOM;
@@ -196,29 +176,30 @@ static long sweep_further(void *map, struct tg_tuple *key, struct tg_further *cl
 }
 
 /* Records of sockets that are gone; those run no hook any more. */
-static long sweep_home(void *map, __u32 *index, struct tg_place *home, struct tg_sweep *sweep)
+static long sweep_record(void *map, __u32 *index, struct tg_socket_record *record,
+			 struct tg_sweep *sweep)
 {
-	__u64 cookie = READ_WORD(&home->cookie);
+	__u64 cookie = READ_WORD(&record->cookie);
 
-	if (!cookie || cookie == COOKIE_RESERVED || is_socket(home->sock, cookie))
+	if (!cookie || cookie == COOKIE_RESERVED || is_socket(record->sock, cookie))
 		return 0;
-	give_back_all(home, cookie);
-	sweep->places++;
+	give_back_all(record, cookie);
+	sweep->records++;
 	return 0;
 }
 
-static long sweep_spare(void *map, struct tg_spare_key *key, struct tg_place *place,
-			struct tg_sweep *sweep)
+static long sweep_record_more(void *map, struct tg_record_key *key, struct tg_record_more *more,
+			      struct tg_sweep *sweep)
 {
 	__u64 cookie = key->cookie;
-	struct tg_place *home;
+	struct tg_socket_record *home;
 
-	if (key->index != 0 || is_socket(place->sock, cookie))
+	if (key->index != 0 || is_socket(more->record.sock, cookie))
 		return 0;
-	home = find_home(cookie, policy.homes_mask);
+	home = find_home(cookie);
 	if (home)
 		give_back_all(home, cookie);
-	sweep->places++;
+	sweep->records++;
 	return 0;
 }
 

@@ -117,21 +117,33 @@ struct local {
 	__u32 address[4];
 };
 
-/* Whether `sk` is connected with the ports and the destination of `tuple`. */
-static __always_inline bool is_connected_to(__u64 sk, const struct tg_tuple *tuple)
+/* How a tuple begins. */
+static __always_inline const struct tg_group_key *key_of(const struct tg_tuple *tuple)
+{
+	return (const struct tg_group_key *)tuple;
+}
+
+/* Whether `sk` is connected with the ports and the destination of `key`. */
+static __always_inline bool is_connected_to(__u64 sk, const struct tg_group_key *key)
 {
 	__u32 remote[4];
 
 	if (SOCK_FIELD(sk, __sk_common.skc_state) != TCP_ESTABLISHED ||
-	    SOCK_FIELD(sk, __sk_common.skc_num) != tuple->local_port ||
-	    SOCK_FIELD(sk, __sk_common.skc_dport) != bpf_htons(tuple->remote_port))
+	    SOCK_FIELD(sk, __sk_common.skc_num) != key->local_port ||
+	    SOCK_FIELD(sk, __sk_common.skc_dport) != bpf_htons(key->remote_port))
 		return false;
 	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
 		set_mapped(remote, SOCK_FIELD(sk, __sk_common.skc_daddr));
 	else /* the kernel keeps the mapped form here for IPv4 traffic */
 		bpf_core_read(remote, sizeof(remote),
 			      &((struct sock *)sk)->__sk_common.skc_v6_daddr);
-	return is_same(remote, tuple->remote);
+	return is_same(remote, key->remote);
+}
+
+/* The same, with a stack of its own. */
+__noinline int looks_connected_to(__u64 sk, const struct tg_group_key *key)
+{
+	return key && is_connected_to(sk, key);
 }
 
 /*
@@ -156,7 +168,7 @@ __noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple
 {
 	if (!tuple || !out || !is_socket(sk, cookie))
 		return GONE;
-	if (!is_connected_to(sk, tuple))
+	if (!is_connected_to(sk, key_of(tuple)))
 		return is_socket(sk, cookie) ? NOT_HELD : GONE;
 	read_local(sk, is_mapped(tuple->remote), out->address);
 	return is_socket(sk, cookie) ? HELD_NOW : GONE;

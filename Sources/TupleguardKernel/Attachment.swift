@@ -91,7 +91,7 @@ extension GuardState {
     func loadHooks(
         for cgroup: Cgroup, policy: Policy, tableSize: Int, keepingCounters: Bool
     ) throws(GuardError) -> LoadedPrograms {
-        let values = policy.forPrograms(cgroup: cgroup, homes: Self.homes(for: tableSize))
+        let values = policy.forPrograms(cgroup: cgroup, buckets: Self.buckets(for: tableSize))
         let sharedExist = exists
         return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
             if name == .counters && keepingCounters {
@@ -101,8 +101,8 @@ extension GuardState {
         }
     }
 
-    /// Elements of the array of homes: a power of two.
-    static func homes(for tableSize: Int) -> Int {
+    /// Elements of the arrays of buckets and of socket records: a power of two.
+    static func buckets(for tableSize: Int) -> Int {
         1 << (Int.bitWidth - (tableSize - 1).leadingZeroBitCount)
     }
 

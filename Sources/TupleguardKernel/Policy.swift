@@ -97,7 +97,7 @@ package struct Policy: Hashable, Sendable {
     var graceNanoseconds = Self.graceNanoseconds
 
     /// As the programs read it.
-    func forPrograms(cgroup: Cgroup, homes: Int) -> tg_policy {
+    func forPrograms(cgroup: Cgroup, buckets: Int) -> tg_policy {
         var policy = tg_policy()
         policy.attachment = cgroup.id
         policy.attached_ns = Platform.now(CLOCK_REALTIME)
@@ -108,7 +108,7 @@ package struct Policy: Hashable, Sendable {
         policy.refuse_when_full = whenFull == .refuse ? 1 : 0
         policy.look_up = lookUp == .on || (lookUp == .auto && !cgroup.isRoot) ? 1 : 0
         policy.look_up_auto = lookUp == .auto ? 1 : 0
-        policy.homes_mask = UInt32(homes - 1)
+        policy.table_mask = UInt32(buckets - 1)
         policy.discover = discover.number
         policy.exhausted = UInt32(whenExhausted.number)
         return policy

@@ -69,15 +69,20 @@ package struct ProgramInfo: Hashable, Sendable {
 
 /// The maps of the object: which are shared by all attachments, which are an attachment's own.
 enum MapName: String, CaseIterable {
-    case abi, buckets, groups, further, homes, spares, ids, conflicts, events
+    case abi, buckets, groups
+    case claimsMore = "claims_more"
+    case socketRecords = "socket_records"
+    case socketRecordsMore = "socket_records_more"
+    case ids, conflicts, events
     case counters
     case policy = ".rodata"
 
     static let shared: [MapName] = [
-        .abi, .buckets, .groups, .further, .homes, .spares, .ids, .conflicts, .events,
+        .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .ids, .conflicts,
+        .events,
     ]
     /// Those that have as many elements as there can be claims.
-    static let sized: [MapName] = [.groups, .further, .spares]
+    static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]
 }
 
 /// An object of libbpf, closed with its owner.
@@ -116,7 +121,7 @@ struct LoadedPrograms: ~Copyable {
     /// Loads a set of programs.
     ///
     /// - Parameters:
-    ///   - policy: what the programs read; its `homes_mask` must fit `tableSize`.
+    ///   - policy: what the programs read; its `table_mask` must fit `tableSize`.
     ///   - tableSize: claims that maps made now have room for.
     ///   - pinned: gives the path of a map that exists already and is to be used, or nil.
     init(
@@ -157,9 +162,9 @@ struct LoadedPrograms: ~Copyable {
                 try perform("set the policy") {
                     bpf_map__set_initial_value(map, &policy, MemoryLayout<tg_policy>.size)
                 }
-            } else if name == .homes || name == .buckets {
+            } else if name == .socketRecords || name == .buckets {
                 try perform("size the table") {
-                    bpf_map__set_max_entries(map, policy.homes_mask + 1)
+                    bpf_map__set_max_entries(map, policy.table_mask + 1)
                 }
             } else if MapName.sized.contains(name) {
                 try perform("size the table") { bpf_map__set_max_entries(map, UInt32(tableSize)) }

@@ -156,7 +156,7 @@ extension GuardState {
                 remote: key.remote, local: group.source)
             claims.append(Claim(tuple, group.claim))
         }
-        try open(.further).forEach(tg_tuple.self, tg_further.self) { tuple, further in
+        try open(.claimsMore).forEach(tg_tuple.self, tg_further.self) { tuple, further in
             if further.word != 0 { claims.append(Claim(tuple, further.claim)) }
         }
         return claims
@@ -177,7 +177,7 @@ extension GuardState {
         try forEachGroup { _, group in
             if group.word & UInt64(TG_WORD_INLINE) != 0 { count += 1 }
         }
-        try open(.further).forEach(tg_tuple.self, tg_further.self) { _, further in
+        try open(.claimsMore).forEach(tg_tuple.self, tg_further.self) { _, further in
             if further.word != 0 { count += 1 }
         }
         return count

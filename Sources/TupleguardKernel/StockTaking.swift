@@ -38,7 +38,7 @@ package struct Maintenance: ~Copyable {
         let size = try state.tableSize()
         var policy = tg_policy()
         policy.grace_ns = Policy.graceNanoseconds
-        policy.homes_mask = UInt32(GuardState.homes(for: size) - 1)
+        policy.table_mask = UInt32(GuardState.buckets(for: size) - 1)
         programs = try LoadedPrograms(.maintenance, policy: policy, tableSize: size) { name in
             MapName.shared.contains(name) ? state.map(name) : nil
         }
@@ -77,7 +77,7 @@ package struct Maintenance: ~Copyable {
         }
         return Sweep(
             claims: Int(argument.claims), dropped: Int(argument.dropped),
-            records: Int(argument.places))
+            records: Int(argument.records))
     }
 
     private static func link(to program: Int32) throws(GuardError) -> OwnedDescriptor {

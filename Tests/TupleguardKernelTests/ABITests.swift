@@ -18,8 +18,10 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_claim>.size == 48)
         #expect(MemoryLayout<tg_group>.size == 72)
         #expect(MemoryLayout<tg_further>.size == 56)
-        #expect(MemoryLayout<tg_place>.size == 64)
-        #expect(MemoryLayout<tg_spare_key>.size == 16)
+        #expect(MemoryLayout<tg_held>.size == 12)
+        #expect(MemoryLayout<tg_socket_record>.size == 64)
+        #expect(MemoryLayout<tg_record_key>.size == 16)
+        #expect(MemoryLayout<tg_record_more>.size == 64)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
         #expect(MemoryLayout<tg_counters>.size == 35 * 8)
@@ -34,7 +36,7 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_event>.stride == MemoryLayout<tg_event>.size)
         #expect(MemoryLayout<tg_conflict>.stride == MemoryLayout<tg_conflict>.size)
         #expect(MemoryLayout<tg_policy>.stride == MemoryLayout<tg_policy>.size)
-        #expect(MemoryLayout<tg_place>.stride == MemoryLayout<tg_place>.size)
+        #expect(MemoryLayout<tg_socket_record>.stride == MemoryLayout<tg_socket_record>.size)
     }
 
     @Test("A tuple begins like the key of its group, and ends with the local address")
@@ -84,18 +86,18 @@ struct LayoutTests {
         #expect(parts.map(\.nonzeroBitCount).reduce(0, +) == 64)
     }
 
-    @Test(
-        "A place holds every thread id that the kernel gives out, and a bit for each further place")
-    func place() {
-        var place = tg_place()
-        place.thread = (1 << 22) - 1
-        #expect(place.thread == (1 << 22) - 1)
-        #expect(place.kind == 0 && place.more == 0)
-        place.kind = UInt32(TG_PLACE_WILDCARD.rawValue)
-        place.more = (1 << UInt32(TG_PLACES - 1)) - 1
-        #expect(place.kind == UInt32(TG_PLACE_WILDCARD.rawValue))
-        #expect(place.more == 3)
-        #expect(place.thread == (1 << 22) - 1)
+    @Test("A record holds every thread id and every generation of a bucket")
+    func held() {
+        var held = tg_held()
+        held.generation = UInt32(UInt64.max >> UInt64(TG_BUCKET_GENERATION_SHIFT))
+        #expect(UInt64(held.generation) == .max >> UInt64(TG_BUCKET_GENERATION_SHIFT))
+        #expect(held.kind == 0)
+        held.kind = UInt32(TG_HELD_BY_TUPLE.rawValue)
+        #expect(held.kind == 2)
+        held.thread = 1 << 22  // PID_MAX_LIMIT
+        #expect(held.thread == 1 << 22)
+        let record = tg_socket_record()
+        #expect(MemoryLayout.size(ofValue: record.held) == Int(TG_SOCKET_CLAIMS) * 12)
     }
 }
 
@@ -170,10 +172,10 @@ struct EmbeddedObjectTests {
         let expected: [(MapName, key: UInt32, value: UInt32)] = [
             (.abi, 4, size(tg_abi_info.self)),
             (.groups, size(tg_group_key.self), size(tg_group.self)),
-            (.further, size(tg_tuple.self), size(tg_further.self)),
+            (.claimsMore, size(tg_tuple.self), size(tg_further.self)),
             (.buckets, 4, size(tg_bucket.self)),
-            (.homes, 4, size(tg_place.self)),
-            (.spares, size(tg_spare_key.self), size(tg_place.self)),
+            (.socketRecords, 4, size(tg_socket_record.self)),
+            (.socketRecordsMore, size(tg_record_key.self), size(tg_record_more.self)),
             (.ids, 4, 8),
             (.conflicts, size(tg_tuple.self), size(tg_conflict.self)),
             (.events, 0, 0),

@@ -70,7 +70,7 @@ struct PolicyTests {
         "A policy comes back from the programs as it was given to them",
         .enabled(if: root != nil, "no cgroup v2 hierarchy is mounted"), arguments: all)
     func roundTrip(policy: Policy) throws {
-        let values = policy.forPrograms(cgroup: try #require(root), homes: 1024)
+        let values = policy.forPrograms(cgroup: try #require(root), buckets: 1024)
         #expect(Policy(fromPrograms: values) == policy)
     }
 
@@ -80,7 +80,7 @@ struct PolicyTests {
     func forPrograms(policy: Policy) throws {
         let root = try #require(root)
         let before = Platform.now(CLOCK_REALTIME)
-        let values = policy.forPrograms(cgroup: root, homes: 1024)
+        let values = policy.forPrograms(cgroup: root, buckets: 1024)
         #expect(values.attachment == root.id)
         #expect(values.attached_ns >= before)
         #expect(values.grace_ns == 1_000_000_000)
@@ -92,7 +92,7 @@ struct PolicyTests {
         #expect(values.look_up_auto == (policy.lookUp == .auto ? 1 : 0))
         #expect(values.discover == policy.discover.number)
         #expect(values.exhausted == UInt32(policy.whenExhausted.number))
-        #expect(values.homes_mask == 1023)
+        #expect(values.table_mask == 1023)
     }
 
     @Test("Elsewhere than at the root, auto looks for sockets outside")
@@ -105,9 +105,9 @@ struct PolicyTests {
         // Not every machine has another one; one that has is enough.
         for cgroup in cgroups.prefix(1) {
             var policy = Policy()
-            #expect(policy.forPrograms(cgroup: cgroup, homes: 64).look_up == 1)
+            #expect(policy.forPrograms(cgroup: cgroup, buckets: 64).look_up == 1)
             policy.lookUp = .off
-            #expect(policy.forPrograms(cgroup: cgroup, homes: 64).look_up == 0)
+            #expect(policy.forPrograms(cgroup: cgroup, buckets: 64).look_up == 0)
         }
     }
 
@@ -135,22 +135,23 @@ struct PolicyTests {
     }
 }
 
-struct HomesTests {
+struct BucketCountTests {
     @Test(
         "A power of two, no less than the table and less than twice its size",
         arguments: [
             1, 2, 3, 4, 5, 63, 64, 65, 127, 128, 1000, 1024, 1025, 262_144, (1 << 24) - 1, 1 << 24,
         ])
     func size(tableSize: Int) {
-        let homes = GuardState.homes(for: tableSize)
-        #expect(homes.nonzeroBitCount == 1)
-        #expect(homes >= tableSize)
-        #expect(homes < 2 * tableSize)
+        let buckets = GuardState.buckets(for: tableSize)
+        #expect(buckets.nonzeroBitCount == 1)
+        #expect(buckets >= tableSize)
+        #expect(buckets < 2 * tableSize)
     }
 
     @Test("Every size that may be asked for fits the programs' mask")
     func bounds() {
         #expect(GuardError.tableSizes.lowerBound >= 1)
-        #expect(UInt32(exactly: GuardState.homes(for: GuardError.tableSizes.upperBound) - 1) != nil)
+        #expect(
+            UInt32(exactly: GuardState.buckets(for: GuardError.tableSizes.upperBound) - 1) != nil)
     }
 }

@@ -123,7 +123,8 @@ static void set_policy(struct bpf_object *object, const struct tg_policy *policy
 
 static void set_table_size(struct bpf_object *object, unsigned size)
 {
-	const char *const tables[] = {"buckets", "groups", "further", "homes", "spares"};
+	const char *const tables[] = {"buckets", "groups", "claims_more", "socket_records",
+				      "socket_records_more"};
 
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
 		struct bpf_map *map = bpf_object__find_map_by_name(object, tables[i]);
@@ -143,7 +144,7 @@ static struct bpf_object *load_guard(enum variant variant, const char *path, uns
 	    .secret = random(),
 	    .error = EPERM,
 	    .look_up = look_up,
-	    .homes_mask = table_size - 1,
+	    .table_mask = table_size - 1,
 	    .discover = discover,
 	    .exhausted = EADDRNOTAVAIL,
 	};
