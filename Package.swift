@@ -205,3 +205,9 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// scripts/docs asks for it; nobody else is to fetch what only builds a web site.
+if Context.environment["TUPLEGUARD_DOCS"] != nil {
+    package.dependencies.append(
+        .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0"))
+}
