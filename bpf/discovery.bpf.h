@@ -34,6 +34,35 @@ enum {
 	ATTEMPTS = 1024,
 };
 
+enum answer {
+	REJECT = 0,
+	ALLOW = 1,
+	UNANSWERED,
+};
+
+/*
+ * Whether the port that the kernel would choose for this socket may be another's
+ * too: with SO_REUSEADDR among all sockets that have it, with SO_REUSEPORT among
+ * those of one user that have it (udp_lib_lport_inuse). Read from the socket: the
+ * helper costs more than it reads.
+ */
+static __always_inline bool shares_port(__u64 sk)
+{
+	struct sock *socket = (struct sock *)sk;
+
+	return BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuse) ||
+	       BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuseport);
+}
+
+/* Whether the policy is to choose a port for this socket. */
+static __always_inline bool is_to_be_discovered(bool shares)
+{
+	if (policy.observe) /* nothing is to change for the program */
+		return false;
+	return policy.discover == TG_DISCOVER_ALL ||
+	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
+}
+
 /* A hook that looks for a port, for the callbacks. */
 struct search {
 	struct bpf_sock_addr *ctx;

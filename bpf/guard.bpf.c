@@ -3,20 +3,16 @@
  * The guard: refuses a connect() that would give two UDP sockets one 4-tuple.
  *
  * connect4 and connect6 claim the tuple before the kernel connects the socket,
- * sock_release gives it back. Attached to a cgroup they see the sockets that
- * were created in it. Two iterators claim for the sockets that exist already,
- * and a sweep drops claims whose socket left without a release hook.
+ * sock_release gives it back. bind4 and bind6 choose a port for sockets that
+ * would share the one that the kernel chooses. Attached to a cgroup they see the
+ * sockets that were created in it. Two iterators claim for the sockets that exist
+ * already, and a sweep drops claims whose socket left without a release hook.
  */
+#include "bind.bpf.h"
 #include "discovery.bpf.h"
 #include "stock.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-enum answer {
-	REJECT = 0,
-	ALLOW = 1,
-	UNANSWERED,
-};
 
 /* Where a connect goes; true for IPv4, which the address decides, not the socket's family. */
 static __always_inline bool read_remote4(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
@@ -187,29 +183,6 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 }
 
 /*
- * Whether the port that the kernel would choose for this socket may be another's
- * too: with SO_REUSEADDR among all sockets that have it, with SO_REUSEPORT among
- * those of one user that have it (udp_lib_lport_inuse). Read from the socket: the
- * helper costs more than it reads.
- */
-static __always_inline bool shares_port(__u64 sk)
-{
-	struct sock *socket = (struct sock *)sk;
-
-	return BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuse) ||
-	       BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuseport);
-}
-
-/* Whether the policy is to choose a port for this socket. */
-static __always_inline bool is_to_be_discovered(bool shares)
-{
-	if (policy.observe) /* nothing is to change for the program */
-		return false;
-	return policy.discover == TG_DISCOVER_ALL ||
-	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
-}
-
-/*
  * A socket without a port: chooses one and claims it, or leaves that to the
  * kernel, which takes one that no other socket has, unless the socket is ready
  * to share.
@@ -298,6 +271,18 @@ SEC("cgroup/connect6")
 int guard_connect6(struct bpf_sock_addr *ctx)
 {
 	return on_connect(ctx, read_remote6, write_remote6);
+}
+
+SEC("cgroup/bind4")
+int guard_bind4(struct bpf_sock_addr *ctx)
+{
+	return on_bind(ctx);
+}
+
+SEC("cgroup/bind6")
+int guard_bind6(struct bpf_sock_addr *ctx)
+{
+	return on_bind(ctx);
 }
 
 SEC("cgroup/sock_release")

@@ -216,6 +216,7 @@ struct tg_counters {
 	__u64 allowed_table_full;
 	__u64 exempt_multicast;
 	__u64 exempt_broadcast;
+	__u64 bound;	  /* binds without a port that were given a free one */
 	__u64 discovered; /* of the claimed and reclaimed */
 	__u64 discovery_probes[TG_PROBE_BUCKETS];
 	__u64 unresolved;

@@ -17,6 +17,7 @@
 #define SOCK_BINDADDR_LOCK 4
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h: also a connected UDP socket */
 #define RTCF_BROADCAST 0x10000000
+#define INET_FLAGS_BIND_ADDRESS_NO_PORT 18 /* include/net/inet_sock.h, an enum without a name */
 #define EPERM 1
 #define E2BIG 7
 #define ENOMEM 12
@@ -38,13 +39,33 @@ struct local_ports {
 	__u32 range; /* since 6.8: the last port in the upper half, the first in the lower */
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct udp_hslot {
+	struct hlist_head head;
+};
+
+/* UDP sockets by local port, those of all ports that are equal in the lower bits together. */
+struct udp_table {
+	struct udp_hslot *hash;
+	unsigned int mask;
+};
+
 struct netns_ipv4 {
 	struct local_ports ip_local_ports;
+	struct udp_table *udp_table;		    /* since 6.2 */
 	unsigned long *sysctl_local_reserved_ports; /* a bit for each port */
 };
 
 struct net {
 	__u64 net_cookie;
+	__u32 hash_mix;
 	struct netns_ipv4 ipv4;
 };
 
@@ -65,6 +86,12 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct proto {
+	struct {
+		struct udp_table *udp_table;
+	} h; /* a union */
+};
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -74,6 +101,8 @@ struct sock_common {
 	unsigned char skc_state;
 	unsigned char skc_reuse : 4;
 	unsigned char skc_reuseport : 1;
+	struct hlist_node skc_node; /* among those of the port */
+	struct proto *skc_prot;
 	possible_net_t skc_net;
 	struct {
 		__u32 in6_u[4];
@@ -108,7 +137,13 @@ struct sock {
 };
 
 struct inet_sock {
+	unsigned long inet_flags;
 	__u32 local_port_range; /* IP_LOCAL_PORT_RANGE, as struct local_ports has it */
+};
+
+/* Before 6.6 */
+struct inet_sock___bits {
+	__u8 bind_address_no_port : 1;
 };
 
 /* Before 6.8, where there is one */

@@ -53,6 +53,7 @@ package struct Counters: Hashable, Sendable {
             \.pruned
         ),
         ("taken_over", "stale claims of other sockets that made way", \.taken_over),
+        ("bound", "binds without a port for which the guard chose a free one", \.bound),
         ("discovered", "of these, connects for which the guard chose a port", \.discovered),
         (
             "unresolved",

@@ -12,12 +12,16 @@ enum Hook: String, CaseIterable, Sendable {
     case release = "guard_release"
     case connect6 = "guard_connect6"
     case connect4 = "guard_connect4"
+    case bind6 = "guard_bind6"
+    case bind4 = "guard_bind4"
 
     var attachType: bpf_attach_type {
         switch self {
         case .release: BPF_CGROUP_INET_SOCK_RELEASE
         case .connect6: BPF_CGROUP_INET6_CONNECT
         case .connect4: BPF_CGROUP_INET4_CONNECT
+        case .bind6: BPF_CGROUP_INET6_BIND
+        case .bind4: BPF_CGROUP_INET4_BIND
         }
     }
 
@@ -27,6 +31,8 @@ enum Hook: String, CaseIterable, Sendable {
         case .release: "sock_release"
         case .connect6: "connect6"
         case .connect4: "connect4"
+        case .bind6: "bind6"
+        case .bind4: "bind4"
         }
     }
 }

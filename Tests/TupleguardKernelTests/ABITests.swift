@@ -24,7 +24,7 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_record_more>.size == 64)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
-        #expect(MemoryLayout<tg_counters>.size == 35 * 8)
+        #expect(MemoryLayout<tg_counters>.size == 36 * 8)
         #expect(MemoryLayout<tg_policy>.size == 64)
         #expect(MemoryLayout<tg_sweep>.size == 40)
     }

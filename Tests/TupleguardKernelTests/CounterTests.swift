@@ -13,7 +13,7 @@ struct CounterTests {
         "refused_in_flight", "refused_ambiguous", "refused_outside", "refused_table_full",
         "refused_busy", "refused_exhausted", "self_tests", "observed", "allowed_table_full",
         "exempt_multicast",
-        "exempt_broadcast", "discovered", "probes_1", "probes_2", "probes_4", "probes_8",
+        "exempt_broadcast", "bound", "discovered", "probes_1", "probes_2", "probes_4", "probes_8",
         "probes_16", "probes_32", "probes_64", "probes_128", "probes_256", "probes_512",
         "probes_1024", "probes_more", "unresolved", "exclusive_port", "undiscoverable",
         "already_rejected", "events_dropped",

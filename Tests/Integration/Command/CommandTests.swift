@@ -151,7 +151,7 @@ extension IntegrationTests {
                 let guarded = try #require((status["guarded"] as? [[String: Any]])?.first)
                 #expect(guarded["cgroup"] as? String == sandbox.cgroup.path)
                 #expect(guarded["errno"] as? String == "EADDRINUSE")
-                #expect((guarded["programs"] as? [Any])?.count == 3)
+                #expect((guarded["programs"] as? [Any])?.count == 5)
 
                 let stats = try object(try sandbox.tupleguard("stats", "--json").output)
                 #expect((stats["total"] as? [String: Int])?["refused_held"] == 1)

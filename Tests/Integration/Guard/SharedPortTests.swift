@@ -76,5 +76,84 @@ extension IntegrationTests {
                 #expect(try sandbox.counters()["exclusive_port"] == 0)
             }
         }
+
+        // MARK: - bind(address, 0)
+
+        /// What resolvers and proxies with a source address do: the port is chosen before it is
+        /// known where they connect to.
+        @Test(arguments: [
+            (Sandbox.Kind.v4, "127.0.0.1:0", "127.0.0.1:6000"),
+            (.v4, "0.0.0.0:0", "127.0.0.1:6000"), (.v6, "[::1]:0", "[::1]:6000"),
+            (.v6, "[::]:0", "[::ffff:127.0.0.1]:6000"),
+        ])
+        func socketsBoundWithoutAPortDoNotMeet(
+            _ kind: Sandbox.Kind, _ source: String, _ destination: String
+        ) throws {
+            try run(ports: 200) { sandbox in
+                var ports: Set<UInt16> = []
+                for option in [SO_REUSEADDR, SO_REUSEPORT] {
+                    for _ in 0..<40 {
+                        let socket = try sandbox.socket(kind, sharing: false)
+                        try socket.set(SOL_SOCKET, option, 1)
+                        try socket.bind(source)
+                        #expect(socket.connect(destination) == nil)
+                        ports.insert(socket.local!.port)
+                    }
+                }
+                #expect(ports.count == 80)
+                #expect(try sandbox.counters().refused == 0)
+                #expect(try sandbox.counters()["bound"] == 80)
+            }
+        }
+
+        /// Beyond the number of ports sharing is what a program means by it.
+        @Test func whoSharesOnPurposeGoesOnSharing() throws {
+            try run(ports: 4) { sandbox in
+                for number in 0..<60 {
+                    let socket = try sandbox.socket(bound: "127.0.0.1:0")
+                    #expect(socket.connect("127.0.0.1:\(6000 + number)") == nil)
+                    #expect(socket.get(SOL_SOCKET, SO_REUSEADDR) == 1)
+                }
+                let first = try sandbox.socket(bound: "127.0.0.2:0")
+                let second = try sandbox.socket(bound: "127.0.0.2:\(first.local!.port)")
+                #expect(second.local == first.local)
+            }
+        }
+
+        /// The port has to be one that the kernel might have chosen.
+        @Test func thePortOfABindIsOneThatTheKernelMightHaveChosen() throws {
+            try run(ports: 6) { sandbox in
+                try sandbox.sysctl("net.ipv4.ip_local_reserved_ports", "40000,40002-40003")
+                let own = try sandbox.socket(bound: "127.0.0.1:40001", sharing: false)
+                var ports: Set<UInt16> = []
+                for _ in 0..<2 {
+                    ports.insert(try sandbox.socket(bound: "127.0.0.1:0").local!.port)
+                }
+                #expect(ports == [40004, 40005])
+                _ = own
+            }
+        }
+
+        @Test func whoeverLeavesThePortToConnectIsLeftAlone() throws {
+            try run { sandbox in
+                let socket = try sandbox.socket()
+                try socket.bindWithoutPort("127.0.0.1")
+                #expect(socket.local!.port == 0)
+                let exclusive = try sandbox.socket(bound: "127.0.0.1:0", sharing: false)
+                #expect(exclusive.local!.port != 0)
+                #expect(try sandbox.counters()["bound"] == 0)
+            }
+            for (mode, discover) in [
+                (Policy.Mode.observe, Policy.Discover.reuseaddr), (.enforce, .off),
+            ] {
+                var policy = Policy()
+                policy.mode = mode
+                policy.discover = discover
+                try run(policy) { sandbox in
+                    _ = try sandbox.socket(bound: "127.0.0.1:0")
+                    #expect(try sandbox.counters()["bound"] == 0)
+                }
+            }
+        }
     }
 }
