@@ -15,7 +15,9 @@ struct Connect: ParsableCommand {
         abstract: "Connect like netcat, through the library connectx.",
         discussion: """
             Copies standard input to the connection and back. With UDP each piece that is read \
-            becomes a datagram, and when the input ends answers are awaited for a second of silence.
+            becomes a datagram, and when the input ends answers are awaited for a second of silence. \
+            With TCP the end of the input closes the connection for writing only, and it ends when \
+            the other side has closed it too.
 
             SOURCE is an address, ADDRESS:PORT or *:PORT; what is left out is chosen. DESTINATION \
             is ADDRESS:PORT or NAME:PORT; several are given with commas, or as a range of \
@@ -39,6 +41,14 @@ struct Connect: ParsableCommand {
 
     @Argument(help: ArgumentHelp("[SOURCE] DESTINATION", valueName: "endpoint"))
     var endpoints: [String]
+
+    @Flag(name: .customShort("z"), help: "Only connect: send nothing, and end.")
+    var onlyConnect = false
+
+    @Option(
+        help: ArgumentHelp(
+            "End when nothing was sent or received for so long.", valueName: "seconds"))
+    var idleTimeout: Double?
 
     @Flag(help: "Say (on standard error) which 4-tuple it became, and by which technique.")
     var show = false
@@ -78,6 +88,13 @@ struct Connect: ParsableCommand {
         }
         if let timeout, !(0.001...3600).contains(timeout) {
             throw ValidationError("--timeout \(timeout): choose between 0.001 and 3600 seconds")
+        }
+        if let idleTimeout, !(0.001...86_400).contains(idleTimeout) {
+            throw ValidationError(
+                "--idle-timeout \(idleTimeout): choose between 0.001 and 86400 seconds")
+        }
+        if onlyConnect && (count != nil || fastOpen || idleTimeout != nil) {
+            throw ValidationError("-z goes with none of --count, --fast-open and --idle-timeout")
         }
         if kind == .udp && (timeout != nil || retry || fastOpen) {
             throw ValidationError("--timeout, --retry and --fast-open are for tcp")
@@ -141,11 +158,15 @@ struct Connect: ParsableCommand {
         let connection = try connectx(
             kind.transport, toAnyOf: destinations, from: source, options: options)
         if show { note(connection.result) }
+        if onlyConnect { return }
         var first: [UInt8] = []
         if case .fastOpen(let bytes) = options.firstData {
             first = Array(bytes[connection.result.sent...])
         }
-        try Relay(socket: connection.descriptor.raw, isStream: kind == .tcp).run(first: first)
+        let relay = Relay(
+            socket: connection.descriptor.raw, isStream: kind == .tcp,
+            idleMilliseconds: idleTimeout.map { Int32($0 * 1000) } ?? -1)
+        try relay.run(first: first)
         _ = connection
     }
 

@@ -46,6 +46,7 @@ struct Tupleguard: ParsableCommand {
         ])
 
     static func main() {
+        occupyStandardDescriptors()
         guard access("/proc/self/cmdline", R_OK) == 0 else {
             // Swift reads the arguments there, and would see none.
             Terminal.note("Error: /proc is not mounted; try: mount -t proc proc /proc")
@@ -53,6 +54,16 @@ struct Tupleguard: ParsableCommand {
         }
         on_exit({ status, _ in failUnlessWritten(status) }, nil)
         main(nil)
+    }
+}
+
+/// Puts /dev/null in the place of standard descriptors that are closed. A socket would get their
+/// number else, and be taken for the input or the output. Opened for reading only, it still fails
+/// whoever writes to it, as what was closed would.
+private func occupyStandardDescriptors() {
+    for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
+        // The lowest number that is free is this one (open(2)).
+        _ = open("/dev/null", O_RDONLY)
     }
 }
 
