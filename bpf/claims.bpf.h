@@ -383,14 +383,20 @@ static __always_inline bool is_no_room(int error)
 	return error == -E2BIG || error == -ENOMEM;
 }
 
+/* As insert_group(), with a stack of its own. */
+static __noinline int insert(struct claimant *me)
+{
+	me->wanted.word = new_id() | TG_WORD_INLINE;
+	return insert_group(&me->key, &me->wanted, &me->held);
+}
+
 /* Settled unless another processor came in between: then it is to be tried again. */
 static __always_inline void try_claim(struct claimant *me)
 {
 	int error, step;
 
 	me->verdict = UNDECIDED;
-	me->wanted.word = new_id() | TG_WORD_INLINE;
-	error = insert_group(&me->key, &me->wanted, &me->held);
+	error = insert(me);
 	if (!error) {
 		me->verdict = GRANTED;
 		return;
@@ -421,14 +427,24 @@ static long claim_once(__u32 round, struct claimant *me)
 	return me->verdict != UNDECIDED ? 1 : 0;
 }
 
-/* Claims me->tuple for me->wanted.claim; the answer is in me->verdict. */
-static __always_inline void claim(struct claimant *me)
+/* Where there is something to settle with others. */
+static __always_inline void claim_by_rounds(struct claimant *me)
 {
 	bpf_loop(RETRIES, claim_once, me, 0);
 	if (me->verdict == UNDECIDED) {
 		me->verdict = CONFLICT;
 		me->reason = TG_REASON_BUSY;
 	}
+}
+
+/* Claims me->tuple for me->wanted.claim; the answer is in me->verdict. */
+static __always_inline void claim(struct claimant *me)
+{
+	me->wanted.word = new_id() | TG_WORD_INLINE;
+	if (insert_into_bucket(&me->key, &me->wanted, &me->held))
+		me->verdict = GRANTED;
+	else
+		claim_by_rounds(me);
 }
 
 /* A claim of one's own to give up, or to claim anew. */

@@ -48,10 +48,10 @@ enum answer {
  */
 static __always_inline bool shares_port(__u64 sk)
 {
-	struct sock *socket = (struct sock *)sk;
+	struct sock *it = as_sock(sk);
 
-	return BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuse) ||
-	       BPF_CORE_READ_BITFIELD_PROBED(socket, __sk_common.skc_reuseport);
+	return READ_BITS(HAS_CASTS, it, __sk_common.skc_reuse) ||
+	       READ_BITS(HAS_CASTS, it, __sk_common.skc_reuseport);
 }
 
 /* Whether the policy is to choose a port for this socket. */
@@ -358,7 +358,7 @@ static __always_inline __u32 draw(void)
  * verdict is CONFLICT where all ports are taken, NO_ROOM where the claim table
  * is full, and IMPOSSIBLE where ports can't be chosen for this socket at all.
  */
-static __noinline int discover(struct bpf_sock_addr *ctx, struct claimant *me, bool make_share)
+static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *me, bool make_share)
 {
 	struct search search = {.ctx = ctx, .me = me};
 	__u64 sk = me->wanted.claim.sock;

@@ -125,52 +125,57 @@ static __always_inline __u32 generation_of(__u64 control)
 }
 
 /*
- * Inserts into the key's bucket if that is free and there is no overflow;
- * `control` is then the word that it had before.
+ * Inserts into the key's bucket if that is free and there is no overflow, as
+ * is nearly always so, and then says in `held` where that is.
  */
-static __always_inline bool insert_into_bucket(struct tg_bucket *bucket, __u64 control,
-					       __u64 fingerprint, const struct tg_group_key *key,
-					       const struct tg_group *group)
+static __always_inline bool insert_into_bucket(const struct tg_group_key *key,
+					       const struct tg_group *group, struct tg_held *held)
 {
+	__u64 hash = hash_key(key), control;
+	struct tg_bucket *bucket = get_bucket(bucket_of(hash));
+
+	if (!bucket) /* cannot happen: the index is masked */
+		return false;
+	control = READ_WORD(&bucket->control);
+	if (control & (TG_BUCKET_STATE | TG_BUCKET_OVERFLOW))
+		return false;
 	if (!swap_word(&bucket->control, control,
 		       ((control & ~TG_BUCKET_FINGERPRINT) + TG_BUCKET_GENERATION_ONE) |
-			   fingerprint | TG_BUCKET_BUSY))
+			   fingerprint_of(hash) | TG_BUCKET_BUSY))
 		return false;
 	bucket->key = *key;
 	bucket->group = *group;
 	add_to_word(&bucket->control, TG_BUCKET_USED - TG_BUCKET_BUSY);
+	held->kind = TG_HELD_IN_BUCKET;
+	held->bucket = bucket_of(hash);
+	held->generation = generation_of(control) + 1;
 	return true;
 }
 
 /*
  * 0, -EEXIST, or -E2BIG or -ENOMEM where there is no room. -EEXIST can also
  * mean that another key came or went meanwhile: the answer to it is to look
- * for the group, and to insert again when there is none. Where it came to be
- * is in `held`.
+ * for the group, and to insert again when there is none.
  */
 static __always_inline int insert_group(const struct tg_group_key *key,
 					const struct tg_group *group, struct tg_held *held)
 {
-	__u64 hash = hash_key(key), control, fingerprint = fingerprint_of(hash);
+	__u64 hash = hash_key(key), control;
 	struct tg_bucket *bucket = get_bucket(bucket_of(hash));
 	int error;
 
 	held->kind = TG_HELD_BY_TUPLE;
-	if (!bucket) /* cannot happen: the index is masked */
+	if (!bucket)
 		return -ENOMEM;
+	if (insert_into_bucket(key, group, held))
+		return 0;
 	control = READ_WORD(&bucket->control);
 	barrier();
-	if (!(control & (TG_BUCKET_STATE | TG_BUCKET_OVERFLOW))) {
-		if (!insert_into_bucket(bucket, control, fingerprint, key, group))
-			return -EEXIST;
-		held->kind = TG_HELD_IN_BUCKET;
-		held->bucket = bucket_of(hash);
-		held->generation = generation_of(control) + 1;
-		return 0;
-	}
+	if (!(control & (TG_BUCKET_STATE | TG_BUCKET_OVERFLOW)))
+		return -EEXIST;
 	/* While it is written its key can't be seen, but another fingerprint is another key. */
 	if ((control & TG_BUCKET_STATE) != TG_BUCKET_FREE &&
-	    (control & TG_BUCKET_FINGERPRINT) == fingerprint &&
+	    (control & TG_BUCKET_FINGERPRINT) == fingerprint_of(hash) &&
 	    ((control & TG_BUCKET_STATE) == TG_BUCKET_BUSY || has_key(bucket, key)))
 		return -EEXIST;
 	if (!swap_word(&bucket->control, control, control + TG_BUCKET_OVERFLOW_ONE))

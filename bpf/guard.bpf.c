@@ -83,17 +83,27 @@ static __always_inline void read_own_if_final(struct bpf_sock *sk, __u64 number,
 		set_mapped(tuple->local, 0);
 }
 
-static __always_inline void introduce(struct claimant *me, __u64 cookie, __u64 sk)
+/* Who connects, read from where the helpers would: a call costs more than what they do. */
+static __always_inline void introduce(struct bpf_sock_addr *ctx, struct claimant *me, __u64 number)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct tg_claim *claim = &me->wanted.claim;
-	__u64 thread = bpf_get_current_pid_tgid();
+	struct sock *sk = as_sock(number);
 
-	claim->pid = thread >> 32;
-	me->held.thread = thread;
-	claim->cookie = cookie;
-	claim->sock = sk;
+	if (HAS_CASTS) {
+		me->tuple.netns = sk->__sk_common.skc_net.net->net_cookie;
+		claim->cookie = sk->__sk_common.skc_cookie.counter;
+	} else {
+		me->tuple.netns = bpf_get_netns_cookie(ctx);
+	}
+	if (!claim->cookie) /* given out when it is first asked for */
+		claim->cookie = bpf_get_socket_cookie(ctx);
+	claim->sock = number;
 	claim->time_ns = bpf_ktime_get_coarse_ns();
-	bpf_get_current_comm(claim->comm, sizeof(claim->comm));
+	claim->pid = task->tgid;
+	me->held.thread = task->pid;
+	((__u64 *)claim->comm)[0] = ((const __u64 *)task->comm)[0];
+	((__u64 *)claim->comm)[1] = ((const __u64 *)task->comm)[1];
 }
 
 /*
@@ -248,8 +258,7 @@ on_connect(struct bpf_sock_addr *ctx,
 		return ALLOW;
 	}
 	me.tuple.remote_port = bpf_ntohs(ctx->user_port);
-	me.tuple.netns = bpf_get_netns_cookie(ctx);
-	introduce(&me, bpf_get_socket_cookie(ctx), number);
+	introduce(ctx, &me, number);
 	if (!me.tuple.local_port)
 		answer = without_port(ctx, &me, counters);
 	if (answer == UNANSWERED)
@@ -288,14 +297,17 @@ int guard_bind6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int guard_release(struct bpf_sock *ctx)
 {
-	struct tg_counters *counters;
 	struct tg_socket_record *home;
+	struct tg_counters *counters;
 	__u64 cookie;
 	int claims;
 
 	if (ctx->protocol != IPPROTO_UDP)
 		return ALLOW;
-	cookie = bpf_get_socket_cookie(ctx);
+	cookie = HAS_CASTS ? as_sock(as_number(ctx))->__sk_common.skc_cookie.counter
+			   : bpf_get_socket_cookie(ctx);
+	if (!cookie)
+		return ALLOW;
 	home = find_home(cookie);
 	if (!home)
 		return ALLOW;

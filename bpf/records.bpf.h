@@ -200,7 +200,7 @@ static __always_inline bool revisit_bucket(struct claimant *me, struct tg_held *
 			me->verdict = RECLAIMED;
 		return false;
 	}
-	if (looks_connected_to(mine->sock, &bucket->key)) {
+	if (is_connected_to(mine->sock, &bucket->key)) {
 		/*
 		 * Held now, but perhaps not for long, while another thread is
 		 * still on its way here: its grace begins anew.

@@ -50,8 +50,7 @@ static __noinline int read_tuple(__u64 sk, struct tg_tuple *tuple)
 	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
 		set_mapped(tuple->remote, SOCK_FIELD(sk, __sk_common.skc_daddr));
 	else
-		bpf_core_read(tuple->remote, sizeof(tuple->remote),
-			      &((struct sock *)sk)->__sk_common.skc_v6_daddr);
+		READ_ADDRESS6(HAS_CASTS, as_sock(sk), __sk_common.skc_v6_daddr, tuple->remote);
 	read_local_if_final(sk, tuple);
 	return 0;
 }

@@ -10,12 +10,10 @@
 #ifndef TUPLEGUARD_TUPLE_BPF_H
 #define TUPLEGUARD_TUPLE_BPF_H
 
-#include "kernel.bpf.h"
 #include "guard_abi.h"
+#include "loads.bpf.h"
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #define MAPPED_PREFIX bpf_htonl(0xffff)
 #define LOOPBACK4 bpf_htonl(0x7f000001)
@@ -68,31 +66,15 @@ static __always_inline bool is_multicast(const __u32 a[4])
 	return (a[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-/* The address of `sk` as a plain number, which may be kept and read through. */
-static __always_inline __u64 as_number(void *sk)
-{
-	__u64 number = (__u64)sk;
-
-	/* To the verifier the negative of a pointer is a number. */
-	asm volatile("%0 = -%0; %0 = -%0" : "+r"(number));
-	return number;
-}
-
-#define SOCK_FIELD(sk, field)                                                                      \
-	({                                                                                         \
-		typeof(((struct sock *)0)->field) value;                                           \
-		__u64 address_ = (sk); /* outside of what is relocated */                          \
-		bpf_core_read(&value, sizeof(value), &((struct sock *)address_)->field);           \
-		value;                                                                             \
-	})
-
 /* The local address of `sk`; `v4` where its traffic is IPv4. */
 static __always_inline void read_local(__u64 sk, bool v4, __u32 local[4])
 {
+	struct sock *it = as_sock(sk);
+
 	if (v4)
-		set_mapped(local, SOCK_FIELD(sk, __sk_common.skc_rcv_saddr));
+		set_mapped(local, READ(HAS_CASTS, it, __sk_common.skc_rcv_saddr));
 	else
-		bpf_core_read(local, 16, &((struct sock *)sk)->__sk_common.skc_v6_rcv_saddr);
+		READ_ADDRESS6(HAS_CASTS, it, __sk_common.skc_v6_rcv_saddr, local);
 }
 
 /*
@@ -101,7 +83,9 @@ static __always_inline void read_local(__u64 sk, bool v4, __u32 local[4])
  */
 static __always_inline bool is_address_locked(__u64 sk)
 {
-	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)sk, sk_userlocks) & SOCK_BINDADDR_LOCK;
+	struct sock *it = as_sock(sk);
+
+	return READ_BITS(HAS_CASTS, it, sk_userlocks) & SOCK_BINDADDR_LOCK;
 }
 
 static __always_inline void read_local_if_final(__u64 sk, struct tg_tuple *tuple)
@@ -123,27 +107,33 @@ static __always_inline const struct tg_group_key *key_of(const struct tg_tuple *
 	return (const struct tg_group_key *)tuple;
 }
 
-/* Whether `sk` is connected with the ports and the destination of `key`. */
-static __always_inline bool is_connected_to(__u64 sk, const struct tg_group_key *key)
+static __always_inline bool is_connected(bool casts, __u64 sk, const struct tg_group_key *key)
 {
+	struct sock *it = AT(casts, struct sock, sk);
 	__u32 remote[4];
 
-	if (SOCK_FIELD(sk, __sk_common.skc_state) != TCP_ESTABLISHED ||
-	    SOCK_FIELD(sk, __sk_common.skc_num) != key->local_port ||
-	    SOCK_FIELD(sk, __sk_common.skc_dport) != bpf_htons(key->remote_port))
+	if (READ(casts, it, __sk_common.skc_state) != TCP_ESTABLISHED ||
+	    READ(casts, it, __sk_common.skc_num) != key->local_port ||
+	    READ(casts, it, __sk_common.skc_dport) != bpf_htons(key->remote_port))
 		return false;
-	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
-		set_mapped(remote, SOCK_FIELD(sk, __sk_common.skc_daddr));
-	else /* the kernel keeps the mapped form here for IPv4 traffic */
-		bpf_core_read(remote, sizeof(remote),
-			      &((struct sock *)sk)->__sk_common.skc_v6_daddr);
+	if (READ(casts, it, __sk_common.skc_family) == AF_INET)
+		return is_mapped(key->remote) &&
+		       READ(casts, it, __sk_common.skc_daddr) == key->remote[3];
+	/* The kernel keeps the mapped form here for IPv4 traffic. */
+	READ_ADDRESS6(casts, it, __sk_common.skc_v6_daddr, remote);
 	return is_same(remote, key->remote);
 }
 
-/* The same, with a stack of its own. */
-__noinline int looks_connected_to(__u64 sk, const struct tg_group_key *key)
+/* With a stack of its own, which probe reads need. */
+__noinline int is_connected_by_probes(__u64 sk, const struct tg_group_key *key)
 {
-	return key && is_connected_to(sk, key);
+	return key && is_connected(false, sk, key);
+}
+
+/* Whether `sk` is connected with the ports and the destination of `key`. */
+static __always_inline bool is_connected_to(__u64 sk, const struct tg_group_key *key)
+{
+	return HAS_CASTS ? is_connected(true, sk, key) : is_connected_by_probes(sk, key);
 }
 
 /*
@@ -152,8 +142,10 @@ __noinline int looks_connected_to(__u64 sk, const struct tg_group_key *key)
  */
 static __always_inline bool is_socket(__u64 sk, __u64 cookie)
 {
-	return SOCK_FIELD(sk, __sk_common.skc_cookie.counter) == (__s64)cookie &&
-	       SOCK_FIELD(sk, __sk_common.skc_refcnt.refs.counter) != 0;
+	struct sock *it = as_sock(sk);
+
+	return READ(HAS_CASTS, it, __sk_common.skc_cookie.counter) == (__s64)cookie &&
+	       READ(HAS_CASTS, it, __sk_common.skc_refcnt.refs.counter) != 0;
 }
 
 /* Whether a socket elsewhere holds a tuple. */
@@ -168,7 +160,7 @@ __noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple
 {
 	if (!tuple || !out || !is_socket(sk, cookie))
 		return GONE;
-	if (!is_connected_to(sk, key_of(tuple)))
+	if (!is_connected(HAS_CASTS, sk, key_of(tuple)))
 		return is_socket(sk, cookie) ? NOT_HELD : GONE;
 	read_local(sk, is_mapped(tuple->remote), out->address);
 	return is_socket(sk, cookie) ? HELD_NOW : GONE;
