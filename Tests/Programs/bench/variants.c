@@ -26,7 +26,7 @@ const struct variant_name variant_names[ALL_VARIANTS] = {
     [DISCOVERY] = {"guard --discover", "discovery"},
 };
 
-enum { HOOKS = 3 };
+enum { HOOKS = 5 };
 
 struct loaded {
 	struct bpf_program *programs[HOOKS];
