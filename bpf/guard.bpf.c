@@ -5,12 +5,11 @@
  * connect4 and connect6 claim the tuple before the kernel connects the socket,
  * sock_release gives it back. bind4 and bind6 choose a port for sockets that
  * would share the one that the kernel chooses. Attached to a cgroup they see the
- * sockets that were created in it. Two iterators claim for the sockets that exist
- * already, and a sweep drops claims whose socket left without a release hook.
+ * sockets that were created in it. seed.bpf.c claims for the sockets that exist
+ * already, and sweep.bpf.c drops claims whose socket left without a release hook.
  */
 #include "bind.bpf.h"
 #include "discovery.bpf.h"
-#include "stock.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -318,58 +317,4 @@ int guard_release(struct bpf_sock *ctx)
 	if (counters)
 		COUNT_MORE(counters, released, claims);
 	return ALLOW;
-}
-
-/* Every open file of every process, for the sockets' owners. */
-SEC("iter/task_file")
-int stock_files(struct bpf_iter__task_file *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
-	struct claimant me = {};
-	struct socket *socket;
-	struct sock *sk;
-
-	if (!task || !file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
-	if (!sk || SOCK_FIELD(as_number(sk), sk_protocol) != IPPROTO_UDP)
-		return 0;
-	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
-	me.wanted.claim.pid = task->tgid;
-	bpf_core_read(me.wanted.claim.comm, TG_COMM_LEN, &task->comm);
-	tell(ctx->meta, take_stock(as_number(sk), &me));
-	return 0;
-}
-
-/* Every UDP socket of the network namespace of whoever opened the iterator. */
-SEC("iter/udp")
-int stock_sockets(struct bpf_iter__udp *ctx)
-{
-	struct udp_sock *sk = ctx->udp_sk;
-	struct claimant me = {};
-
-	if (!sk)
-		return 0;
-	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
-	tell(ctx->meta, take_stock(as_number(sk), &me));
-	return 0;
-}
-
-SEC("syscall")
-int sweep(struct tg_sweep *sweep)
-{
-	sweep->now_ns = bpf_ktime_get_ns();
-	struct tg_sweep total = *sweep;
-
-	bpf_for_each_map_elem(&buckets, sweep_bucket, &total, 0);
-	bpf_for_each_map_elem(&groups, sweep_group, &total, 0);
-	bpf_for_each_map_elem(&claims_more, sweep_further, &total, 0);
-	bpf_for_each_map_elem(&socket_records, sweep_record, &total, 0);
-	bpf_for_each_map_elem(&socket_records_more, sweep_record_more, &total, 0);
-	*sweep = total;
-	return 0;
 }

@@ -173,14 +173,14 @@ enum tg_reason {
 	TG_REASON_OUTSIDE = 4,	  /* a socket without a claim, found by the look-up, holds it */
 	TG_REASON_TABLE_FULL = 5, /* no room to claim it, and the policy is to refuse then */
 	TG_REASON_BUSY = 6, /* too many claims in flight on this socket, or too much contention */
-	TG_REASON_EXISTING = 7,	 /* found while taking stock: both sockets hold it already */
+	TG_REASON_EXISTING = 7,	 /* found while seeding: both sockets hold it already */
 	TG_REASON_EXHAUSTED = 8, /* every local port is taken for this destination */
 };
 
 /* One conflict, as sent through the ring buffer. */
 struct tg_event {
 	__u64 time_ns;	       /* CLOCK_MONOTONIC */
-	__u64 attachment;      /* id of the cgroup whose guard decided; 0: taking stock */
+	__u64 attachment;      /* id of the cgroup whose guard decided; 0: seeding */
 	__u32 reason;	       /* enum tg_reason */
 	__u32 allowed;	       /* 1: counted and let through */
 	struct tg_tuple tuple; /* exhausted: its local port is 0 */
@@ -249,22 +249,21 @@ struct tg_policy {
 	__u32 exhausted;  /* errno where no port is free for a destination */
 };
 
-/* What the iterators write, a byte for each connected UDP socket that they meet. */
-enum tg_stock {
-	TG_STOCK_NOT_CONNECTED = 0, /* not written */
-	TG_STOCK_CLAIMED = 1,
-	TG_STOCK_KNOWN = 2,
-	TG_STOCK_CONFLICT = 3, /* another socket has a claim of that tuple */
-	TG_STOCK_NO_ROOM = 4,
+/* What seeding writes, a byte for each connected UDP socket that it meets. */
+enum tg_seeded {
+	TG_SEEDED_NOT_CONNECTED = 0, /* not written */
+	TG_SEEDED_CLAIMED = 1,
+	TG_SEEDED_KNOWN = 2,
+	TG_SEEDED_CONFLICT = 3, /* another socket has a claim of that tuple */
+	TG_SEEDED_NO_ROOM = 4,
 };
 
-/* Argument and result of the sweep. */
-struct tg_sweep {
-	__u64 grace_ns; /* how old a claim must be that no socket holds */
-	__u64 now_ns;	/* set by the program */
-	__u64 claims;	/* seen */
-	__u64 dropped;	/* claims without a socket */
-	__u64 records;	/* freed, of sockets that are gone */
+/* What the sweep writes, a byte for each element of a map. */
+enum tg_swept {
+	TG_SWEPT_NOTHING = 0, /* no claim, or the record of a socket that is there */
+	TG_SWEPT_CLAIM = 1,   /* a claim that stays */
+	TG_SWEPT_DROPPED = 2, /* one whose socket does not hold it */
+	TG_SWEPT_RECORD = 3,  /* of a socket that is gone; freed, with its claims */
 };
 
 #endif

@@ -34,7 +34,7 @@ struct {
 /* Unrolled, a loop's rounds have variables of their own on the stack. */
 #define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
 
-/* Owner of an element that is being filled in. */
+/* Owner of an element that is being filled in, or given back by a sweep. */
 #define COOKIE_RESERVED (~0ULL)
 
 static __always_inline struct tg_socket_record *find_home(__u64 cookie)
@@ -59,11 +59,12 @@ static __always_inline bool insert_more(__u64 cookie, __u64 index,
 	return !bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST);
 }
 
-static __always_inline void delete_more(__u64 cookie, __u64 index)
+/* 0, or an error where there is none. */
+static __always_inline int delete_more(__u64 cookie, __u64 index)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
 
-	bpf_map_delete_elem(&socket_records_more, &key);
+	return bpf_map_delete_elem(&socket_records_more, &key);
 }
 
 /* A socket's record, if it has one. */
@@ -326,7 +327,7 @@ __noinline int remember_displaced(struct tg_socket_record *home, const struct cl
 /*
  * A record for a socket that has none. It becomes visible only when complete:
  * to a sweep, which takes an owner that it cannot find to be gone, and to the
- * socket's own hooks, where stock is taken.
+ * socket's own hooks, where it is seeded.
  */
 static __always_inline int remember_first(struct tg_socket_record *home, const struct claimant *me)
 {
@@ -396,12 +397,12 @@ __noinline int give_back_displaced(struct tg_socket_record *home, __u64 cookie)
 	if (!home || !more)
 		return 0;
 	claims = give_back(&more->record, cookie);
-	delete_more(cookie, 0);
-	__sync_fetch_and_add(&home->displaced, -1);
+	if (!delete_more(cookie, 0)) /* else another sweep has */
+		__sync_fetch_and_add(&home->displaced, -1);
 	return claims;
 }
 
-/* All of a socket that is being released, or is gone. */
+/* All of a socket that is being released. */
 static __always_inline int give_back_all(struct tg_socket_record *home, __u64 cookie)
 {
 	int claims = 0;

@@ -69,7 +69,7 @@ actor Reconciler: Service {
         }
         try adoptOthers(in: hierarchy)
         eventsMapID = state.eventsMapID
-        try takeStock()
+        try seed()
     }
 
     private func attachOrAdopt(_ cgroup: Cgroup, policy: Policy) throws {
@@ -152,17 +152,17 @@ actor Reconciler: Service {
             try attachOrAdopt(cgroup, policy: configuration.policy)
             guarded[name] = cgroup.id
             if let known { try? state.detach(known, path: name) }
-            try takeStock()
+            try seed()
         default:
             break
         }
     }
 
-    private func takeStock() throws {
-        let stock = try Maintenance(state).takeStock()
-        if stock.claimed > 0 || stock.conflicts > 0 || stock.unclaimed > 0 {
+    private func seed() throws {
+        let seeded = try state.seed()
+        if seeded.claimed > 0 || seeded.conflicts > 0 || seeded.unclaimed > 0 {
             logger.info(
-                "took stock: \(stock.claimed) sockets now have a claim, \(stock.known) had one, \(stock.conflicts) share a tuple with another, \(stock.unclaimed) went without"
+                "seeded the claim table: \(seeded.claimed) sockets now have a claim, \(seeded.known) had one, \(seeded.conflicts) share a tuple with another, \(seeded.unclaimed) went without"
             )
         }
     }
@@ -170,14 +170,13 @@ actor Reconciler: Service {
     private func sweep() {
         guard state.exists else { return }
         do {
-            let maintenance = try Maintenance(state)
-            let sweep = try maintenance.sweep()
-            if sweep.dropped > 0 || sweep.records > 0 {
+            let swept = try state.sweep()
+            if swept.dropped > 0 || swept.records > 0 {
                 logger.info(
-                    "swept: of \(sweep.claims) claims \(sweep.dropped) had no socket; \(sweep.records) records freed"
+                    "swept: of \(swept.claims) claims \(swept.dropped) had no socket; \(swept.records) records freed"
                 )
             }
-            _ = try maintenance.takeStock()
+            try state.seed()
         } catch {
             logger.error("sweeping: \(error)")
         }

@@ -13,7 +13,11 @@ struct TupleguardBPFBuild: BuildToolPlugin {
             at: sources, includingPropertiesForKeys: nil
         ).filter { ["c", "h"].contains($0.pathExtension) }
         let clang = try context.tool(named: "clang").url
-        return [("guard", "guardObject"), ("lookup", "lookUpObject")].map { source, name in
+        let objects = [
+            ("guard", "guardObject"), ("seed", "seedObject"), ("sweep", "sweepObject"),
+            ("lookup", "lookUpObject"),
+        ]
+        return objects.map { source, name in
             let output = context.pluginWorkDirectoryURL.appending(path: "\(name).swift")
             return .buildCommand(
                 displayName: "Compiling \(source).bpf.c",

@@ -37,15 +37,21 @@ enum Hook: String, CaseIterable, Sendable {
     }
 }
 
-/// Which programs of the object to load.
+/// The BPF objects that work on the guard's maps.
 enum ProgramSet: Sendable {
+    /// Attached to cgroups.
     case hooks
-    case maintenance
+    /// Iterators that claim for sockets that exist already.
+    case seed
+    /// Iterators that drop what nobody stands behind.
+    case sweep
 
-    static let maintenanceNames = ["stock_files", "stock_sockets", "sweep"]
-
-    var names: [String] {
-        self == .hooks ? Hook.allCases.map(\.rawValue) : Self.maintenanceNames
+    var object: (words: [UInt64], length: Int) {
+        switch self {
+        case .hooks: (guardObjectWords, guardObjectLength)
+        case .seed: (seedObjectWords, seedObjectLength)
+        case .sweep: (sweepObjectWords, sweepObjectLength)
+        }
     }
 }
 
@@ -89,6 +95,10 @@ enum MapName: String, CaseIterable {
     ]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]
+    /// Those that a sweep goes over: claims first, as what is left of a socket then is its record.
+    static let swept: [MapName] = [
+        .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore,
+    ]
 }
 
 /// An object of libbpf, closed with its owner.
@@ -120,11 +130,11 @@ struct BPFObject: ~Copyable {
     }
 }
 
-/// The guard's BPF object, loaded into the kernel. Owns its programs and maps.
+/// One of the guard's BPF objects, loaded into the kernel. Owns its programs and maps.
 struct LoadedPrograms: ~Copyable {
     private let object: BPFObject
 
-    /// Loads a set of programs.
+    /// Loads the programs of one object.
     ///
     /// - Parameters:
     ///   - policy: what the programs read; its `table_mask` must fit `tableSize`.
@@ -133,30 +143,18 @@ struct LoadedPrograms: ~Copyable {
     init(
         _ set: ProgramSet, policy: tg_policy, tableSize: Int, pinned: (MapName) -> String?
     ) throws(GuardError) {
-        let object = try BPFObject(guardObjectWords, length: guardObjectLength, name: "tupleguard")
+        let object = try BPFObject(set.object.words, length: set.object.length, name: "tupleguard")
         let pointer = object.pointer
-        try Self.choose(set, in: pointer)
         try Self.prepareMaps(of: pointer, policy: policy, tableSize: tableSize, pinned: pinned)
         try perform("load the guard's programs into the kernel") { bpf_object__load(pointer) }
         self.object = object
-    }
-
-    private static func choose(_ set: ProgramSet, in object: OpaquePointer) throws(GuardError) {
-        var program = bpf_object__next_program(object, nil)
-        while let current = program {
-            let name = String(cString: bpf_program__name(current))
-            try perform("choose program \(name)") {
-                bpf_program__set_autoload(current, set.names.contains(name))
-            }
-            program = bpf_object__next_program(object, current)
-        }
     }
 
     private static func prepareMaps(
         of object: OpaquePointer, policy: tg_policy, tableSize: Int, pinned: (MapName) -> String?
     ) throws(GuardError) {
         for name in MapName.allCases {
-            let map = bpf_object__find_map_by_name(object, name.rawValue)
+            guard let map = bpf_object__find_map_by_name(object, name.rawValue) else { continue }
             if let path = pinned(name) {
                 let existing = try BPFMap(pinned: path)
                 // libbpf duplicates the descriptor.
@@ -173,7 +171,9 @@ struct LoadedPrograms: ~Copyable {
                     bpf_map__set_max_entries(map, policy.table_mask + 1)
                 }
             } else if MapName.sized.contains(name) {
-                try perform("size the table") { bpf_map__set_max_entries(map, UInt32(tableSize)) }
+                // A claim may need two of them: its socket's record, and its tuple.
+                let elements = name == .socketRecordsMore ? 2 * tableSize : tableSize
+                try perform("size the table") { bpf_map__set_max_entries(map, UInt32(elements)) }
             }
         }
     }

@@ -102,7 +102,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
 package struct ConflictEvent: Sendable {
     /// Nanoseconds since 1970.
     package let time: UInt64
-    /// Cgroup id of the attachment that decided; 0 for what stock-taking found.
+    /// Cgroup id of the attachment that decided; 0 for what seeding found.
     package let attachment: UInt64
     package let reason: Reason
     /// Whether the connect was let through all the same.

@@ -35,11 +35,11 @@ struct Attach: ParsableCommand {
         try state.attach(
             target, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
             replacing: replace)
-        let stock = try Maintenance(state).takeStock()
+        let seeded = try state.seed()
         print("guarding \(target.path) (\(policyOptions.mode.rawValue))")
-        if stock.conflicts > 0 {
+        if seeded.conflicts > 0 {
             print(
-                "\(amount(stock.conflicts, "socket")) share a tuple with another already: see `tupleguard conflicts`"
+                "\(amount(seeded.conflicts, "socket")) share a tuple with another already: see `tupleguard conflicts`"
             )
         }
     }

@@ -77,7 +77,7 @@ struct Exec: ParsableCommand {
         let cgroup = temporary.cgroup
         try state.attach(cgroup, policy: policyOptions.policy, tableSize: policyOptions.tableSize)
         defer { try? state.detach(cgroup.id, path: cgroup.path) }
-        _ = try Maintenance(state).takeStock()
+        try state.seed()
         let status = try run(in: temporary, hierarchy, signals)
         let stragglers = temporary.processes.count
         if stragglers > 0 && !quiet {

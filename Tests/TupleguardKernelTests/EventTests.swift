@@ -198,23 +198,33 @@ struct TupleTests {
     }
 }
 
-struct StockTests {
-    @Test("Each byte of the iterators is one socket")
-    func results() {
-        var stock = Stock()
-        stock.add([])
-        #expect(stock == Stock())
+struct MaintenanceTests {
+    @Test("Each byte that a sweep writes is one element")
+    func swept() {
+        var swept = Swept()
+        swept.add(
+            [TG_SWEPT_NOTHING, TG_SWEPT_CLAIM, TG_SWEPT_CLAIM, TG_SWEPT_DROPPED, TG_SWEPT_RECORD]
+                .map { UInt8($0.rawValue) })
+        #expect(swept == Swept(claims: 3, dropped: 1, records: 1))
+    }
+
+    @Test("Each byte that seeding writes is one socket")
+    func seeded() {
+        var seeded = Seeded()
+        seeded.add([])
+        #expect(seeded == Seeded())
         let bytes = [
-            TG_STOCK_CLAIMED, TG_STOCK_CLAIMED, TG_STOCK_CLAIMED, TG_STOCK_KNOWN, TG_STOCK_KNOWN,
-            TG_STOCK_CONFLICT, TG_STOCK_NO_ROOM, TG_STOCK_NO_ROOM, TG_STOCK_NO_ROOM,
-            TG_STOCK_NO_ROOM,
+            TG_SEEDED_CLAIMED, TG_SEEDED_CLAIMED, TG_SEEDED_CLAIMED, TG_SEEDED_KNOWN,
+            TG_SEEDED_KNOWN,
+            TG_SEEDED_CONFLICT, TG_SEEDED_NO_ROOM, TG_SEEDED_NO_ROOM, TG_SEEDED_NO_ROOM,
+            TG_SEEDED_NO_ROOM,
         ].map { UInt8($0.rawValue) }
-        stock.add(bytes)
-        #expect(stock.claimed == 3)
-        #expect(stock.known == 2)
-        #expect(stock.conflicts == 1)
-        #expect(stock.unclaimed == 4)
-        stock.add(bytes)
-        #expect(stock.claimed == 6)
+        seeded.add(bytes)
+        #expect(seeded.claimed == 3)
+        #expect(seeded.known == 2)
+        #expect(seeded.conflicts == 1)
+        #expect(seeded.unclaimed == 4)
+        seeded.add(bytes)
+        #expect(seeded.claimed == 6)
     }
 }

@@ -173,7 +173,7 @@ package final class Sandbox: Sendable {
 
     package func counters() throws -> Counters { try state.counters(of: cgroup.id) }
 
-    /// By which the guard tells this sandbox's network namespace from others: stock-taking finds other
+    /// By which the guard tells this sandbox's network namespace from others: seeding finds other
     /// sandboxes' sockets too.
     package func namespaceCookie() throws -> UInt32 {
         let probe = try socket()

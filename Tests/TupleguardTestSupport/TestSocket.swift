@@ -103,3 +103,10 @@ package struct TestSocket: Sendable {
         Glibc.close(descriptor)
     }
 }
+
+/// The two ends of a Unix stream socket; the caller closes them.
+public func connectedUnixSockets() throws -> [Int32] {
+    var ends: [Int32] = [0, 0]
+    try Errno.check { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) }
+    return ends
+}

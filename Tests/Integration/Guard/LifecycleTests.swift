@@ -36,8 +36,7 @@ extension IntegrationTests {
         @Test func aSocketInFlightKeepsItsClaim() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach()
-                var ends: [Int32] = [0, 0]
-                try Errno.check { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) }
+                let ends = try connectedUnixSockets()
                 defer { close(ends[1]) }
                 let a = try sandbox.socket(bound: "127.0.0.1:5000")
                 #expect(a.connect("127.0.0.1:6000") == nil)
@@ -136,7 +135,7 @@ extension IntegrationTests {
                 var policy = Policy()
                 policy.lookUp = .off
                 try sandbox.attach(policy)
-                _ = try Maintenance(sandbox.state).takeStock()
+                try sandbox.state.seed()
                 let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 let c = try sandbox.socket(.v6, bound: "[::1]:5001")
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
@@ -159,8 +158,7 @@ extension IntegrationTests {
                     #expect(socket.connect("127.0.0.1:6000") == nil)
                 }
                 try sandbox.attach()
-                let maintenance = try Maintenance(sandbox.state)
-                for _ in 0..<3 { _ = try maintenance.takeStock() }
+                for _ in 0..<3 { try sandbox.state.seed() }
                 let namespace = try sandbox.namespaceCookie()
                 let found = try sandbox.state.conflicts().filter {
                     $0.last.networkNamespace == namespace
@@ -175,8 +173,7 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
                 #expect(outsider.connect("127.0.0.1:6000") == nil)
-                let maintenance = try Maintenance(sandbox.state)
-                _ = try maintenance.takeStock()
+                try sandbox.state.seed()
                 #expect(try sandbox.claims().count == 1)
                 let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
@@ -184,7 +181,7 @@ extension IntegrationTests {
                 #expect(try sandbox.claims().count == 1)
                 #expect(
                     try eventually { () throws in
-                        _ = try maintenance.sweep()
+                        try sandbox.state.sweep()
                         return try sandbox.claims().isEmpty
                     })
                 #expect(b.connect("127.0.0.1:6000") == nil)
@@ -196,7 +193,7 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
                 #expect(outsider.connect("127.0.0.1:6000") == nil)
-                _ = try Maintenance(sandbox.state).takeStock()
+                try sandbox.state.seed()
                 sandbox.close(outsider)
                 let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 // Sockets are freed after an RCU grace period.

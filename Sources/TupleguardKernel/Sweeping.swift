@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end of claims and records whose socket is gone.
+
+import TupleguardABI
+
+/// What a sweep found.
+package struct Swept: Sendable, Equatable {
+    /// Claims looked at.
+    package var claims = 0
+    /// Claims dropped because no socket holds them.
+    package var dropped = 0
+    /// Records freed whose socket is gone, with the claims that they were for.
+    package var records = 0
+
+    mutating func add(_ results: some Sequence<UInt8>) {
+        for result in results {
+            switch UInt32(result) {
+            case TG_SWEPT_CLAIM.rawValue: claims += 1
+            case TG_SWEPT_DROPPED.rawValue:
+                claims += 1
+                dropped += 1
+            case TG_SWEPT_RECORD.rawValue: records += 1
+            default: break
+            }
+        }
+    }
+}
+
+/// The programs of the sweep, loaded.
+struct Sweeper: ~Copyable {
+    private let programs: LoadedPrograms
+
+    init(_ state: GuardState) throws(GuardError) {
+        programs = try state.loadMaintenance(.sweep)
+    }
+
+    /// Drops claims and records that no socket stands behind any more.
+    func sweep() throws(GuardError) -> Swept {
+        var swept = Swept()
+        for name in MapName.swept {
+            let iterator = try Iterator(
+                programs.program("sweep_\(name.rawValue)"), over: programs.map(name))
+            // What goes from a hash map's bucket while a piece ends inside it makes the next piece
+            // begin too late (bpf_hash_map_seq_find_next): another pass finds what was missed.
+            for _ in 0..<4 {
+                let before = swept.dropped + swept.records
+                try iterator.run { swept.add($0) }
+                if !MapName.sized.contains(name) || swept.dropped + swept.records == before {
+                    break
+                }
+            }
+        }
+        return swept
+    }
+}
+
+extension GuardState {
+    /// Drops claims and records that no socket stands behind any more.
+    ///
+    /// Goes over the whole table in small pieces, so that no processor is held for long.
+    @discardableResult
+    package func sweep() throws(GuardError) -> Swept {
+        try Sweeper(self).sweep()
+    }
+}

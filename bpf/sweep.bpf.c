@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The sweep: the end of claims and records whose socket left without a release
+ * hook, because it was outside the guarded cgroups or the kernel missed it.
+ *
+ * An iterator for each map. Each writes one byte for each element, so that no
+ * read() of it goes over more elements than the reader has room for bytes, and
+ * no processor is held for longer than that takes. Iterators may delete: a
+ * hash map's is in an RCU section only while it runs, and holds no lock.
+ */
+#include "records.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+static __always_inline int tell(struct bpf_iter_meta *meta, __u8 swept)
+{
+	bpf_seq_write(meta->seq, &swept, sizeof(swept));
+	return 0;
+}
+
+/* Whether a claim that is seen now has nobody behind it. */
+static __always_inline bool is_abandoned(const struct view *seen, const struct tg_tuple *tuple)
+{
+	struct local local = {};
+	int holding = read_holding(seen->sock, seen->cookie, tuple, &local);
+
+	return holding == GONE ||
+	       (holding == NOT_HELD &&
+		(__s64)(bpf_ktime_get_ns() - seen->time_ns) > (__s64)policy.grace_ns);
+}
+
+/* Returns an enum tg_swept. */
+static __noinline int sweep_inline(const struct tg_group_key *key)
+{
+	struct tg_tuple tuple = {};
+	struct tg_group *group;
+	struct view seen;
+
+	*(struct tg_group_key *)&tuple = *key;
+	group = view_group(&tuple, &seen);
+	if (!group || !(seen.word & TG_WORD_INLINE))
+		return TG_SWEPT_NOTHING;
+	return is_abandoned(&seen, &tuple) && remove_inline(group, seen.word, &tuple)
+		   ? TG_SWEPT_DROPPED
+		   : TG_SWEPT_CLAIM;
+}
+
+SEC("iter/bpf_map_elem")
+int sweep_buckets(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct tg_bucket *bucket = ctx->value;
+	struct tg_group_key key;
+
+	if (!bucket)
+		return 0;
+	if ((READ_WORD(&bucket->control) & TG_BUCKET_STATE) != TG_BUCKET_USED)
+		return tell(ctx->meta, TG_SWEPT_NOTHING);
+	key = bucket->key;
+	return tell(ctx->meta, sweep_inline(&key));
+}
+
+SEC("iter/bpf_map_elem")
+int sweep_groups(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct tg_group_key *current = ctx->key, key;
+
+	if (!current)
+		return 0;
+	key = *current;
+	return tell(ctx->meta, sweep_inline(&key));
+}
+
+SEC("iter/bpf_map_elem")
+int sweep_claims_more(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct tg_tuple *current = ctx->key, tuple;
+	struct tg_further *claim;
+	struct view seen;
+
+	if (!current)
+		return 0;
+	tuple = *current;
+	claim = view_further(&tuple, &seen);
+	barrier_var(claim); /* or the verifier loses sight of what is known of it */
+	if (!claim || !seen.word)
+		return tell(ctx->meta, TG_SWEPT_NOTHING);
+	if (is_abandoned(&seen, &tuple) && remove_further(claim, seen.word, &tuple))
+		return tell(ctx->meta, TG_SWEPT_DROPPED);
+	return tell(ctx->meta, TG_SWEPT_CLAIM);
+}
+
+/*
+ * All of a socket that is gone, and runs no hook any more. Its element is
+ * reserved first: another sweep may be at it, and then it be another socket's.
+ * Returns an enum tg_swept.
+ */
+static __noinline int sweep_record(__u64 cookie)
+{
+	struct tg_socket_record *home = find_home(cookie);
+
+	if (!home) /* cannot happen: the index is masked */
+		return TG_SWEPT_NOTHING;
+	if (swap_word(&home->cookie, cookie, COOKIE_RESERVED)) {
+		give_back(home, cookie);
+		swap_word(&home->cookie, COOKIE_RESERVED, 0);
+	}
+	if (home->displaced)
+		give_back_displaced(home, cookie);
+	return TG_SWEPT_RECORD;
+}
+
+SEC("iter/bpf_map_elem")
+int sweep_socket_records(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct tg_socket_record *record = ctx->value;
+	__u64 cookie;
+
+	if (!record)
+		return 0;
+	/* Before its socket: whoever takes an element writes the cookie last (remember_first). */
+	cookie = READ_WORD(&record->cookie);
+	barrier();
+	if (!cookie || cookie == COOKIE_RESERVED || is_socket(READ_WORD(&record->sock), cookie))
+		return tell(ctx->meta, TG_SWEPT_NOTHING);
+	return tell(ctx->meta, sweep_record(cookie));
+}
+
+SEC("iter/bpf_map_elem")
+int sweep_socket_records_more(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct tg_record_key *key = ctx->key;
+	struct tg_record_more *more = ctx->value;
+
+	if (!key || !more)
+		return 0;
+	/* Tuples go with the record that they belong to. */
+	if (key->index != 0 || is_socket(more->record.sock, key->cookie))
+		return tell(ctx->meta, TG_SWEPT_NOTHING);
+	return tell(ctx->meta, sweep_record(key->cookie));
+}
