@@ -91,7 +91,8 @@ extension GuardState {
     func loadHooks(
         for cgroup: Cgroup, policy: Policy, tableSize: Int, keepingCounters: Bool
     ) throws(GuardError) -> LoadedPrograms {
-        let values = policy.forPrograms(cgroup: cgroup, buckets: Self.buckets(for: tableSize))
+        let values = policy.forPrograms(
+            cgroup: cgroup, buckets: fewBuckets ?? Self.buckets(for: tableSize))
         let sharedExist = exists
         return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
             if name == .counters && keepingCounters {

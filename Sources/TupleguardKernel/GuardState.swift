@@ -25,10 +25,15 @@ package struct GuardState: Sendable {
     package static let defaultFolder = "/sys/fs/bpf/tupleguard"
 
     package let folder: String
+    /// Buckets, where they are to be fewer than fit the table: tests want most claims to overflow.
+    let fewBuckets: Int?
 
-    /// - Parameter folder: a folder of a BPF file system; it need not exist yet.
-    package init(folder: String = GuardState.defaultFolder) {
+    /// - Parameters:
+    ///   - folder: a folder of a BPF file system; it need not exist yet.
+    ///   - fewBuckets: a power of two; nil for as many as fit the table.
+    package init(folder: String = GuardState.defaultFolder, fewBuckets: Int? = nil) {
         self.folder = folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder
+        self.fewBuckets = fewBuckets
     }
 
     var mapsFolder: String { folder + "/maps" }

@@ -59,7 +59,7 @@ extension GuardState {
         let size = try tableSize()
         var policy = tg_policy()
         policy.grace_ns = Policy.graceNanoseconds
-        policy.table_mask = UInt32(Self.buckets(for: size) - 1)
+        policy.table_mask = UInt32((fewBuckets ?? Self.buckets(for: size)) - 1)
         return try LoadedPrograms(set, policy: policy, tableSize: size) { name in
             MapName.shared.contains(name) ? map(name) : nil
         }

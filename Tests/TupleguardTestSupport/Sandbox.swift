@@ -40,19 +40,21 @@ package final class Sandbox: Sendable {
     private static let removeAbandoned: Void = { Sandbox.removeLeftOvers() }()
 
     /// Runs a test in a sandbox of its own.
-    package static func run(_ body: (Sandbox) throws -> Void) throws {
+    ///
+    /// - Parameter buckets: of its guard's table, a power of two; nil for as many as fit.
+    package static func run(buckets: Int? = nil, _ body: (Sandbox) throws -> Void) throws {
         _ = removeAbandoned
-        let sandbox = try Sandbox()
+        let sandbox = try Sandbox(buckets: buckets)
         defer { sandbox.remove() }
         try body(sandbox)
     }
 
-    private init() throws {
+    private init(buckets: Int?) throws {
         name = "\(Self.prefix)\(getpid())-\(Self.next.add(1, ordering: .relaxed).newValue)"
         hierarchy = try CgroupHierarchy()
         cgroup = try Self.make(name, in: hierarchy)
         outside = try Self.make(name + "-outside", in: hierarchy)
-        state = GuardState(folder: "/sys/fs/bpf/\(name)")
+        state = GuardState(folder: "/sys/fs/bpf/\(name)", fewBuckets: buckets)
         runFolder = "/run/\(name)"
         let raw = support_new_netns()
         guard raw >= 0 else { throw Errno(-raw) }

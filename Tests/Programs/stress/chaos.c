@@ -1,71 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * chaos: processes full of threads full of sockets, and the parent that starts
- * them, changes routes under them, ends them and adds up what they counted.
+ * chaos: processes full of threads full of sockets; the parent changes routes
+ * under them, and adds up what they counted.
  */
 #include "chaos.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum {
-	TICK_MS = 20,
-	/* Without a single operation for so long, something hangs. */
-	PATIENCE_MS = 60000,
-};
-
-/* A child: runs its threads, and ends. */
-static _Noreturn void run_process(struct chaos *chaos, unsigned process)
+static void run_worker(struct member *member)
 {
-	unsigned threads = chaos->options->threads;
-	struct worker *workers = calloc(threads, sizeof(*workers));
-	pthread_t *ids = calloc(threads, sizeof(*ids));
+	struct chaos *chaos = member->crew->plan;
+	struct worker *worker = calloc(1, sizeof(*worker));
 
-	/* The parent sees interrupts and tells us. */
-	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
-	if (!workers || !ids)
+	if (!worker)
 		fail(EXIT_CANNOT_RUN, "out of memory");
-	for (unsigned thread = 0; thread < threads; thread++) {
-		unsigned number = process * threads + thread;
-		struct worker *worker = &workers[thread];
-
-		worker->chaos = chaos;
-		worker->process = process;
-		worker->thread = thread;
-		worker->counts = &chaos->counts[number];
-		random_init(&worker->random, chaos->options->seed, number + 1);
-		if (pthread_create(&ids[thread], NULL, work, worker))
-			fail(EXIT_CANNOT_RUN, "cannot start thread %u of process %u", thread,
-			     process);
-	}
-	for (unsigned thread = 0; thread < threads; thread++)
-		pthread_join(ids[thread], NULL);
-	_exit(EXIT_HELD); /* with sockets still open, in some processes */
-}
-
-static pid_t start_process(struct chaos *chaos, unsigned process)
-{
-	pid_t child = fork_for_life();
-
-	if (child)
-		return child;
-	run_process(chaos, process);
-}
-
-static uint64_t count_operations(const struct chaos *chaos)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < chaos->options->threads * chaos->options->processes; i++)
-		sum += atomic_load_explicit(&chaos->counts[i].operations, memory_order_relaxed);
-	return sum;
+	worker->chaos = chaos;
+	worker->member = member;
+	worker->counts = &chaos->counts[member->number];
+	work(worker);
+	free(worker);
 }
 
 /* Lets the kernel choose another source for sockets that leave that to it. */
@@ -78,56 +34,12 @@ static void shift_routes(const struct chaos *chaos, unsigned tick)
 		shift_route(AF_INET6, &v6->list[tick % v6->count]);
 }
 
-struct supervision {
-	uint64_t end_ms; /* 0: when the operations are done */
-	uint64_t operations, progress_ms;
-	unsigned tick;
-};
-
-static void supervise(struct chaos *chaos, struct supervision *supervision)
+static void tick(struct crew *crew)
 {
-	uint64_t now = now_ms(), operations = count_operations(chaos);
+	struct chaos *chaos = crew->plan;
 
-	if (operations != supervision->operations) {
-		supervision->operations = operations;
-		supervision->progress_ms = now;
-	}
-	if (atomic_load(&interrupted) || (supervision->end_ms && now >= supervision->end_ms))
-		atomic_store(chaos->stop, true);
-	if (chaos->options->own_netns)
-		shift_routes(chaos, supervision->tick++);
-	sleep_ms(TICK_MS);
-}
-
-/* Returns whether all children ended well. */
-static bool wait_for(struct chaos *chaos, pid_t *children)
-{
-	unsigned left = chaos->options->processes;
-	struct supervision supervision = {.progress_ms = now_ms()};
-	bool well = true;
-
-	if (!chaos->options->operations)
-		supervision.end_ms = now_ms() + chaos->options->seconds * 1000ULL;
-	while (left) {
-		for (unsigned i = 0; i < chaos->options->processes; i++) {
-			int status;
-
-			if (!children[i] || waitpid(children[i], &status, WNOHANG) != children[i])
-				continue;
-			children[i] = 0;
-			left--;
-			if (status) {
-				well = false;
-				atomic_store(chaos->stop, true);
-			}
-		}
-		if (now_ms() - supervision.progress_ms > PATIENCE_MS)
-			for (unsigned i = 0; i < chaos->options->processes; i++)
-				if (children[i])
-					kill(children[i], SIGKILL);
-		supervise(chaos, &supervision);
-	}
-	return well;
+	if (crew->options->own_netns)
+		shift_routes(chaos, chaos->tick++);
 }
 
 static void add_up(const struct chaos *chaos, struct counts *sum)
@@ -174,11 +86,11 @@ static void report_chaos(const struct chaos *chaos, const struct counts *sum)
 	const struct options *options = chaos->options;
 	struct report report;
 
-	report_begin(&report, options->json, "chaos");
+	report_begin(&report, options->json, options->reuseport ? "reuseport" : "chaos");
 	report_number(&report, "seed", options->seed);
 	report_number(&report, "processes", options->processes);
 	report_number(&report, "threads", options->threads);
-	report_number(&report, "operations", count_operations(chaos));
+	report_number(&report, "operations", crew_steps(chaos->crew));
 	report_number(&report, "opened", sum->opened);
 	report_number(&report, "connected", sum->connected);
 	report_number(&report, "refused", sum->refused);
@@ -192,7 +104,7 @@ static void report_chaos(const struct chaos *chaos, const struct counts *sum)
 	report_number(&report, "duplicated", sum->duplicated);
 	report_number(&report, "sent", sum->sent);
 	report_number(&report, "closed", sum->closed);
-	if (options->threads == 1 && options->processes == 1)
+	if (is_explainable(options))
 		report_reasons(&report, sum);
 	report_number(&report, "violations", oracle_violations(chaos->oracle));
 	report_end(&report);
@@ -222,29 +134,37 @@ static void close_mailboxes(struct chaos *chaos)
 
 int run_chaos(const struct options *options)
 {
-	struct chaos chaos = {.options = options, .oracle = make_oracle()};
-	pid_t *children = calloc(options->processes, sizeof(*children));
+	struct crew crew = {
+	    .options = options,
+	    .processes = options->processes,
+	    .threads = options->threads,
+	    .run = run_worker,
+	    .tick = tick,
+	    .ends_by_itself = options->operations,
+	};
+	struct chaos chaos = {.options = options, .crew = &crew, .oracle = make_oracle()};
 	struct counts sum = {0};
-	bool well;
 
+	crew.plan = &chaos;
 	chaos.counts = shared_memory(sizeof(*chaos.counts) * options->threads * options->processes);
-	chaos.stop = shared_memory(sizeof(*chaos.stop));
 	make_space(&chaos.space, options->own_netns);
 	make_mailboxes(&chaos);
 	if (options->own_netns)
 		shift_routes(&chaos, 0);
-	if (!children)
-		fail(EXIT_CANNOT_RUN, "out of memory");
-	for (unsigned process = 0; process < options->processes; process++)
-		children[process] = start_process(&chaos, process);
-	well = wait_for(&chaos, children);
-	free(children);
+	run_crew(&crew);
 	close_mailboxes(&chaos);
 	add_up(&chaos, &sum);
 	print_violations(chaos.oracle);
 	report_chaos(&chaos, &sum);
-	if (!well)
-		fail(EXIT_CANNOT_RUN, "a child process ended before its time");
 	return oracle_violations(chaos.oracle) || sum.reasons[UNEXPLAINED] ? EXIT_VIOLATED
 									   : EXIT_HELD;
+}
+
+int run_reuseport(const struct options *options)
+{
+	struct options also = *options;
+
+	also.reuseport = true;
+	also.unbound = true;
+	return run_chaos(&also);
 }

@@ -6,6 +6,7 @@
 #ifndef STRESS_CHAOS_H
 #define STRESS_CHAOS_H
 
+#include "crew.h"
 #include "oracle.h"
 
 enum {
@@ -64,8 +65,7 @@ enum reason {
 };
 
 struct counts {
-	_Alignas(64) _Atomic uint64_t operations; /* read by the parent while it runs */
-	uint64_t connected, refused, failed[MAX_ERRNO];
+	_Alignas(64) uint64_t connected, refused, failed[MAX_ERRNO];
 	uint64_t opened, disconnected, duplicated, sent, handed_over, closed;
 	/* Of single-threaded runs. */
 	uint64_t probes, reasons[REASONS];
@@ -73,17 +73,17 @@ struct counts {
 
 struct chaos {
 	const struct options *options;
+	struct crew *crew;
 	struct oracle *oracle;
 	struct space space;
 	struct counts *counts; /* of each thread of each process */
 	int (*mailboxes)[2];   /* of each process: where to take from, where to put in */
-	atomic_bool *stop;     /* shared */
+	unsigned tick;
 };
 
 struct worker {
 	struct chaos *chaos;
-	unsigned process, thread;
-	struct random random;
+	struct member *member;
 	struct counts *counts;
 	struct item items[SOCKETS_PER_THREAD];
 };
@@ -101,12 +101,18 @@ struct destination choose_unroutable(struct random *random, const struct space *
 /* --- worker.c --- */
 
 /* What a thread does: everything, until the run is over. */
-void *work(void *worker);
+void work(struct worker *worker);
 /* Connects, keeps the oracle informed, and counts. */
 void try_connect(struct worker *worker, struct item *item, const struct destination *destination);
 void close_item(struct worker *worker, struct item *item);
 
 /* --- reasons.c: single-threaded runs --- */
+
+/*
+ * Whether all sockets are in the sight of one thread. Sockets that share their
+ * port by SO_REUSEPORT are left out of account.
+ */
+bool is_explainable(const struct options *options);
 
 void remember_attempt(struct item *item, const struct tuple *tuple);
 /*

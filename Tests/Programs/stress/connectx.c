@@ -7,26 +7,19 @@
  * was overshadowed.
  */
 #include "contest.h"
+#include "crew.h"
 #include "oracle.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
 	DESTINATION_PORT = 7001,
 	LAST_ERRNO = 133,
-	TICK_MS = 5,
-	/* Without a single success for so long, something hangs. */
-	PATIENCE_MS = 60000,
 	TEAMS = 2,
 };
 
@@ -43,18 +36,15 @@ struct contest {
 	const struct technique *teams[TEAMS];
 	struct oracle *oracle;
 	struct tally *tallies; /* of each thread of each process */
-	struct {
-		_Alignas(64) _Atomic uint64_t successes;
-		_Alignas(64) atomic_bool stop;
-	} * shared;
+	_Atomic uint64_t *successes;
 };
 
 struct contender {
 	struct contest *contest;
+	struct member *member;
 	const struct technique *technique;
 	struct party party;
 	struct tally *tally;
-	struct random random;
 	int diag;
 };
 
@@ -101,7 +91,8 @@ static uint64_t now_ns(void)
 static void hold(struct contender *contender)
 {
 	uint64_t longest_ns = contender->contest->options->hold_us * 1000ULL;
-	uint64_t end = now_ns() + random_below(&contender->random, (uint32_t)longest_ns + 1);
+	uint64_t end =
+	    now_ns() + random_below(&contender->member->random, (uint32_t)longest_ns + 1);
 
 	while (now_ns() < end)
 		;
@@ -110,11 +101,12 @@ static void hold(struct contender *contender)
 static void count_success(struct contender *contender)
 {
 	struct contest *contest = contender->contest;
-	uint64_t successes = atomic_fetch_add(&contest->shared->successes, 1) + 1;
+	uint64_t successes = atomic_fetch_add(contest->successes, 1) + 1;
 
 	contender->tally->successes++;
 	if (contest->options->successes && successes >= contest->options->successes)
-		atomic_store(&contest->shared->stop, true);
+		crew_stop(contender->member->crew);
+	crew_step(contender->member);
 }
 
 /* The socket is connected, says the technique; the kernel says with what. */
@@ -138,14 +130,15 @@ static void live(struct contender *contender, int fd, uint16_t wanted_port)
 	oracle_enter(contender->contest->oracle, &tuple, &contender->party);
 	count_success(contender);
 	hold(contender);
-	oracle_leave(contender->contest->oracle, &tuple);
+	oracle_leave(contender->contest->oracle, &tuple, false);
 }
 
 static void contend(struct contender *contender)
 {
 	const struct options *options = contender->contest->options;
 	uint32_t ports = (uint32_t)options->last_port - options->first_port + 1;
-	uint16_t port = (uint16_t)(options->first_port + random_below(&contender->random, ports));
+	uint16_t port =
+	    (uint16_t)(options->first_port + random_below(&contender->member->random, ports));
 	union name local = own_name(contender, port);
 	union name remote = own_name(contender, DESTINATION_PORT);
 	int fd = socket(local.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -164,121 +157,29 @@ static void contend(struct contender *contender)
 	}
 }
 
-static void *run_contender(void *argument)
+static void run_contender(struct member *member)
 {
-	struct contender *contender = argument;
+	struct contest *contest = member->crew->plan;
+	struct contender contender = {
+	    .contest = contest,
+	    .member = member,
+	    .technique = contest->teams[member->process % TEAMS],
+	    .party = {(uint16_t)member->process, (uint16_t)member->thread, {0}},
+	    .tally = &contest->tallies[member->number],
+	    .diag = diag_open(),
+	};
 
-	contender->diag = diag_open();
-	if (contender->diag < 0)
+	if (contender.diag < 0)
 		fail(EXIT_CANNOT_RUN, "cannot open SOCK_DIAG: %s", strerror(errno));
-	while (!atomic_load_explicit(&contender->contest->shared->stop, memory_order_relaxed))
-		contend(contender);
-	close(contender->diag);
-	return NULL;
+	while (!crew_is_over(member->crew))
+		contend(&contender);
+	close(contender.diag);
 }
 
-/* --- processes --- */
-
-static void join_cgroup(const char *folder)
+static void prepare_process(struct crew *crew, unsigned process)
 {
-	char path[512];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", folder);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		fail(EXIT_CANNOT_RUN, "cannot join the cgroup %s: %s", folder, strerror(errno));
-	close(fd);
-}
-
-static _Noreturn void run_process(struct contest *contest, unsigned process)
-{
-	const struct options *options = contest->options;
-	struct contender *contenders = calloc(options->threads, sizeof(*contenders));
-	pthread_t *ids = calloc(options->threads, sizeof(*ids));
-
-	/* The parent sees interrupts and tells us. */
-	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
-	if (options->outside && process % TEAMS == 0)
-		join_cgroup(options->outside);
-	if (!contenders || !ids)
-		fail(EXIT_CANNOT_RUN, "out of memory");
-	for (unsigned thread = 0; thread < options->threads; thread++) {
-		unsigned number = process * options->threads + thread;
-		struct contender *contender = &contenders[thread];
-
-		contender->contest = contest;
-		contender->technique = contest->teams[process % TEAMS];
-		contender->party = (struct party){(uint16_t)process, (uint16_t)thread, {0}};
-		contender->tally = &contest->tallies[number];
-		random_init(&contender->random, options->seed, number + 1);
-		if (pthread_create(&ids[thread], NULL, run_contender, contender))
-			fail(EXIT_CANNOT_RUN, "cannot start thread %u", thread);
-	}
-	for (unsigned thread = 0; thread < options->threads; thread++)
-		pthread_join(ids[thread], NULL);
-	_exit(EXIT_HELD);
-}
-
-static pid_t start_process(struct contest *contest, unsigned process)
-{
-	pid_t child = fork_for_life();
-
-	if (child)
-		return child;
-	run_process(contest, process);
-}
-
-static bool has_one_ended(void)
-{
-	siginfo_t info = {0};
-
-	return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
-}
-
-/* Until it is over, or a child ended before its time, or nothing happens any more. */
-static void watch(struct contest *contest, const pid_t *children)
-{
-	const struct options *options = contest->options;
-	uint64_t start_ms = now_ms(), progress_ms = start_ms, seen = 0;
-
-	while (!atomic_load(&contest->shared->stop)) {
-		uint64_t successes = atomic_load(&contest->shared->successes), now = now_ms();
-		bool is_late = !options->successes && now - start_ms >= options->seconds * 1000ULL;
-
-		if (successes != seen)
-			progress_ms = now;
-		seen = successes;
-		if (now - progress_ms > PATIENCE_MS)
-			for (unsigned i = 0; i < options->processes; i++)
-				kill(children[i], SIGKILL);
-		if (atomic_load(&interrupted) || is_late || has_one_ended())
-			atomic_store(&contest->shared->stop, true);
-		sleep_ms(TICK_MS);
-	}
-}
-
-/* Returns whether all ended well. */
-static bool run_processes(struct contest *contest)
-{
-	unsigned processes = contest->options->processes;
-	pid_t *children = calloc(processes, sizeof(*children));
-	bool well = true;
-
-	if (!children)
-		fail(EXIT_CANNOT_RUN, "out of memory");
-	for (unsigned process = 0; process < processes; process++)
-		children[process] = start_process(contest, process);
-	watch(contest, children);
-	for (unsigned process = 0; process < processes; process++) {
-		int status;
-
-		if (waitpid(children[process], &status, 0) < 0 || status)
-			well = false;
-	}
-	free(children);
-	return well;
+	if (crew->options->outside && process % TEAMS == 0)
+		join_cgroup(crew->options->outside);
 }
 
 /* --- results --- */
@@ -320,7 +221,7 @@ static uint64_t count_elsewhere(const struct contest *contest)
 static void report_contest(const struct contest *contest, uint64_t duration_ms)
 {
 	const struct options *options = contest->options;
-	uint64_t successes = atomic_load(&contest->shared->successes);
+	uint64_t successes = atomic_load(contest->successes);
 	uint64_t overshadowed = oracle_violations(contest->oracle);
 	struct report report;
 
@@ -372,10 +273,18 @@ static void prepare_ports(const struct contest *contest)
 
 int run_connectx(const struct options *options)
 {
+	struct crew crew = {
+	    .options = options,
+	    .processes = options->processes,
+	    .threads = options->threads,
+	    .prepare = prepare_process,
+	    .run = run_contender,
+	    .ends_by_itself = options->successes,
+	};
 	struct contest contest = {.options = options, .oracle = make_oracle()};
 	uint64_t start_ms;
-	bool well;
 
+	crew.plan = &contest;
 	if (!strcmp(options->family, "wildcard"))
 		fail(EXIT_BAD_USAGE, "--family: connectx has 4, 6, mapped and mixed");
 	if ((options->mix || options->outside) && options->processes < TEAMS)
@@ -385,17 +294,14 @@ int run_connectx(const struct options *options)
 	    options->mix ? choose_technique(options, options->mix) : contest.teams[0];
 	if (options->library)
 		load_library(options->library);
-	contest.shared = shared_memory(sizeof(*contest.shared));
+	contest.successes = shared_memory(sizeof(*contest.successes));
 	contest.tallies =
 	    shared_memory(sizeof(*contest.tallies) * options->processes * options->threads);
 	prepare_ports(&contest);
 	start_ms = now_ms();
-	well = run_processes(&contest);
+	run_crew(&crew);
 	print_violations(contest.oracle);
 	report_contest(&contest, now_ms() - start_ms);
-	if (!well)
-		fail(EXIT_CANNOT_RUN, "a child process ended before its time, or none succeeded "
-				      "for a minute");
 	return oracle_violations(contest.oracle) || count_elsewhere(&contest) ? EXIT_VIOLATED
 									      : EXIT_HELD;
 }

@@ -4,7 +4,8 @@
  * Run where duplicates should be refused it must fail to; run elsewhere it
  * must succeed, or it proves nothing.
  */
-#include "stress.h"
+#include "help.h"
+#include "rewriter.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,93 +13,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-static const char general_help[] =
-    "usage: tupleguard-stress race|chaos|shared|connectx [OPTION...]\n"
-    "\n"
-    "Makes UDP sockets with SO_REUSEADDR in the cgroup and network namespace it is\n"
-    "started in, and looks for two that hold one 4-tuple. All traffic stays on loopback.\n"
-    "\n"
-    "  race      all threads connect to one tuple at once: exactly one must win\n"
-    "  chaos     many sockets of all kinds in many threads and processes\n"
-    "  shared    several threads connect and disconnect the same sockets\n"
-    "  connectx  threads and processes go for few source ports by a technique of userspace\n"
-    "\n"
-    "Options of every mode (each mode's --help has its own):\n"
-    "  --errno NAME   errno of a refused connect (EPERM)\n"
-    "  --netns        make a network namespace to run in, with more addresses; needs root\n"
-    "  --json         one JSON object instead of lines\n"
-    "\n"
-    "Exit status: 0 nothing found, 1 violations, 2 bad arguments, 3 cannot run here.\n";
-
-static const char race_help[] =
-    "usage: tupleguard-stress race [--threads N] [--rounds N] [--family FAMILY] [OPTION...]\n"
-    "\n"
-    "Every round, each thread connects a socket of its own, bound to the same address and\n"
-    "port as those of all others, to one destination. Exactly one must be connected, the\n"
-    "others must be refused. Ends with 0 when every round had exactly one winner.\n"
-    "\n"
-    "  --threads N      2 to 64 (4)\n"
-    "  --rounds N       (100000)\n"
-    "  --family FAMILY  4, 6, mapped (IPv4 by IPv6 sockets), mixed (4, mapped, and IPv6\n"
-    "                   sockets given IPv4 addresses), wildcard (every other socket is\n"
-    "                   bound to 0.0.0.0) (4)\n"
-    "  --errno NAME, --netns, --json: as in every mode\n";
-
-static const char chaos_help[] =
-    "usage: tupleguard-stress chaos [--seconds S | --operations N] [OPTION...]\n"
-    "\n"
-    "Threads in several processes open, connect, reconnect, disconnect, hand over and close\n"
-    "sockets of all kinds, on few addresses and ports. Every connected socket is entered in a\n"
-    "common table under the tuple that the kernel says it holds, and struck off before a call\n"
-    "that may end that; entered twice is a violation. With one thread in one process, every\n"
-    "refusal must have a reason too: a socket that holds the tuple, or claimed it moments ago.\n"
-    "\n"
-    "  --seconds S      how long (10)\n"
-    "  --operations N   how many, instead\n"
-    "  --threads T      in each process, 1 to 64 (4)\n"
-    "  --processes P    1 to 64 (2)\n"
-    "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
-    "  --unbound        also sockets that have no port before connect; with --netns there are\n"
-    "                   few ports for them\n"
-    "  --exclusive      with --unbound: some of these without SO_REUSEADDR\n"
-    "  --errno NAME, --netns, --json: as in every mode\n";
-
-static const char shared_help[] =
-    "usage: tupleguard-stress shared [--rounds N] [--threads N] [--seed X] [OPTION...]\n"
-    "\n"
-    "Every round, threads connect and disconnect the same few sockets without waiting for each\n"
-    "other. Then all stand still, and every socket is asked what it holds; two that hold one\n"
-    "tuple are a violation.\n"
-    "\n"
-    "  --threads N      2 to 16 (3)\n"
-    "  --rounds N       (100000)\n"
-    "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
-    "  --unbound        also sockets that have no port before connect\n"
-    "  --errno NAME, --netns, --json: as in every mode\n";
-
-static const char connectx_help[] =
-    "usage: tupleguard-stress connectx --technique NAME [--library PATH] [OPTION...]\n"
-    "\n"
-    "Threads of several processes connect sockets from few source ports to one destination,\n"
-    "hold what they got for a moment, and close. Two that hold one tuple at once: one of them\n"
-    "is overshadowed. Ends with 0 when none ever was.\n"
-    "\n"
-    "  --technique NAME  lock (SO_REUSEADDR as a lock, as published), barrier (with the bind\n"
-    "                    barrier), plain (bind and connect), connectx (the library, told the\n"
-    "                    port), discovery (the library, which chooses; needs --netns) (lock)\n"
-    "  --mix NAME        the technique of every other process\n"
-    "  --library PATH    of libconnectx.so\n"
-    "  --outside FOLDER  the cgroup to which the processes that don't mix move first\n"
-    "  --ports A-B       the source ports (40000-40000)\n"
-    "  --others N        sockets on each of them, connected to other destinations (0)\n"
-    "  --hold US         at most so many microseconds (50)\n"
-    "  --seconds S       how long (10)\n"
-    "  --successes N     until so many, instead\n"
-    "  --processes N, --threads N of each (2, 2)\n"
-    "  --family FAMILY   4, 6, mapped, mixed (4 and mapped by turns) (4)\n"
-    "  --seed X          repeat a run, as far as the scheduler lets it (the time)\n"
-    "  --netns, --json: as in every mode\n";
 
 static const struct mode {
 	const char *name, *help;
@@ -110,7 +24,18 @@ static const struct mode {
     {"chaos", chaos_help,
      " --seconds --operations --threads --processes --seed --unbound --exclusive ", 1, 64, 4,
      run_chaos},
+    {"reuseport", reuseport_help, " --seconds --operations --threads --processes --seed ", 1, 64, 4,
+     run_reuseport},
     {"shared", shared_help, " --threads --rounds --seed --unbound ", 2, 16, 3, run_shared},
+    {"samesocket", samesocket_help, " --seconds --threads --processes --seed ", 2, 16, 4,
+     run_samesocket},
+    {"hostile", hostile_help, " --seconds --threads --processes --seed --attacks ", 1, 64, 2,
+     run_hostile},
+    {"outsiders", outsiders_help, " --seconds --threads --processes --seed --outside --hold ", 1,
+     64, 2, run_outsiders},
+    {"rewriters", rewriters_help,
+     " --seconds --threads --processes --seed --rewriter --services --hold --idle ", 1, 64, 2,
+     run_rewriters},
     {"connectx", connectx_help,
      " --technique --mix --library --outside --ports --others --hold --seconds --successes"
      " --processes --threads --family --seed ",
@@ -122,8 +47,7 @@ static const struct mode *find_mode(const char *name)
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
 		if (!strcmp(modes[i].name, name))
 			return &modes[i];
-	fail(EXIT_BAD_USAGE, "unknown mode '%s': race, chaos, shared or connectx (see --help)",
-	     name);
+	fail(EXIT_BAD_USAGE, "unknown mode '%s' (see --help)", name);
 }
 
 static bool has_option(const struct mode *mode, const char *option)
@@ -184,6 +108,7 @@ static bool parse_flag(struct options *options, const char *option)
 		     : !strcmp(option, "--json")      ? &options->json
 		     : !strcmp(option, "--unbound")   ? &options->unbound
 		     : !strcmp(option, "--exclusive") ? &options->exclusive
+		     : !strcmp(option, "--idle")      ? &options->idle
 						      : NULL;
 
 	if (flag)
@@ -191,7 +116,7 @@ static bool parse_flag(struct options *options, const char *option)
 	return flag;
 }
 
-/* Options of `connectx` alone. */
+/* Options of few modes. */
 static bool parse_contest(struct options *options, const char *option, const char *text)
 {
 	if (!strcmp(option, "--technique"))
@@ -202,6 +127,12 @@ static bool parse_contest(struct options *options, const char *option, const cha
 		options->library = text;
 	else if (!strcmp(option, "--outside"))
 		options->outside = text;
+	else if (!strcmp(option, "--rewriter"))
+		options->rewriter = text;
+	else if (!strcmp(option, "--services"))
+		options->services = (unsigned)parse_number(option, text, 0, MAX_SERVICES);
+	else if (!strcmp(option, "--attacks"))
+		options->attacks = text;
 	else if (!strcmp(option, "--ports"))
 		parse_ports(options, text);
 	else if (!strcmp(option, "--others"))
@@ -269,12 +200,13 @@ int main(int count, char **arguments)
 				  .family = "4",
 				  .technique = "lock",
 				  .hold_us = 50,
+				  .services = 2,
 				  .first_port = 40000,
 				  .last_port = 40000};
 	const struct mode *mode;
 
 	if (count < 2)
-		fail(EXIT_BAD_USAGE, "which mode? race, chaos, shared or connectx (see --help)");
+		fail(EXIT_BAD_USAGE, "which mode? (see --help)");
 	if (!strcmp(arguments[1], "--help") || !strcmp(arguments[1], "-h")) {
 		fputs(general_help, stdout);
 		return EXIT_HELD;

@@ -18,6 +18,7 @@ enum {
 struct entry {
 	struct tuple tuple;
 	uint32_t sockets; /* entered under it; 0: the entry is free */
+	uint32_t outside; /* of these */
 	struct party last;
 };
 
@@ -93,17 +94,20 @@ bool oracle_enter(struct oracle *oracle, const struct tuple *tuple, const struct
 
 	if (!entry)
 		fail(EXIT_CANNOT_RUN, "the table of held tuples is too small");
-	alone = entry->sockets++ == 0;
-	if (alone)
+	alone = entry->sockets == (party->outside ? entry->outside : 0);
+	if (!entry->sockets)
 		entry->tuple = *tuple;
-	else
+	if (!alone)
 		remember(oracle, entry, party);
-	entry->last = *party;
+	entry->sockets++;
+	entry->outside += party->outside;
+	if (!party->outside || entry->sockets == entry->outside)
+		entry->last = *party; /* one inside, if there is one */
 	unlock_bucket(bucket);
 	return alone;
 }
 
-void oracle_leave(struct oracle *oracle, const struct tuple *tuple)
+void oracle_leave(struct oracle *oracle, const struct tuple *tuple, bool outside)
 {
 	struct bucket *bucket = lock_bucket(oracle, tuple);
 	struct entry *entry = find_entry(bucket, tuple);
@@ -111,6 +115,7 @@ void oracle_leave(struct oracle *oracle, const struct tuple *tuple)
 	if (!entry || !entry->sockets)
 		fail(EXIT_CANNOT_RUN, "a socket to be struck off was never entered");
 	entry->sockets--;
+	entry->outside -= outside;
 	unlock_bucket(bucket);
 }
 
@@ -127,11 +132,13 @@ static void print_party(const struct party *party)
 
 	print_tuple(&bound, text);
 	*strchr(text, ' ') = '\0'; /* the local half */
-	fprintf(stderr, "  process %u, thread %u: %s socket bound to %s%s%s%s%s%s\n",
+	fprintf(stderr, "  process %u, thread %u: %s socket bound to %s%s%s%s%s%s%s%s\n",
 		party->process, party->thread, shape->family == AF_INET ? "IPv4" : "IPv6",
 		shape->unbound ? "nothing, not " : "", text, shape->on_device ? ", on lo" : "",
+		party->outside ? ", outside" : "",
 		shape->port_at_connect ? ", port at connect" : "",
-		shape->exclusive ? ", exclusive" : "", shape->may_broadcast ? ", broadcast" : "");
+		shape->exclusive ? ", no SO_REUSEADDR" : "",
+		shape->in_group ? ", SO_REUSEPORT" : "", shape->may_broadcast ? ", broadcast" : "");
 }
 
 void print_violations(const struct oracle *oracle)

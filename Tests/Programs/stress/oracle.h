@@ -16,15 +16,19 @@
 struct party {
 	uint16_t process, thread;
 	struct shape shape;
+	bool outside; /* where nothing keeps sockets apart */
 };
 
 struct oracle;
 
 /* To be called before fork(). */
 struct oracle *make_oracle(void);
-/* Returns false, and remembers it, when another socket is entered already. */
+/*
+ * Returns false, and remembers it, when another socket is entered already, unless
+ * all of them are outside.
+ */
 bool oracle_enter(struct oracle *oracle, const struct tuple *tuple, const struct party *party);
-void oracle_leave(struct oracle *oracle, const struct tuple *tuple);
+void oracle_leave(struct oracle *oracle, const struct tuple *tuple, bool outside);
 uint64_t oracle_violations(const struct oracle *oracle);
 /* Describes the first violations on stderr. */
 void print_violations(const struct oracle *oracle);

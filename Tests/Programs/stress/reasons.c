@@ -15,6 +15,11 @@
 
 #include <stdio.h>
 
+bool is_explainable(const struct options *options)
+{
+	return options->threads == 1 && options->processes == 1 && !options->reuseport;
+}
+
 /* The one of the same tuple, or else the oldest. */
 static struct attempt *find_attempt(struct item *item, const struct tuple *tuple)
 {
@@ -186,7 +191,7 @@ static void probe_around(struct worker *worker, const struct tuple *held)
 
 void probe_everything(struct worker *worker)
 {
-	if (atomic_load(worker->chaos->stop))
+	if (crew_is_over(worker->member->crew))
 		return;
 	sleep_ms(RECENT_MS + 100); /* so that no attempt is recent any more */
 	for (unsigned i = 0; i < SOCKETS_PER_THREAD; i++) {

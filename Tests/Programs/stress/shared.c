@@ -5,14 +5,15 @@
  * allowed and doing it, so what was allowed may happen late, in another order,
  * or after the socket gave the tuple up. When all threads stand still, no two
  * sockets may hold one tuple.
+ *
+ * samesocket: the same, and the threads also bind these sockets, send from them,
+ * and change whether and from where they share a port.
  */
-#include "stress.h"
 #include "contest.h"
+#include "crew.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,14 +35,15 @@ struct set {
 };
 
 struct counts {
-	_Alignas(64) uint64_t connected, refused, failed, disconnected;
+	_Alignas(64) uint64_t connected, refused, failed, disconnected, changed;
 };
 
+/* One process and its threads; processes do not meet, since they could not stand still together. */
 struct sharing {
 	const struct options *options;
 	struct barrier start, finish;
 	struct set set;
-	struct counts *counts; /* of each thread */
+	uint16_t port; /* of the set */
 	bool ended;
 	/* The leader's. */
 	struct random random;
@@ -49,10 +51,15 @@ struct sharing {
 	uint64_t rounds, sets, violations;
 };
 
+struct plan {
+	struct sharing *sharings; /* of each process */
+	struct counts *counts;	  /* of each thread of each process */
+};
+
 struct thread {
 	struct sharing *sharing;
-	unsigned number;
-	pthread_t id;
+	struct member *member;
+	struct counts *counts;
 };
 
 /*
@@ -94,6 +101,10 @@ static struct shape choose_shape(struct sharing *sharing, const struct pool *poo
 		shape.unbound = random_below(random, 2);
 		shape.port_at_connect = !shape.unbound;
 	}
+	if (sharing->options->restless) {
+		shape.exclusive = shape.unbound && random_below(random, 2);
+		shape.in_group = random_below(random, 4) == 0;
+	}
 	return shape;
 }
 
@@ -117,6 +128,7 @@ static void open_set(struct sharing *sharing)
 	bool wildcards = random_below(random, 3) == 0;
 	struct set *set = &sharing->set;
 
+	sharing->port = port;
 	if (sharing->options->unbound && sharing->options->own_netns)
 		set_port_range(port, port + 1); /* or they would not meet */
 	for (int i = 0; i < DESTINATIONS; i++)
@@ -164,15 +176,48 @@ static void look_for_duplicates(struct sharing *sharing)
 	}
 }
 
-static void operate(struct thread *thread, struct random *random)
+/* Something of what a port depends on. Much of it fails, since another thread was first. */
+static void change(struct thread *thread, int fd, const struct destination *destination)
+{
+	struct random *random = &thread->member->random;
+	uint16_t port = thread->sharing->port;
+	struct shape shape = {
+	    .family = destination->family,
+	    .local = address_of(random_below(random, 2) ? "127.0.0.1" : "0.0.0.0"),
+	    .port = random_below(random, 4) ? port : 0,
+	};
+
+	thread->counts->changed++;
+	switch (random_below(random, 6)) {
+	case 0:
+	case 1:
+		set_sharing(fd, random_below(random, 4));
+		return;
+	case 2:
+		set_own_port_range(fd, port, (uint16_t)(port + random_below(random, 2)));
+		return;
+	case 3:
+		send_to(fd, destination); /* which gives a port to a socket that has none */
+		return;
+	default:
+		bind_shape(fd, &shape);
+	}
+}
+
+static void operate(struct thread *thread)
 {
 	struct sharing *sharing = thread->sharing;
-	struct counts *counts = &sharing->counts[thread->number];
+	struct random *random = &thread->member->random;
+	struct counts *counts = thread->counts;
 	int index = (int)random_below(random, SOCKETS);
 	struct destination destination =
 	    sharing->set.destinations[random_below(random, DESTINATIONS)];
 	int fd = sharing->set.fds[index], error;
 
+	if (sharing->options->restless && random_below(random, 3) == 0) {
+		change(thread, fd, &destination);
+		return;
+	}
 	if (random_below(random, 4) == 0) {
 		disconnect(fd);
 		counts->disconnected++;
@@ -189,12 +234,23 @@ static void operate(struct thread *thread, struct random *random)
 	counts->failed += error && error != sharing->options->refusal;
 }
 
-/* The leader's part between two rounds. */
-static void finish_round(struct sharing *sharing)
+static bool is_over(const struct thread *thread)
 {
+	const struct options *options = thread->sharing->options;
+
+	return crew_is_over(thread->member->crew) ||
+	       (!options->restless && thread->sharing->rounds >= options->rounds);
+}
+
+/* The leader's part between two rounds. */
+static void finish_round(struct thread *thread)
+{
+	struct sharing *sharing = thread->sharing;
+
 	look_for_duplicates(sharing);
 	sharing->rounds++;
-	if (sharing->rounds >= sharing->options->rounds || atomic_load(&interrupted)) {
+	crew_step(thread->member);
+	if (is_over(thread)) {
 		sharing->ended = true;
 		close_set(&sharing->set);
 	} else if (sharing->rounds % ROUNDS_PER_SET == 0) {
@@ -203,73 +259,110 @@ static void finish_round(struct sharing *sharing)
 	}
 }
 
-static void *run_thread(void *argument)
+static void run_thread(struct member *member)
 {
-	struct thread *thread = argument;
-	struct sharing *sharing = thread->sharing;
-	struct random random;
+	struct plan *plan = member->crew->plan;
+	struct thread thread = {
+	    .sharing = &plan->sharings[member->process],
+	    .member = member,
+	    .counts = &plan->counts[member->number],
+	};
 
-	random_init(&random, sharing->options->seed, thread->number + 1);
 	for (;;) {
-		barrier_wait(&sharing->start);
-		if (sharing->ended)
-			return NULL;
+		barrier_wait(&thread.sharing->start);
+		if (thread.sharing->ended)
+			return;
 		for (int i = 0; i < OPERATIONS_PER_ROUND; i++)
-			operate(thread, &random);
-		barrier_wait(&sharing->finish);
-		if (thread->number == 0)
-			finish_round(sharing);
+			operate(&thread);
+		barrier_wait(&thread.sharing->finish);
+		if (member->thread == 0)
+			finish_round(&thread);
 	}
 }
 
-static void report_sharing(const struct sharing *sharing)
+/* Each process in a network namespace of its own, or they would take each other's ports. */
+static void prepare_process(struct crew *crew, unsigned process)
 {
-	const struct options *options = sharing->options;
+	const struct address loopback6 = address_of("::1");
+	struct plan *plan = crew->plan;
+	struct sharing *sharing = &plan->sharings[process];
+
+	if (crew->options->own_netns && process)
+		enter_own_netns();
+	sharing->options = crew->options;
+	random_init(&sharing->random, crew->options->seed, UINT64_MAX - process);
+	barrier_init(&sharing->start, crew->threads);
+	barrier_init(&sharing->finish, crew->threads);
+	sharing->has_v6 = is_local_address(&loopback6);
+	open_set(sharing);
+}
+
+static uint64_t report_sharing(const struct crew *crew)
+{
+	const struct options *options = crew->options;
+	const struct plan *plan = crew->plan;
+	uint64_t rounds = 0, violations = 0;
 	struct counts sum = {0};
 	struct report report;
 
-	for (unsigned i = 0; i < options->threads; i++) {
-		sum.connected += sharing->counts[i].connected;
-		sum.refused += sharing->counts[i].refused;
-		sum.failed += sharing->counts[i].failed;
-		sum.disconnected += sharing->counts[i].disconnected;
+	for (unsigned i = 0; i < crew->processes * crew->threads; i++) {
+		sum.connected += plan->counts[i].connected;
+		sum.refused += plan->counts[i].refused;
+		sum.failed += plan->counts[i].failed;
+		sum.disconnected += plan->counts[i].disconnected;
+		sum.changed += plan->counts[i].changed;
 	}
-	report_begin(&report, options->json, "shared");
+	for (unsigned i = 0; i < crew->processes; i++) {
+		rounds += plan->sharings[i].rounds;
+		violations += plan->sharings[i].violations;
+	}
+	report_begin(&report, options->json, options->restless ? "samesocket" : "shared");
 	report_number(&report, "seed", options->seed);
-	report_number(&report, "threads", options->threads);
-	report_number(&report, "rounds", sharing->rounds);
+	report_number(&report, "processes", crew->processes);
+	report_number(&report, "threads", crew->threads);
+	report_number(&report, "rounds", rounds);
 	report_number(&report, "connected", sum.connected);
 	report_number(&report, "refused", sum.refused);
 	report_number(&report, "failed_otherwise", sum.failed);
 	report_number(&report, "disconnected", sum.disconnected);
-	report_number(&report, "violations", sharing->violations);
+	if (options->restless)
+		report_number(&report, "changed", sum.changed);
+	report_number(&report, "violations", violations);
 	report_end(&report);
+	return violations;
+}
+
+static int share(const struct options *options, unsigned processes)
+{
+	struct plan plan = {0};
+	struct crew crew = {
+	    .options = options,
+	    .processes = processes,
+	    .threads = options->threads,
+	    .plan = &plan,
+	    .prepare = prepare_process,
+	    .run = run_thread,
+	    .ends_by_itself = !options->restless,
+	};
+
+	plan.sharings = shared_memory(processes * sizeof(*plan.sharings));
+	plan.counts = shared_memory((size_t)processes * options->threads * sizeof(*plan.counts));
+	run_crew(&crew);
+	return report_sharing(&crew) ? EXIT_VIOLATED : EXIT_HELD;
 }
 
 int run_shared(const struct options *options)
 {
-	const struct address loopback6 = address_of("::1");
-	struct sharing *sharing = shared_memory(sizeof(*sharing));
-	struct thread *threads = calloc(options->threads, sizeof(*threads));
+	return share(options, 1);
+}
 
-	sharing->options = options;
-	sharing->counts = shared_memory(options->threads * sizeof(*sharing->counts));
-	random_init(&sharing->random, options->seed, 0);
-	barrier_init(&sharing->start, options->threads);
-	barrier_init(&sharing->finish, options->threads);
-	if (!threads)
-		fail(EXIT_CANNOT_RUN, "out of memory");
-	sharing->has_v6 = is_local_address(&loopback6);
-	open_set(sharing);
-	for (unsigned number = 0; number < options->threads; number++) {
-		threads[number].sharing = sharing;
-		threads[number].number = number;
-		if (pthread_create(&threads[number].id, NULL, run_thread, &threads[number]))
-			fail(EXIT_CANNOT_RUN, "cannot start thread %u", number);
-	}
-	for (unsigned number = 0; number < options->threads; number++)
-		pthread_join(threads[number].id, NULL);
-	free(threads);
-	report_sharing(sharing);
-	return sharing->violations ? EXIT_VIOLATED : EXIT_HELD;
+int run_samesocket(const struct options *options)
+{
+	struct options also = *options;
+
+	if (options->processes > 1 && !options->own_netns)
+		fail(EXIT_BAD_USAGE, "samesocket with several processes needs --netns");
+	also.restless = true;
+	also.unbound = true;
+	return share(&also, options->processes);
 }

@@ -13,6 +13,9 @@
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
 
 static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
@@ -35,6 +38,11 @@ struct address address_of(const char *text)
 	if (inet_pton(AF_INET6, text, &address) != 1)
 		fail(EXIT_CANNOT_RUN, "not an address: %s", text);
 	return address;
+}
+
+struct shape shape_at(int family, const char *local, uint16_t port)
+{
+	return (struct shape){.family = family, .local = address_of(local), .port = port};
 }
 
 bool is_same_address(const struct address *a, const struct address *b)
@@ -112,12 +120,41 @@ static int set_flag(int fd, int level, int option, int value)
 	return setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-static int apply(int fd, const struct shape *shape)
+int bind_shape(int fd, const struct shape *shape)
 {
 	union any_sockaddr local;
 	socklen_t length = fill_sockaddr(&local, shape->family, &shape->local, shape->port);
 
+	return bind(fd, &local.generic, length);
+}
+
+void set_sharing(int fd, unsigned sharing)
+{
+	set_flag(fd, SOL_SOCKET, SO_REUSEADDR, sharing & 1);
+	set_flag(fd, SOL_SOCKET, SO_REUSEPORT, sharing >> 1);
+}
+
+int set_own_port_range(int fd, uint16_t first, uint16_t last)
+{
+	uint32_t range = (uint32_t)last << 16 | first;
+
+	return set_flag(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, (int)range);
+}
+
+void send_to(int fd, const struct destination *destination)
+{
+	union any_sockaddr remote;
+	socklen_t length =
+	    fill_sockaddr(&remote, destination->family, &destination->address, destination->port);
+
+	sendto(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, &remote.generic, length);
+}
+
+static int apply(int fd, const struct shape *shape)
+{
 	if (!shape->exclusive && set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1))
+		return -1;
+	if (shape->in_group && set_flag(fd, SOL_SOCKET, SO_REUSEPORT, 1))
 		return -1;
 	if (shape->family == AF_INET6 && set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0))
 		return -1;
@@ -127,7 +164,7 @@ static int apply(int fd, const struct shape *shape)
 		return -1;
 	if (shape->port_at_connect && set_flag(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1))
 		return -1;
-	return shape->unbound ? 0 : bind(fd, &local.generic, length);
+	return shape->unbound ? 0 : bind_shape(fd, shape);
 }
 
 int open_shape(const struct shape *shape)

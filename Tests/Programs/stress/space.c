@@ -74,6 +74,16 @@ static bool is_chance(struct random *random, unsigned one_in)
 	return random_below(random, one_in) == 0;
 }
 
+/*
+ * Ways to share a port: SO_REUSEADDR, SO_REUSEPORT, which only sockets that all
+ * have it do, or both. A socket of one kind alone keeps the other kind away.
+ */
+static void choose_sharing(struct random *random, struct shape *shape)
+{
+	shape->in_group = !is_chance(random, 4);
+	shape->exclusive = shape->in_group && is_chance(random, 2);
+}
+
 struct shape choose_shape(struct random *random, const struct space *space,
 			  const struct options *options)
 {
@@ -106,6 +116,8 @@ struct shape choose_shape(struct random *random, const struct space *space,
 				  !is_same_address(&shape.local, &odd);
 		shape.port = 0;
 	}
+	if (options->reuseport)
+		choose_sharing(random, &shape);
 	return shape;
 }
 

@@ -40,7 +40,12 @@ struct options {
 	bool own_netns;
 	bool unbound;
 	bool exclusive; /* also sockets that don't share their port */
-	/* Of `connectx`. */
+	bool reuseport; /* also by SO_REUSEPORT */
+	bool restless;	/* threads change the sockets that they share */
+	bool idle;	/* does nothing but rewrite */
+	const char *rewriter, *attacks;
+	unsigned services;
+	/* Of `connectx`, some of others too. */
 	const char *technique, *mix, *library, *outside;
 	uint64_t successes; /* 0: until `seconds` are over */
 	unsigned others, hold_us;
@@ -50,7 +55,12 @@ struct options {
 
 int run_race(const struct options *options);
 int run_chaos(const struct options *options);
+int run_reuseport(const struct options *options);
 int run_shared(const struct options *options);
+int run_samesocket(const struct options *options);
+int run_outsiders(const struct options *options);
+int run_rewriters(const struct options *options);
+int run_hostile(const struct options *options);
 int run_connectx(const struct options *options);
 
 /* --- sockets.c: addresses, tuples and the sockets that have them --- */
@@ -73,6 +83,7 @@ struct shape {
 	bool unbound;	      /* no bind() at all */
 	bool port_at_connect; /* IP_BIND_ADDRESS_NO_PORT */
 	bool exclusive;	      /* no SO_REUSEADDR */
+	bool in_group;	      /* SO_REUSEPORT */
 	bool on_device;	      /* SO_BINDTODEVICE lo */
 	bool may_broadcast;   /* SO_BROADCAST */
 };
@@ -88,6 +99,8 @@ struct destination {
 #define TUPLE_TEXT_LENGTH 128
 
 struct address address_of(const char *text);
+/* A socket that is bound there, and shares its port by SO_REUSEADDR. */
+struct shape shape_at(int family, const char *local, uint16_t port);
 bool is_same_address(const struct address *a, const struct address *b);
 bool is_mapped(const struct address *address);
 bool is_wildcard(const struct address *address);
@@ -96,6 +109,14 @@ void print_tuple(const struct tuple *tuple, char text[TUPLE_TEXT_LENGTH]);
 
 /* Returns a descriptor, or -1 with errno. */
 int open_shape(const struct shape *shape);
+/* Binds to the address and port of the shape alone. Returns -1 with errno. */
+int bind_shape(int fd, const struct shape *shape);
+/* 1: SO_REUSEADDR; 2: SO_REUSEPORT; 3: both; 0: neither. */
+void set_sharing(int fd, unsigned sharing);
+/* The ports that the kernel chooses from, for this socket. Returns -1 with errno: before 6.3. */
+int set_own_port_range(int fd, uint16_t first, uint16_t last);
+/* An empty datagram, whether or not anybody takes it. */
+void send_to(int fd, const struct destination *destination);
 /* Returns 0 or the errno. */
 int connect_to(int fd, const struct destination *destination);
 int disconnect(int fd);

@@ -23,7 +23,7 @@ static void strike_off(struct worker *worker, struct item *item)
 	if (item->connected)
 		remember_attempt(item, &item->tuple);
 	if (item->entered)
-		oracle_leave(worker->chaos->oracle, &item->tuple);
+		oracle_leave(worker->chaos->oracle, &item->tuple, false);
 	item->connected = false;
 	item->entered = false;
 }
@@ -31,7 +31,9 @@ static void strike_off(struct worker *worker, struct item *item)
 /* After a call: whether it worked or not, the kernel knows what the socket holds. */
 static void enter(struct worker *worker, struct item *item)
 {
-	struct party party = {(uint16_t)worker->process, (uint16_t)worker->thread, item->shape};
+	struct party party = {.process = (uint16_t)worker->member->process,
+			      .thread = (uint16_t)worker->member->thread,
+			      .shape = item->shape};
 
 	item->connected = read_tuple(item->fd, &item->tuple);
 	item->entered = item->connected &&
@@ -42,7 +44,7 @@ static void enter(struct worker *worker, struct item *item)
 
 static bool is_alone(const struct worker *worker)
 {
-	return worker->chaos->options->threads == 1 && worker->chaos->options->processes == 1;
+	return is_explainable(worker->chaos->options);
 }
 
 /* Some sockets stay as they are until their claims are old; few, or nothing else would happen. */
@@ -52,7 +54,7 @@ static void maybe_settle(struct worker *worker, struct item *item)
 
 	if (item->entered && item - worker->items < MAX_SETTLED)
 		item->settled_until_ms =
-		    now_ms() + RECENT_MS + random_below(&worker->random, RECENT_MS);
+		    now_ms() + RECENT_MS + random_below(&worker->member->random, RECENT_MS);
 }
 
 void try_connect(struct worker *worker, struct item *item, const struct destination *destination)
@@ -83,7 +85,7 @@ static void open_item(struct worker *worker, struct item *item)
 	struct chaos *chaos = worker->chaos;
 
 	memset(item, 0, sizeof(*item));
-	item->shape = choose_shape(&worker->random, &chaos->space, chaos->options);
+	item->shape = choose_shape(&worker->member->random, &chaos->space, chaos->options);
 	item->fd = open_shape(&item->shape);
 	if (item->fd >= 0)
 		worker->counts->opened++;
@@ -143,7 +145,7 @@ static struct msghdr message_with(struct item *item, struct iovec *data, union c
 static void hand_over(struct worker *worker, struct item *item)
 {
 	struct chaos *chaos = worker->chaos;
-	unsigned process = random_below(&worker->random, chaos->options->processes);
+	unsigned process = random_below(&worker->member->random, chaos->options->processes);
 	struct iovec data;
 	union control control;
 	struct msghdr message = message_with(item, &data, &control);
@@ -168,7 +170,7 @@ static bool take_over(struct worker *worker, struct item *item)
 	struct msghdr message = message_with(item, &data, &control);
 	struct cmsghdr *header;
 
-	if (recvmsg(worker->chaos->mailboxes[worker->process][0], &message,
+	if (recvmsg(worker->chaos->mailboxes[worker->member->process][0], &message,
 		    MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*item)) {
 		item->fd = -1;
 		return false;
@@ -183,7 +185,7 @@ static bool take_over(struct worker *worker, struct item *item)
 static void connect_item(struct worker *worker, struct item *item)
 {
 	struct destination destination =
-	    choose_destination(&worker->random, &worker->chaos->space, &item->shape);
+	    choose_destination(&worker->member->random, &worker->chaos->space, &item->shape);
 
 	try_connect(worker, item, &destination);
 	maybe_settle(worker, item);
@@ -192,14 +194,14 @@ static void connect_item(struct worker *worker, struct item *item)
 static void connect_in_vain(struct worker *worker, struct item *item)
 {
 	struct destination destination =
-	    choose_unroutable(&worker->random, &worker->chaos->space, &item->shape);
+	    choose_unroutable(&worker->member->random, &worker->chaos->space, &item->shape);
 
 	try_connect(worker, item, &destination);
 }
 
 static void operate_on(struct worker *worker, struct item *item)
 {
-	unsigned chance = random_below(&worker->random, 100);
+	unsigned chance = random_below(&worker->member->random, 100);
 
 	if (item->settled_until_ms) {
 		if (now_ms() >= item->settled_until_ms)
@@ -224,14 +226,15 @@ static void operate_on(struct worker *worker, struct item *item)
 
 static void operate(struct worker *worker)
 {
-	struct item *item = &worker->items[random_below(&worker->random, SOCKETS_PER_THREAD)];
+	struct item *item =
+	    &worker->items[random_below(&worker->member->random, SOCKETS_PER_THREAD)];
 
 	if (item->fd >= 0) {
 		operate_on(worker, item);
 		/* Alone, every socket must be in sight when a refusal is explained. */
 		if (item->fd < 0 && is_alone(worker))
 			take_over(worker, item);
-	} else if (random_below(&worker->random, 4) || !take_over(worker, item)) {
+	} else if (random_below(&worker->member->random, 4) || !take_over(worker, item)) {
 		open_item(worker, item);
 	}
 }
@@ -241,9 +244,8 @@ static bool is_over(const struct worker *worker, uint64_t operations)
 	const struct options *options = worker->chaos->options;
 	uint64_t workers = (uint64_t)options->threads * options->processes;
 
-	if (atomic_load_explicit(worker->chaos->stop, memory_order_relaxed))
-		return true;
-	return options->operations && operations * workers >= options->operations;
+	return crew_is_over(worker->member->crew) ||
+	       (options->operations && operations * workers >= options->operations);
 }
 
 /* Every other process leaves it to the kernel to close its sockets. */
@@ -252,30 +254,28 @@ static void clean_up(struct worker *worker)
 	for (unsigned i = 0; i < SOCKETS_PER_THREAD; i++) {
 		if (worker->items[i].fd < 0)
 			continue;
-		if (worker->process % 2)
+		if (worker->member->process % 2)
 			strike_off(worker, &worker->items[i]);
 		else
 			close_item(worker, &worker->items[i]);
 	}
 }
 
-void *work(void *argument)
+void work(struct worker *worker)
 {
 	enum { MS_BETWEEN_PROBES = 500 };
-	struct worker *worker = argument;
 	uint64_t operations = 0, next_probe_ms = now_ms() + MS_BETWEEN_PROBES;
 
 	for (unsigned i = 0; i < SOCKETS_PER_THREAD; i++)
 		worker->items[i].fd = -1;
 	while (!is_over(worker, operations)) {
 		operate(worker);
-		atomic_store_explicit(&worker->counts->operations, ++operations,
-				      memory_order_relaxed);
+		operations++;
+		crew_step(worker->member);
 		if (is_alone(worker) && now_ms() >= next_probe_ms) {
 			probe_everything(worker);
 			next_probe_ms = now_ms() + MS_BETWEEN_PROBES;
 		}
 	}
 	clean_up(worker);
-	return NULL;
 }

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// The oracles of what careless and hostile programs do: each in short, with and without a guard.
+//
+// They run for as long as you like with TUPLEGUARD_ORACLE_SECONDS, and with
+// TUPLEGUARD_ORACLE_TALLY=FILE each adds a line of what it counted to that file.
+
+import Foundation
+import Glibc
+import Testing
+import TupleguardKernel
+import TupleguardTestSupport
+
+extension IntegrationTests {
+    @Suite(.serialized) struct Oracles {
+        private static let environment = ProcessInfo.processInfo.environment
+        private static let seconds = environment["TUPLEGUARD_ORACLE_SECONDS"] ?? "2"
+
+        /// What every mode reports.
+        private struct Report: Decodable {
+            struct Side: Decodable {
+                let connected: Int
+            }
+            let connected: Int?
+            let inside: Side?
+            let violations: Int
+
+            var allConnected: Int { connected ?? inside?.connected ?? 0 }
+        }
+
+        /// Runs a mode in the sandbox's guarded cgroup, or in another one: does it find violations?
+        private func judge(
+            _ mode: String, _ arguments: [String] = [], in sandbox: Sandbox,
+            cgroup: Cgroup? = nil, title: String, atLeast connects: Int = 1000,
+            finding: Bool = false
+        ) throws {
+            let arguments =
+                [mode, "--seconds", Self.seconds, "--netns", "--json"] + arguments
+            let outcome = try sandbox.command(
+                Sandbox.program("tupleguard-stress"), arguments, in: cgroup ?? sandbox.cgroup)
+            #expect(outcome.status < 2, "\(outcome.output)\(outcome.errors)")
+            let report = try JSONDecoder().decode(Report.self, from: Data(outcome.output.utf8))
+            try note("\(mode)\t\(title)\t\(outcome.output)")
+            #expect(
+                (report.violations > 0) == finding, "\(title): \(outcome.output)\(outcome.errors)")
+            #expect(report.allConnected >= connects, "\(outcome.output)")
+        }
+
+        private func note(_ line: String) throws {
+            guard let path = Self.environment["TUPLEGUARD_ORACLE_TALLY"] else { return }
+            let file = try #require(fopen(path, "a"))
+            fputs(line.hasSuffix("\n") ? line : line + "\n", file)
+            fclose(file)
+        }
+
+        /// Nothing is found with the guard, though a good deal was tried.
+        private func expectNothing(
+            _ mode: String, _ arguments: [String] = [], policy: Policy = Policy(), buckets: Int?,
+            atLeast connects: Int = 1000
+        ) throws {
+            try Sandbox.run(buckets: buckets) { sandbox in
+                try sandbox.attach(policy, tableSize: 65536)
+                try judge(
+                    mode, arguments, in: sandbox,
+                    title: "\(buckets.map(String.init) ?? "many") buckets", atLeast: connects)
+            }
+        }
+
+        // MARK: - Without a guard
+
+        /// An oracle that finds nothing here would find nothing anywhere.
+        @Test(arguments: ["reuseport", "samesocket", "hostile", "outsiders", "rewriters"])
+        func findsViolationsWithoutAGuard(_ mode: String) throws {
+            try Sandbox.run { sandbox in
+                let arguments =
+                    switch mode {
+                    case "outsiders": ["--outside", sandbox.outside.folder]
+                    case "rewriters": ["--rewriter", sandbox.cgroup.folder]
+                    default: [String]()
+                    }
+                try judge(
+                    mode, arguments, in: sandbox, title: "without a guard", atLeast: 2,
+                    finding: true)
+            }
+        }
+
+        // MARK: - With one
+
+        @Test(arguments: [nil, 16])
+        func reuseport(_ buckets: Int?) throws {
+            try expectNothing("reuseport", buckets: buckets)
+        }
+
+        /// Whatever form a tuple is asked for in, the victim keeps it.
+        @Test(arguments: [nil, 16])
+        func theVictimReceives(_ buckets: Int?) throws {
+            try expectNothing(
+                "hostile", ["--attacks", "again,wildcard,mapped,device,alias,range,group"],
+                buckets: buckets, atLeast: 2)
+        }
+
+        /// A load balancer of a cgroup below is seen through: its program runs before the guard's.
+        @Test(arguments: [nil, 16])
+        func aRewriterBelow(_ buckets: Int?) throws {
+            try Sandbox.run(buckets: buckets) { sandbox in
+                let child = try sandbox.makeChild("rewritten")
+                try sandbox.attach(tableSize: 65536)
+                try judge(
+                    "rewriters", ["--rewriter", child.folder], in: sandbox, cgroup: child,
+                    title: "a rewriter below")
+            }
+        }
+
+        /// As is one of the same cgroup that was attached before the guard.
+        @Test(arguments: [nil, 16])
+        func aRewriterBefore(_ buckets: Int?) throws {
+            try Sandbox.run(buckets: buckets) { sandbox in
+                let rewriter = try sandbox.start(
+                    Sandbox.program("tupleguard-stress"),
+                    ["rewriters", "--rewriter", sandbox.cgroup.folder, "--idle"],
+                    in: sandbox.outside)
+                try ending(rewriter) {
+                    #expect(eventually { rewriter.outputSoFar.contains("attached") })
+                    try sandbox.attach(tableSize: 65536)
+                    try judge("rewriters", in: sandbox, title: "a rewriter before")
+                }
+            }
+        }
+    }
+}
