@@ -49,17 +49,28 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "ConnectxCore",
-            dependencies: ["CTupleguardLinux", "TupleguardSockets", "TupleguardSocketDiag"],
+            dependencies: [
+                "CConnectx", "CTupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+            ],
             swiftSettings: strict),
         .target(
             name: "Connectx",
             dependencies: ["CTupleguardLinux", "ConnectxCore", "TupleguardSockets"],
             swiftSettings: strict),
 
+        // The C library. A target has one language: CConnectx is its header and the few C functions
+        // that the core stands on, ConnectxLibrary its two functions in Swift. Built here so that
+        // they are checked with everything else; scripts/connectx-library makes what is shipped.
+        .target(name: "CConnectx", exclude: ["connectx.3", "connectx.pc", "examples"]),
+        .target(
+            name: "ConnectxLibrary",
+            dependencies: ["CConnectx", "CTupleguardLinux", "ConnectxCore", "TupleguardSockets"],
+            swiftSettings: strict),
+
         // MARK: The guard
 
-        .systemLibrary(
-            name: "CTupleguardLibbpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+        // Without pkgConfig, which would warn users of the library that libbpf is missing.
+        .systemLibrary(name: "CTupleguardLibbpf", providers: [.apt(["libbpf-dev"])]),
         .systemLibrary(name: "TupleguardABI", path: "bpf"),
         .plugin(
             name: "TupleguardBPFBuild", capability: .buildTool(), path: "Sources/TupleguardBPFBuild"
@@ -210,4 +221,18 @@ let package = Package(
 if Context.environment["TUPLEGUARD_DOCS"] != nil {
     package.dependencies.append(
         .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0"))
+}
+
+// scripts/sanitize builds the library and its tests alone: with all that the agent needs, building
+// takes longer than testing.
+if Context.environment["TUPLEGUARD_LIBRARY_ONLY"] != nil {
+    let kept = [
+        "CConnectx", "CTupleguardLinux", "Connectx", "ConnectxCore", "ConnectxLibrary",
+        "ConnectxTests", "ThreadTests", "TupleguardLinux", "TupleguardLinuxTests",
+        "TupleguardSocketDiag", "TupleguardSocketDiagTests", "TupleguardSockets",
+        "TupleguardSocketsTests",
+    ]
+    package.dependencies = []
+    package.products.removeAll { $0.name != "Connectx" }
+    package.targets.removeAll { !kept.contains($0.name) }
 }

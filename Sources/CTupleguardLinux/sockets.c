@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What connecting takes of Linux; the C library connectx has this file too.
+// What connecting takes of Linux.
 #define _GNU_SOURCE
 #include "CTupleguardLinux.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 
@@ -57,35 +55,8 @@ void linux_set_blocking(int descriptor)
 		fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
 }
 
-bool linux_report(const void *report, size_t size)
-{
-	struct sockaddr_un name = {.sun_family = AF_UNIX};
-	const char *folder = secure_getenv("TUPLEGUARD_RUN");
-	int error = errno;
-	int length = snprintf(name.sun_path, sizeof(name.sun_path), "%s/report.sock",
-			      folder && *folder ? folder : "/run/tupleguard");
-	bool has_room = true;
-	int agent = -1;
-
-	if (length > 0 && (size_t)length < sizeof(name.sun_path))
-		agent = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (agent >= 0) {
-		if (sendto(agent, report, size, MSG_NOSIGNAL, (struct sockaddr *)&name,
-			   sizeof(name)) < 0)
-			has_room = errno != EAGAIN;
-		close(agent);
-	}
-	errno = error;
-	return has_room;
-}
-
-static void *_Atomic pool[LINUX_POOL_SIZE];
-
-void *linux_pool_exchange(unsigned place, void *thing)
-{
-	return atomic_exchange_explicit(&pool[place % LINUX_POOL_SIZE], thing,
-					memory_order_acq_rel);
-}
+// include/linux/sockios.h: a descriptor of the network namespace that a socket is in.
+#define SIOCGSKNS 0x894C
 
 struct visit {
 	int namespace;
@@ -110,7 +81,7 @@ int linux_run_in_namespace_of(int socket, void (*body)(void *), void *context)
 	struct visit visit = {.body = body, .context = context};
 	pthread_t thread;
 
-	visit.namespace = ioctl(socket, LINUX_SIOCGSKNS);
+	visit.namespace = ioctl(socket, SIOCGSKNS);
 	if (visit.namespace < 0)
 		return -1;
 	visit.error = pthread_create(&thread, NULL, visit_namespace, &visit);

@@ -3,12 +3,8 @@
 // and of the C library is a coat around this.
 
 package import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-    import TupleguardSocketDiag
-#endif
+import TupleguardSocketDiag
+import TupleguardSockets
 
 /// When the first data goes out.
 package enum FirstData {
@@ -99,11 +95,11 @@ private func connectTCP(
 
 /// Tells the agent of a failed TCP connect.
 private func report(_ error: ConnectError, _ socket: Socket) {
-    let kind: UserspaceReport.Kind = error.reason == .conflict ? .conflict : .exhausted
+    let kind: Notice.Kind = error.reason == .conflict ? .conflict : .exhausted
     do throws(Errno) {
         let cookie = try SocketOption.networkNamespaceCookie.get(socket.raw)
         try? NamespaceView.with(cookie: cookie) { view throws(ViewError) in
-            view.reports.send(kind, .tcp, error.tuple, now: coarseTime())
+            view.notices.send(kind, .tcp, error.tuple, now: coarseTime())
         }
     } catch {}
 }

@@ -2,12 +2,8 @@
 // Finding a port that is free for one destination, in a bounded number of calls.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-    import TupleguardSocketDiag
-#endif
+import TupleguardSocketDiag
+import TupleguardSockets
 
 extension NamespaceView {
     /// A few random ports; then, when all are busy, the kernel lists the sockets to this
@@ -39,7 +35,7 @@ extension NamespaceView {
     }
 
     private mutating func exhausted(_ call: UDPCall) -> ConnectError {
-        reports.send(.exhausted, .udp, call.tuple(0), now: coarseTime())
+        notices.send(.exhausted, .udp, call.tuple(0), now: coarseTime())
         return call.error(.exhausted, EAGAIN)
     }
 
@@ -77,7 +73,7 @@ extension NamespaceView {
             scouting = Search.scoutingAfterUnshared
         case .lost:
             search.doubts += 1
-            reports.send(.lostRace, .udp, call.tuple(port), now: coarseTime())
+            notices.send(.lostRace, .udp, call.tuple(port), now: coarseTime())
         case .refused(let error):
             search.doubts += 1
             search.refusals += 1

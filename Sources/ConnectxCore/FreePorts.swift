@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ports that a listing showed to be free for a destination, until they are used up.
 
-#if !hasFeature(Embedded)
-    import TupleguardSockets
-#endif
+import TupleguardSockets
 
 /// A source address, a device and a destination: what a port is free for.
 struct PortPurpose: Equatable {

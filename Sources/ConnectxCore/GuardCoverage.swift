@@ -2,12 +2,8 @@
 // Whether a guard refuses duplicates for the sockets that this process makes.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-    import TupleguardSocketDiag
-#endif
+import TupleguardSocketDiag
+import TupleguardSockets
 
 /// Found out by trying: two sockets go for one tuple, and the second is refused, or not.
 struct GuardCoverage {

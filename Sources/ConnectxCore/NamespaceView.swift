@@ -2,13 +2,10 @@
 // What is kept between calls for a network namespace: netlink sockets, the port
 // range, ports lately seen free, whether a guard is there. All of it can be lost.
 
+import CConnectx
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-    import TupleguardSocketDiag
-#endif
+import TupleguardSocketDiag
+import TupleguardSockets
 
 /// A network namespace as one call at a time sees it.
 ///
@@ -27,7 +24,7 @@ struct NamespaceView: ~Copyable {
     var free = FreePorts()
     var coverage = GuardCoverage()
     var random = RandomSource()
-    var reports = Reporter()
+    var notices = NoticeSender()
     /// How many more candidates are tried with a throw-away socket first; see `attempt`.
     var scouting = 0
     /// Whether listings for IPv4 ask for sockets with v4-mapped addresses too; see `chooseListed`.
@@ -74,7 +71,7 @@ struct NamespaceView: ~Copyable {
         -> UnsafeMutablePointer<NamespaceView>
     {
         let process = getpid()
-        for place in 0..<UInt32(LINUX_POOL_SIZE) {
+        for place in 0..<UInt32(CONNECTX_POOL_SIZE) {
             guard let view = exchange(place, nil) else { continue }
             if view.pointee.process != process {
                 discard(view)
@@ -96,7 +93,7 @@ struct NamespaceView: ~Copyable {
 
     private static func put(_ view: UnsafeMutablePointer<NamespaceView>) {
         var view = view
-        for place in 0..<UInt32(LINUX_POOL_SIZE) {
+        for place in 0..<UInt32(CONNECTX_POOL_SIZE) {
             guard let displaced = exchange(place, view) else { return }
             view = displaced
         }
@@ -111,7 +108,7 @@ struct NamespaceView: ~Copyable {
     private static func exchange(_ place: UInt32, _ view: UnsafeMutablePointer<NamespaceView>?)
         -> UnsafeMutablePointer<NamespaceView>?
     {
-        linux_pool_exchange(place, view)?.assumingMemoryBound(to: NamespaceView.self)
+        connectx_pool_exchange(place, view)?.assumingMemoryBound(to: NamespaceView.self)
     }
 
     // MARK: - What it knows

@@ -2,11 +2,7 @@
 // The ports that may be chosen: ip_local_port_range without ip_local_reserved_ports.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-#endif
+import TupleguardSockets
 
 /// A set of ports, as 8 KB of bits.
 struct PortSet: ~Copyable {

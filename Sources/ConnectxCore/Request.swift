@@ -2,17 +2,7 @@
 // What a caller asks for, and which technique was used to get it.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    public import TupleguardSockets
-#endif
-
-/// The protocol of a connection.
-public enum Transport: UInt8, Hashable, Sendable, CaseIterable {
-    case tcp
-    case udp
-}
+public import TupleguardSockets
 
 /// Where to connect to.
 public struct Destination: Hashable, Sendable {

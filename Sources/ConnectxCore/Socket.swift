@@ -2,11 +2,7 @@
 // The socket to connect: what it is already, and the few calls that are made on it.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    package import TupleguardSockets
-#endif
+package import TupleguardSockets
 
 /// A socket of somebody else, with what was found out about it.
 package struct Socket {

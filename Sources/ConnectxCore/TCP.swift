@@ -3,11 +3,7 @@
 // what matters is not to reserve a port before the destination is known.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-#endif
+import TupleguardSockets
 
 /// What becomes of a TCP socket's connect.
 package enum Progress {

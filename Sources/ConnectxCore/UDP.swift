@@ -3,12 +3,8 @@
 // come to hold one 4-tuple.
 
 import CTupleguardLinux
-
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-    import TupleguardSocketDiag
-#endif
+import TupleguardSocketDiag
+import TupleguardSockets
 
 /// One call for a UDP socket; the source address is settled.
 struct UDPCall {
@@ -121,9 +117,9 @@ extension NamespaceView {
     }
 
     private mutating func conflict(
-        _ call: UDPCall, _ port: UInt16, _ kind: UserspaceReport.Kind
+        _ call: UDPCall, _ port: UInt16, _ kind: Notice.Kind
     ) -> ConnectError {
-        reports.send(kind, .udp, call.tuple(port), now: coarseTime())
+        notices.send(kind, .udp, call.tuple(port), now: coarseTime())
         return call.error(.conflict, EADDRINUSE)
     }
 

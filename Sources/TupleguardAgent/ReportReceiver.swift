@@ -16,7 +16,7 @@ import TupleguardSockets
 /// its sender), and so is what is taken out at a time.
 struct ReportSocket: ~Copyable, Sendable {
     enum Received {
-        case report(UserspaceReport, Sender)
+        case report(Notice, Sender)
         case invalid
         case nothing
     }
@@ -55,14 +55,14 @@ struct ReportSocket: ~Copyable, Sendable {
     /// Takes the next datagram, without waiting.
     func receive() -> Received {
         // A byte more than a report has, so that a longer one does not look like one.
-        withUnsafeTemporaryAllocation(byteCount: UserspaceReport.size + 1, alignment: 8) { buffer in
+        withUnsafeTemporaryAllocation(byteCount: Notice.size + 1, alignment: 8) { buffer in
             var sender = linux_sender()
             do throws(Errno) {
                 let count = try Errno.check {
                     linux_receive_from(descriptor.raw, buffer.baseAddress, buffer.count, &sender)
                 }
                 guard count <= buffer.count,
-                    let report = UserspaceReport(
+                    let report = Notice(
                         UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count]))
                 else { return .invalid }
                 return .report(report, Sender(pid: sender.pid, uid: sender.uid))
@@ -155,7 +155,7 @@ private struct ReportListener {
         self.log = log
     }
 
-    mutating func hear(_ report: UserspaceReport, from sender: Sender) {
+    mutating func hear(_ report: Notice, from sender: Sender) {
         guard limits.admit(sender, now: Platform.now(CLOCK_MONOTONIC)) else {
             conflicts.countLimited()
             return

@@ -62,7 +62,7 @@ private func cgroupID(folder: String) -> UInt64? {
 struct UserspaceEvent: Sendable {
     /// Nanoseconds since 1970.
     let time: UInt64
-    let report: UserspaceReport
+    let report: Notice
     let process: SenderProcess
 }
 
@@ -113,8 +113,8 @@ struct UserspaceTable: Sendable {
 
     private struct Key: Hashable {
         let uid: UInt32
-        let kind: UserspaceReport.Kind
-        let transport: UserspaceReport.Transport
+        let kind: Notice.Kind
+        let transport: Transport
         let tuple: FourTuple
     }
 
@@ -127,7 +127,7 @@ struct UserspaceTable: Sendable {
 
     /// - Parameter time: nanoseconds since 1970.
     /// - Returns: what was remembered, with a count that can be believed.
-    mutating func record(_ report: UserspaceReport, from process: SenderProcess, time: UInt64)
+    mutating func record(_ report: Notice, from process: SenderProcess, time: UInt64)
         -> UserspaceEvent
     {
         var report = report
@@ -141,7 +141,7 @@ struct UserspaceTable: Sendable {
         return event
     }
 
-    private mutating func count(_ report: UserspaceReport) {
+    private mutating func count(_ report: Notice) {
         totals.reports &+= 1
         switch report.kind {
         case .conflict: totals.conflict &+= UInt64(report.count)
@@ -183,7 +183,7 @@ final class UserspaceConflicts: Sendable {
     func countInvalid() { table.withLock { $0.countInvalid() } }
     func countLimited() { table.withLock { $0.countLimited() } }
 
-    func record(_ report: UserspaceReport, from process: SenderProcess, time: UInt64)
+    func record(_ report: Notice, from process: SenderProcess, time: UInt64)
         -> UserspaceEvent
     {
         table.withLock { $0.record(report, from: process, time: time) }

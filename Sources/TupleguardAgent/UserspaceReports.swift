@@ -19,7 +19,7 @@ package enum ConflictSource: String, Codable, Sendable {
     case scan
 }
 
-extension UserspaceReport.Kind {
+extension Notice.Kind {
     /// A stable name, for machines.
     var name: String {
         switch self {
@@ -39,7 +39,7 @@ extension UserspaceReport.Kind {
     }
 }
 
-extension UserspaceReport.Transport {
+extension Transport {
     var name: String {
         switch self {
         case .tcp: "tcp"
@@ -101,8 +101,8 @@ package struct UserspaceEventReport: Codable, Sendable {
         self = report
     }
 
-    private var kind: UserspaceReport.Kind? {
-        UserspaceReport.Kind.allCases.first { $0.name == reason }
+    private var kind: Notice.Kind? {
+        Notice.Kind.allCases.first { $0.name == reason }
     }
 
     /// What it is about: the tuple, or the destination where no port was left for it.

@@ -9,12 +9,12 @@ package import TupleguardSockets
 /// How full the ports between one address and one destination are.
 package struct DestinationPressure {
     let namespace: NamespaceSurvey
-    let transport: SocketDiag.Transport
+    let transport: Transport
     package let destination: TransportSurvey.Destination
     package let filling: Filling
 
     init(
-        _ destination: TransportSurvey.Destination, _ transport: SocketDiag.Transport,
+        _ destination: TransportSurvey.Destination, _ transport: Transport,
         _ namespace: NamespaceSurvey, before: NamespaceSurvey?, seconds: Double
     ) {
         self.namespace = namespace
@@ -80,7 +80,7 @@ extension Evidence {
     /// The destinations of one namespace, busiest first.
     package func pressures(_ namespace: NamespaceSurvey) -> [DestinationPressure] {
         let before = before(namespace)
-        func all(_ survey: TransportSurvey, _ transport: SocketDiag.Transport)
+        func all(_ survey: TransportSurvey, _ transport: Transport)
             -> [DestinationPressure]
         {
             survey.destinations.map {

@@ -103,7 +103,7 @@ struct TransportTally {
         let bindsWithoutPort: Bool
     }
 
-    private let transport: SocketDiag.Transport
+    private let transport: Transport
     private let settings: PortSettings
     /// Whether a port is one that the kernel chooses.
     private let isEphemeral: [Bool]
@@ -124,7 +124,7 @@ struct TransportTally {
     /// Milliseconds: TIME_WAIT takes a minute (TCP_TIMEWAIT_LEN), and may be reused after a second.
     private static let reusableTimeWait = 59_000
 
-    init(_ transport: SocketDiag.Transport, _ settings: PortSettings) {
+    init(_ transport: Transport, _ settings: PortSettings) {
         self.transport = transport
         self.settings = settings
         var isEphemeral = [Bool](repeating: false, count: 65_536)

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asking the kernel over netlink(7): one request, its replies.
 
-#if hasFeature(Embedded)
-    import CTupleguardLinux
-#else
-    import CTupleguardLinux
-    import Glibc
-    package import TupleguardSockets
-#endif
+import CTupleguardLinux
+package import TupleguardSockets
 
 /// A netlink socket of the network namespace that the thread was in when it was made.
 ///
@@ -38,26 +33,31 @@ package struct NetlinkSocket: ~Copyable {
         self.descriptor = descriptor
     }
 
+    /// Takes over a socket that is connected already. It need not be the kernel's: a test may
+    /// answer at the other end.
+    package init(connected descriptor: consuming OwnedDescriptor) {
+        self.descriptor = descriptor
+    }
+
     /// Borrowed: for socket options.
     package var raw: Int32 { descriptor.raw }
 
     /// Sends a request, and hands each message of the reply to `visit`.
     ///
     /// - Parameters:
-    ///   - request: a whole message; its length and sequence number are filled in here.
+    ///   - request: its sequence number is filled in here.
     ///   - buffer: for the replies; a dump is quicker with 32 KB, which is what the kernel
     ///     fills at a time (netlink_dump).
-    ///   - isDump: whether the replies end with NLMSG_DONE.
     /// - Throws: the kernel's error; EPROTO for a reply that is none.
     package mutating func ask(
-        _ request: UnsafeMutableRawBufferPointer, isDump: Bool,
-        buffer: UnsafeMutableRawBufferPointer, visit: (NetlinkMessage) -> Void
+        _ request: inout NetlinkRequest, buffer: UnsafeMutableRawBufferPointer,
+        visit: (NetlinkMessage) -> Void
     ) throws(Errno) {
         sequence &+= 1
-        request.storeBytes(of: UInt32(truncatingIfNeeded: request.count), as: UInt32.self)
-        request.storeBytes(of: sequence, toByteOffset: 8, as: UInt32.self)
         let raw = descriptor.raw
-        try Errno.check { send(raw, request.baseAddress, request.count, 0) }
+        _ = try request.withMessage(sequence: sequence) { message throws(Errno) in
+            try Errno.check { send(raw, message.baseAddress, message.count, 0) }
+        }
         while true {
             let count = try Errno.check {
                 recv(raw, buffer.baseAddress, buffer.count, Int32(MSG_TRUNC))
@@ -65,7 +65,7 @@ package struct NetlinkSocket: ~Copyable {
             guard count <= buffer.count else { throw Errno(EMSGSIZE) }
             var messages = NetlinkMessages(
                 UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer).prefix(count)))
-            if try read(&messages, isDump: isDump, visit: visit) { return }
+            if try read(&messages, isDump: request.flags == .dump, visit: visit) { return }
         }
     }
 
@@ -156,44 +156,5 @@ private func aligned(_ length: Int) -> Int { (length + 3) & ~3 }
 extension UnsafeRawBufferPointer {
     fileprivate func droppingFirst(_ count: Int) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(rebasing: dropFirst(Swift.min(count, self.count)))
-    }
-}
-
-/// Builds a request in memory of its own.
-package struct NetlinkRequest {
-    /// NLM_F_REQUEST is set with these.
-    package enum Flags: UInt16, Sendable {
-        case none = 0
-        case dump = 0x300  // NLM_F_DUMP
-    }
-
-    private var storage: [UInt8]
-
-    package init(type: UInt16, flags: Flags, capacity: Int) {
-        storage = []
-        storage.reserveCapacity(capacity)
-        append(UInt32(0))
-        append(type)
-        append(flags.rawValue | 1)
-        append(UInt32(0))
-        append(UInt32(0))
-    }
-
-    package mutating func append<Value: BitwiseCopyable>(_ value: Value) {
-        withUnsafeBytes(of: value) { storage.append(contentsOf: $0) }
-    }
-
-    package mutating func append<Value: BitwiseCopyable>(attribute type: Int, _ value: Value) {
-        append(UInt16(4 + MemoryLayout<Value>.size))
-        append(UInt16(truncatingIfNeeded: type))
-        append(value)
-    }
-
-    package mutating func withBytes<Result, Failure: Error>(
-        _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try storage.withUnsafeMutableBufferPointer { bytes throws(Failure) in
-            try body(UnsafeMutableRawBufferPointer(bytes))
-        }
     }
 }

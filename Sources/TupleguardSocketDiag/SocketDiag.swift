@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SOCK_DIAG: look one socket up, list many, destroy one.
 
-#if hasFeature(Embedded)
-    import CTupleguardLinux
-#else
-    import CTupleguardLinux
-    import Glibc
-    package import TupleguardSockets
-#endif
+import CTupleguardLinux
+package import TupleguardSockets
 
 /// Asks the kernel for the TCP and UDP sockets of one network namespace (sock_diag(7)).
 ///
 /// Needs no privilege, except to destroy.
 package struct SocketDiag: ~Copyable {
-    package enum Transport: UInt8, Sendable {
-        case tcp = 6
-        case udp = 17
-    }
-
     private var netlink: NetlinkSocket
     /// Of the namespace that is asked (SO_NETNS_COOKIE).
     package let namespaceCookie: UInt64
@@ -30,8 +20,14 @@ package struct SocketDiag: ~Copyable {
     /// In the network namespace of the calling thread, which may move on afterwards.
     package init() throws(Errno) {
         let netlink = try NetlinkSocket(.socketDiag)
-        namespaceCookie = try SocketOption.networkNamespaceCookie.get(netlink.raw)
+        let cookie = try SocketOption.networkNamespaceCookie.get(netlink.raw)
+        self.init(netlink, namespaceCookie: cookie)
+    }
+
+    /// Asks over `netlink`, which may be a test's.
+    package init(_ netlink: consuming NetlinkSocket, namespaceCookie: UInt64) {
         self.netlink = netlink
+        self.namespaceCookie = namespaceCookie
     }
 
     // MARK: - One socket
@@ -48,17 +44,16 @@ package struct SocketDiag: ~Copyable {
         -> SocketRecord?
     {
         // For UDP the kernel reads the request as the packet's: source first (udp_dump_one).
-        var request = Self.request(
-            Self.byFamily, .udp, source: tuple.remote, destination: tuple.local,
-            interface: interface)
+        var request = NetlinkRequest(type: Self.byFamily)
+        request.append(
+            Self.body(
+                .udp, source: tuple.remote, destination: tuple.local, interface: interface))
         var found: SocketRecord?
         do throws(Errno) {
             try withUnsafeTemporaryAllocation(byteCount: Self.replySize, alignment: 8) {
                 buffer throws(Errno) in
-                try withUnsafeMutableBytes(of: &request) { request throws(Errno) in
-                    try netlink.ask(request, isDump: false, buffer: buffer) {
-                        if $0.type == Self.byFamily { found = SocketRecord($0.payload) }
-                    }
+                try netlink.ask(&request, buffer: buffer) {
+                    if $0.type == Self.byFamily { found = SocketRecord($0.payload) }
                 }
             }
         } catch {
@@ -93,19 +88,17 @@ package struct SocketDiag: ~Copyable {
         _ transport: Transport, family: Int32, filter: Filter = Filter(),
         buffer: UnsafeMutableRawBufferPointer, visit: (SocketRecord) -> Void
     ) throws(Errno) {
-        var request = NetlinkRequest(type: Self.byFamily, flags: .dump, capacity: 160)
+        var request = NetlinkRequest(type: Self.byFamily, flags: .dump)
         var body = inet_diag_req_v2()
         body.sdiag_family = UInt8(truncatingIfNeeded: family)
         body.sdiag_protocol = transport.rawValue
         body.idiag_states = filter.states
         request.append(body)
         if let remote = filter.remoteOrUnconnected { request.appendFilter(remote) }
-        try request.withBytes { request throws(Errno) in
-            try netlink.ask(request, isDump: true, buffer: buffer) { message in
-                guard message.type == Self.byFamily, let record = SocketRecord(message.payload)
-                else { return }
-                visit(record)
-            }
+        try netlink.ask(&request, buffer: buffer) { message in
+            guard message.type == Self.byFamily, let record = SocketRecord(message.payload)
+            else { return }
+            visit(record)
         }
     }
 
@@ -118,42 +111,36 @@ package struct SocketDiag: ~Copyable {
     /// - Throws: EPERM without CAP_NET_ADMIN, ENOENT when it is gone or not the one that
     ///   receives, EOPNOTSUPP where the kernel was built without it (CONFIG_INET_DIAG_DESTROY).
     package mutating func destroy(_ record: SocketRecord, _ transport: Transport) throws(Errno) {
-        var request = Self.request(
-            Self.destroy, transport, source: record.tuple.local, destination: record.tuple.remote,
+        var body = Self.body(
+            transport, source: record.tuple.local, destination: record.tuple.remote,
             interface: record.interface)
-        // An acknowledgement tells of success too.
-        request.header.nlmsg_flags |= 4  // NLM_F_ACK
-        request.body.id.idiag_cookie = (
+        body.id.idiag_cookie = (
             UInt32(truncatingIfNeeded: record.cookie),
             UInt32(truncatingIfNeeded: record.cookie >> 32)
         )
+        var request = NetlinkRequest(type: Self.destroy, flags: .acknowledge)
+        request.append(body)
         try withUnsafeTemporaryAllocation(byteCount: Self.replySize, alignment: 8) {
-            buffer throws(Errno) in
-            try withUnsafeMutableBytes(of: &request) { request throws(Errno) in
-                try netlink.ask(request, isDump: false, buffer: buffer) { _ in }
-            }
+            buffer throws(Errno) in try netlink.ask(&request, buffer: buffer) { _ in }
         }
     }
 
-    private static func request(
-        _ type: UInt16, _ transport: Transport, source: Endpoint, destination: Endpoint,
-        interface: UInt32
-    ) -> linux_diag_request {
-        var request = linux_diag_request()
-        request.header.nlmsg_type = type
-        request.header.nlmsg_flags = 1  // NLM_F_REQUEST
-        let isIPv4 =
-            destination.address.isIPv4 || source.address.isIPv4
-        request.body.sdiag_family = UInt8(isIPv4 ? AF_INET : AF_INET6)
-        request.body.sdiag_protocol = transport.rawValue
-        request.body.idiag_states = .max
-        request.body.id.idiag_src = source.address.diagWords(isIPv4: isIPv4)
-        request.body.id.idiag_dst = destination.address.diagWords(isIPv4: isIPv4)
-        request.body.id.idiag_sport = source.port.bigEndian
-        request.body.id.idiag_dport = destination.port.bigEndian
-        request.body.id.idiag_if = interface
-        request.body.id.idiag_cookie = anyCookie
-        return request
+    /// What asks for one socket.
+    private static func body(
+        _ transport: Transport, source: Endpoint, destination: Endpoint, interface: UInt32
+    ) -> inet_diag_req_v2 {
+        var body = inet_diag_req_v2()
+        let isIPv4 = destination.address.isIPv4 || source.address.isIPv4
+        body.sdiag_family = UInt8(isIPv4 ? AF_INET : AF_INET6)
+        body.sdiag_protocol = transport.rawValue
+        body.idiag_states = .max
+        body.id.idiag_src = source.address.diagWords(isIPv4: isIPv4)
+        body.id.idiag_dst = destination.address.diagWords(isIPv4: isIPv4)
+        body.id.idiag_sport = source.port.bigEndian
+        body.id.idiag_dport = destination.port.bigEndian
+        body.id.idiag_if = interface
+        body.id.idiag_cookie = anyCookie
+        return body
     }
 }
 

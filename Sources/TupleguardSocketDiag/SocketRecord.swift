@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A socket as the kernel describes it over SOCK_DIAG.
 
-#if hasFeature(Embedded)
-    import CTupleguardLinux
-#else
-    import CTupleguardLinux
-    package import TupleguardSockets
-#endif
+import CTupleguardLinux
+package import TupleguardSockets
 
 /// What SOCK_DIAG says of one TCP or UDP socket (sock_diag(7)).
 package struct SocketRecord: Hashable, Sendable {

@@ -3,10 +3,6 @@
 
 import CTupleguardLinux
 
-#if !hasFeature(Embedded)
-    import Glibc
-#endif
-
 /// An error number of a system call (errno(3)), with its symbolic name.
 public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
     public let number: Int32
@@ -16,7 +12,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     /// What the last failed call of this thread left in `errno`.
-    public static var last: Errno { Errno(linux_errno()) }
+    package static var last: Errno { Errno(linux_errno()) }
 
     /// The symbolic name, such as "EPERM", or "errno 4711" for a number without one.
     public var name: String {
@@ -31,7 +27,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
     /// Runs a call that answers below zero and sets `errno` when it fails (libbpf's answer
     /// -errno); EINTR starts it again.
     @discardableResult
-    public static func check<Result: SignedInteger>(_ call: () -> Result) throws(Errno) -> Result {
+    package static func check<Result: SignedInteger>(_ call: () -> Result) throws(Errno) -> Result {
         while true {
             let result = call()
             if result >= 0 { return result }

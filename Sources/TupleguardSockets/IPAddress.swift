@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses, endpoints and 4-tuples.
+// IPv4 and IPv6 addresses in one form.
 
-#if hasFeature(Embedded)
-    import CTupleguardLinux
-#else
-    import Glibc
-#endif
+import CTupleguardLinux
 
 /// An IPv4 or IPv6 address in the one form that the guard uses: 16 bytes in
 /// network order, IPv4 as ::ffff:a.b.c.d.
@@ -25,13 +21,13 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     public static let unspecified = IPAddress(high: 0, low: 0)
 
     /// From the four words, in network order, that C structs hold an address in.
-    public init(networkWords words: (UInt32, UInt32, UInt32, UInt32)) {
+    package init(networkWords words: (UInt32, UInt32, UInt32, UInt32)) {
         high = UInt64(UInt32(bigEndian: words.0)) << 32 | UInt64(UInt32(bigEndian: words.1))
         low = UInt64(UInt32(bigEndian: words.2)) << 32 | UInt64(UInt32(bigEndian: words.3))
     }
 
     /// The four words in network order.
-    public var networkWords: (UInt32, UInt32, UInt32, UInt32) {
+    package var networkWords: (UInt32, UInt32, UInt32, UInt32) {
         (
             UInt32(truncatingIfNeeded: high >> 32).bigEndian,
             UInt32(truncatingIfNeeded: high).bigEndian,
@@ -69,22 +65,22 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// Whether it is an IPv4 address (mapped or not: there is no difference here).
     public var isIPv4: Bool { high == 0 && low >> 32 == 0xffff }
 
-    public var isUnspecified: Bool { self == .unspecified }
+    package var isUnspecified: Bool { self == .unspecified }
 
     /// Whether it is :: or 0.0.0.0, which stand for any address of this host.
-    public var isAny: Bool { high == 0 && (low == 0 || low == Self.mappedPrefix) }
+    package var isAny: Bool { high == 0 && (low == 0 || low == Self.mappedPrefix) }
 
     /// ::1
     public static let loopback6 = IPAddress(high: 0, low: 1)
 
     /// 224.0.0.0/4, 255.255.255.255 or ff00::/8: a destination that many may receive from.
-    public var isMulticast: Bool {
+    package var isMulticast: Bool {
         let v4 = UInt32(truncatingIfNeeded: low)
         return isIPv4 ? v4 >> 28 == 0xe || v4 == .max : high >> 56 == 0xff
     }
 
     /// fe80::/10, which is somewhere only together with an interface.
-    public var isLinkLocal6: Bool { high >> 54 == 0xfe80 >> 6 }
+    package var isLinkLocal6: Bool { high >> 54 == 0xfe80 >> 6 }
 
     /// As people write it: IPv4 dotted, IPv6 as in RFC 5952.
     public var description: String {
@@ -100,47 +96,4 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
         return String(
             decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
-}
-
-/// An address and a port.
-public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
-    public var address: IPAddress
-    /// In host order, 0 to 65,535.
-    public var port: UInt16
-
-    public init(_ address: IPAddress, _ port: UInt16) {
-        self.address = address
-        self.port = port
-    }
-
-    /// Parses "192.0.2.1:53" or "[2001:db8::1]:53"; nil for anything else.
-    public init?(_ text: some StringProtocol) {
-        guard let colon = text.lastIndex(of: ":") else { return nil }
-        let host = text[..<colon]
-        let digits = text[text.index(after: colon)...]
-        guard digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits),
-            let address = IPAddress(host), host.hasPrefix("[") || !host.contains(":")
-        else { return nil }
-        self.init(address, port)
-    }
-
-    /// "192.0.2.1:53", "[2001:db8::1]:53", or "*:53" when the address is not known.
-    public var description: String {
-        if address.isUnspecified { return "*:\(port)" }
-        return address.isIPv4 ? "\(address):\(port)" : "[\(address)]:\(port)"
-    }
-}
-
-/// The two ends of a connected socket.
-public struct FourTuple: Hashable, Sendable, CustomStringConvertible {
-    public var local: Endpoint
-    public var remote: Endpoint
-
-    public init(local: Endpoint, remote: Endpoint) {
-        self.local = local
-        self.remote = remote
-    }
-
-    /// "192.0.2.1:40000 -> 198.51.100.7:53"
-    public var description: String { "\(local) -> \(remote)" }
 }

@@ -3,10 +3,6 @@
 
 import CTupleguardLinux
 
-#if !hasFeature(Embedded)
-    import Glibc
-#endif
-
 /// A file descriptor that is closed exactly once, when its owner goes.
 ///
 /// It cannot be copied, so neither can the duty to close it. (Kept in a class,
@@ -25,16 +21,9 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     }
 
     /// Takes over what a call returned, or throws what it left in `errno`.
-    public init(_ call: () -> Int32) throws(Errno) {
+    package init(_ call: () -> Int32) throws(Errno) {
         self.raw = try Errno.check(call)
     }
-
-    #if !hasFeature(Embedded)
-        /// Opens a file, close-on-exec (open(2)).
-        public init(path: String, flags: Int32) throws(Errno) {
-            try self.init { open(path, flags | O_CLOEXEC) }
-        }
-    #endif
 
     /// Hands the descriptor over, with the duty to close it.
     public consuming func release() -> Int32 {

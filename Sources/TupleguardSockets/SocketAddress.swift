@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernel's form of an endpoint, for bind, connect and the names of sockets.
 
-#if hasFeature(Embedded)
-    public import CTupleguardLinux
-#else
-    public import Glibc
-#endif
+package import CTupleguardLinux
 
 extension Endpoint {
     /// Calls `body` with this endpoint as the `sockaddr` of a socket of `family`
     /// (AF_INET or AF_INET6; an IPv4 address becomes v4-mapped in the latter).
     ///
     /// - Parameter scope: the interface that a link-local address belongs to (`sin6_scope_id`).
-    public func withSocketAddress<Result, Failure: Error>(
+    package func withSocketAddress<Result, Failure: Error>(
         family: Int32, scope: UInt32 = 0,
         _ body: (UnsafePointer<sockaddr>, socklen_t) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -43,7 +39,7 @@ extension Endpoint {
     }
 
     /// The endpoint that `call` (getsockname, getpeername) fills in.
-    public init(
+    package init(
         _ call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
     ) throws(Errno) {
         self = try SocketName(call).endpoint
@@ -51,17 +47,17 @@ extension Endpoint {
 }
 
 /// A `sockaddr_in` or `sockaddr_in6` with all that it says.
-public struct SocketName: Hashable, Sendable {
+package struct SocketName: Hashable, Sendable {
     /// AF_INET or AF_INET6: of the structure, whatever the address in it.
-    public let family: Int32
-    public let endpoint: Endpoint
+    package let family: Int32
+    package let endpoint: Endpoint
     /// `sin6_scope_id`: the index of an interface, or 0.
-    public let scope: UInt32
+    package let scope: UInt32
 
     /// Reads a `sockaddr` of `bytes.count` bytes, as a caller of connect(2) gives it.
     ///
     /// - Throws: EINVAL for one that is too short, EAFNOSUPPORT for another family.
-    public init(_ bytes: UnsafeRawBufferPointer) throws(Errno) {
+    package init(_ bytes: UnsafeRawBufferPointer) throws(Errno) {
         guard bytes.count >= MemoryLayout<sa_family_t>.size else { throw Errno(EINVAL) }
         family = Int32(bytes.loadUnaligned(as: sa_family_t.self))
         switch family {
@@ -90,7 +86,7 @@ public struct SocketName: Hashable, Sendable {
     }
 
     /// The name that `call` (getsockname, getpeername) fills in.
-    public init(
+    package init(
         _ call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
     ) throws(Errno) {
         var storage = sockaddr_in6()

@@ -3,22 +3,18 @@
 
 import CTupleguardLinux
 
-#if !hasFeature(Embedded)
-    import Glibc
-#endif
-
 /// A socket option of a fixed size: its level, its number, and the C type of its value.
-public struct SocketOption<Value: BitwiseCopyable>: Sendable {
+package struct SocketOption<Value: BitwiseCopyable>: Sendable {
     let level: Int32
     let number: Int32
 
-    public init(_ level: Int32, _ number: Int32) {
+    package init(_ level: Int32, _ number: Int32) {
         self.level = level
         self.number = number
     }
 
     /// getsockopt(2)
-    public func get(_ socket: Int32, initial: Value) throws(Errno) -> Value {
+    package func get(_ socket: Int32, initial: Value) throws(Errno) -> Value {
         var value = initial
         var length = socklen_t(MemoryLayout<Value>.size)
         if getsockopt(socket, level, number, &value, &length) != 0 { throw .last }
@@ -26,7 +22,7 @@ public struct SocketOption<Value: BitwiseCopyable>: Sendable {
     }
 
     /// setsockopt(2)
-    public func set(_ socket: Int32, _ value: Value) throws(Errno) {
+    package func set(_ socket: Int32, _ value: Value) throws(Errno) {
         var value = value
         if setsockopt(socket, level, number, &value, socklen_t(MemoryLayout<Value>.size)) != 0 {
             throw .last
@@ -36,35 +32,34 @@ public struct SocketOption<Value: BitwiseCopyable>: Sendable {
 
 extension SocketOption where Value: FixedWidthInteger {
     /// getsockopt(2)
-    public func get(_ socket: Int32) throws(Errno) -> Value { try get(socket, initial: 0) }
+    package func get(_ socket: Int32) throws(Errno) -> Value { try get(socket, initial: 0) }
 }
 
 extension SocketOption where Value == Int32 {
-    public static var type: Self { .init(SOL_SOCKET, SO_TYPE) }
-    public static var transport: Self { .init(SOL_SOCKET, SO_PROTOCOL) }
-    public static var domain: Self { .init(SOL_SOCKET, SO_DOMAIN) }
-    public static var reuseAddress: Self { .init(SOL_SOCKET, SO_REUSEADDR) }
-    public static var reusePort: Self { .init(SOL_SOCKET, SO_REUSEPORT) }
-    public static var error: Self { .init(SOL_SOCKET, SO_ERROR) }
+    package static var type: Self { .init(SOL_SOCKET, SO_TYPE) }
+    package static var transport: Self { .init(SOL_SOCKET, SO_PROTOCOL) }
+    package static var reuseAddress: Self { .init(SOL_SOCKET, SO_REUSEADDR) }
+    package static var reusePort: Self { .init(SOL_SOCKET, SO_REUSEPORT) }
+    package static var error: Self { .init(SOL_SOCKET, SO_ERROR) }
     /// The index of the device that the socket is bound to, or 0 (Linux 5.1).
-    public static var boundInterface: Self { .init(SOL_SOCKET, SO_BINDTOIFINDEX) }
+    package static var boundInterface: Self { .init(SOL_SOCKET, SO_BINDTOIFINDEX) }
     /// The port is chosen at connect, so that it needs to be free only for that destination (ip(7)).
-    public static var bindAddressNoPort: Self { .init(LINUX_SOL_IP, IP_BIND_ADDRESS_NO_PORT) }
+    package static var bindAddressNoPort: Self { .init(LINUX_SOL_IP, IP_BIND_ADDRESS_NO_PORT) }
     /// connect() returns at once, and the SYN goes with the first data (tcp(7), Linux 4.11).
-    public static var fastOpenConnect: Self { .init(LINUX_SOL_TCP, LINUX_TCP_FASTOPEN_CONNECT) }
+    package static var fastOpenConnect: Self { .init(LINUX_SOL_TCP, LINUX_TCP_FASTOPEN_CONNECT) }
 }
 
 extension SocketOption where Value == UInt32 {
     /// The lowest and, in the upper half, the highest port that the kernel may choose; 0: the
     /// namespace's (ip(7), Linux 6.3).
-    public static var localPortRange: Self { .init(LINUX_SOL_IP, LINUX_IP_LOCAL_PORT_RANGE) }
+    package static var localPortRange: Self { .init(LINUX_SOL_IP, LINUX_IP_LOCAL_PORT_RANGE) }
     /// SO_MARK, which routing policy may depend on.
-    public static var mark: Self { .init(SOL_SOCKET, SO_MARK) }
+    package static var mark: Self { .init(SOL_SOCKET, SO_MARK) }
 }
 
 extension SocketOption where Value == UInt64 {
     /// A number that no other socket of this boot has (SO_COOKIE).
-    public static var cookie: Self { .init(SOL_SOCKET, SO_COOKIE) }
+    package static var cookie: Self { .init(SOL_SOCKET, SO_COOKIE) }
     /// The same for the network namespace that the socket is in (Linux 5.14).
-    public static var networkNamespaceCookie: Self { .init(SOL_SOCKET, SO_NETNS_COOKIE) }
+    package static var networkNamespaceCookie: Self { .init(SOL_SOCKET, SO_NETNS_COOKIE) }
 }

@@ -10,10 +10,10 @@ struct ReportFuzzTests {
             "192.0.2.1:40000", "[2001:db8::7]:53", "[::]:0", "255.255.255.255:65535", "[::1]:1",
         ].compactMap { Endpoint($0) }
         var all: [[UInt8]] = []
-        for kind in UserspaceReport.Kind.allCases {
-            for transport in UserspaceReport.Transport.allCases {
+        for kind in Notice.Kind.allCases {
+            for transport in Transport.allCases {
                 for local in names {
-                    let report = UserspaceReport(
+                    let report = Notice(
                         kind: kind, transport: transport,
                         tuple: FourTuple(local: local, remote: names[1]), count: .max)
                     all.append(withUnsafeBytes(of: report.bytes) { Array($0) })
@@ -31,7 +31,7 @@ struct ReportFuzzTests {
         for _ in 0..<Fuzzer.inputs {
             let input = fuzzer.next()
             withExactMemory(input) { bytes in
-                guard let report = UserspaceReport(bytes) else { return }
+                guard let report = Notice(bytes) else { return }
                 accepted += 1
                 if !withUnsafeBytes(of: report.bytes, { $0.elementsEqual(bytes) }) { unlike += 1 }
                 let hasPorts = report.tuple.local.port != 0 || report.kind == .exhausted

@@ -35,7 +35,7 @@ struct ReportSocketTests {
         }
     }
 
-    private func report(_ received: ReportSocket.Received) -> (UserspaceReport, Sender)? {
+    private func report(_ received: ReportSocket.Received) -> (Notice, Sender)? {
         guard case .report(let report, let sender) = received else { return nil }
         return (report, sender)
     }
@@ -132,7 +132,7 @@ struct ReportSocketTests {
     @Test("Whatever the message says, it does not say who sent it")
     func largest() throws {
         try withSocket { socket in
-            let largest = UserspaceReport(
+            let largest = Notice(
                 kind: .exhausted, transport: .udp,
                 tuple: FourTuple(
                     local: Endpoint(

@@ -7,10 +7,10 @@ import TupleguardSockets
 
 /// 192.0.2.1:`port` -> 198.51.100.7:53, UDP.
 func makeReport(
-    _ kind: UserspaceReport.Kind = .conflict, port: UInt16 = 40_000, remotePort: UInt16 = 53,
+    _ kind: Notice.Kind = .conflict, port: UInt16 = 40_000, remotePort: UInt16 = 53,
     count: UInt32 = 1
-) -> UserspaceReport {
-    UserspaceReport(
+) -> Notice {
+    Notice(
         kind: kind, transport: .udp,
         tuple: FourTuple(
             local: Endpoint(IPAddress(v4: 192, 0, 2, 1), port),
@@ -18,7 +18,7 @@ func makeReport(
         count: count)
 }
 
-func datagram(_ report: UserspaceReport) -> [UInt8] {
+func datagram(_ report: Notice) -> [UInt8] {
     withUnsafeBytes(of: report.bytes) { Array($0) }
 }
 

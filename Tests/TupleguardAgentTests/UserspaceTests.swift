@@ -16,7 +16,7 @@ private let start: UInt64 = 1_769_860_800_012_000_000
 struct UserspaceTableTests {
     @discardableResult
     private func record(
-        _ table: inout UserspaceTable, _ report: UserspaceReport, uid: UInt32 = 1000,
+        _ table: inout UserspaceTable, _ report: Notice, uid: UInt32 = 1000,
         pid: UInt32 = 4711, time: UInt64 = start
     ) -> UserspaceEvent {
         table.record(report, from: makeProcess(pid: pid, uid: uid), time: time)
@@ -155,7 +155,7 @@ struct SenderProcessTests {
 
 struct UserspaceReportTests {
     private func makeEvent(
-        _ report: UserspaceReport = makeReport(), command: String? = "client", cgroup: UInt64 = 0
+        _ report: Notice = makeReport(), command: String? = "client", cgroup: UInt64 = 0
     ) -> UserspaceEvent {
         UserspaceEvent(
             time: start, report: report,

@@ -201,17 +201,3 @@ struct SocketRecordTests {
         #expect(parse(bytes(body(AF_UNIX))) == nil)
     }
 }
-
-struct NetlinkRequestTests {
-    @Test("A header, then what was added; numbers as the machine has them")
-    func layout() {
-        var request = NetlinkRequest(type: 20, flags: .dump, capacity: 4)
-        request.append(UInt32(0x0403_0201))
-        request.append(attribute: 5, UInt64(9))
-        let made = request.withBytes { Array($0) }
-        #expect(
-            made
-                == bytes(UInt32(0)) + bytes(UInt16(20)) + bytes(UInt16(0x301)) + bytes(UInt64(0))
-                + [1, 2, 3, 4] + bytes(UInt16(12)) + bytes(UInt16(5)) + bytes(UInt64(9)))
-    }
-}

@@ -28,8 +28,6 @@
 // Newer than the headers of some distributions, and <netinet/tcp.h> must not be included here.
 #define LINUX_TCP_FASTOPEN_CONNECT 30
 #define LINUX_IP_LOCAL_PORT_RANGE 51
-// include/linux/sockios.h: a descriptor of the network namespace that a socket is in.
-#define LINUX_SIOCGSKNS 0x894C
 
 /// `errno`, which is a macro.
 static inline int linux_errno(void)
@@ -62,11 +60,6 @@ void linux_pause(long nanoseconds);
 /// Takes O_NONBLOCK off.
 void linux_set_blocking(int descriptor);
 
-/// Sends a report to the agent's socket, if there is one, without waiting: report.sock in the
-/// folder that TUPLEGUARD_RUN names (which a set-user-ID program does not heed), else in
-/// /run/tupleguard. errno stays as it is. False when an agent was there, and had no room for it.
-bool linux_report(const void *report, size_t size);
-
 /// Who sent a datagram, as the kernel knows (SCM_CREDENTIALS, unix(7)).
 struct linux_sender {
 	/// In the receiver's PID namespace; 0 for a process that is not visible there.
@@ -80,34 +73,6 @@ struct linux_sender {
 /// EAGAIN: there is none. EBADMSG: there was one that came with descriptors (SCM_RIGHTS; the kernel
 /// has closed them) or without credentials, and it is gone.
 ssize_t linux_receive_from(int socket, void *buffer, size_t size, struct linux_sender *sender);
-
-/// A request of sock_diag(7) for one socket.
-struct linux_diag_request {
-	struct nlmsghdr header;
-	struct inet_diag_req_v2 body;
-};
-
-/// A request of rtnetlink(7) for one route. The destination is last: IPv4 takes a word of it.
-struct linux_route_request {
-	struct nlmsghdr header;
-	struct rtmsg body;
-	struct rtattr interface_header;
-	uint32_t interface;
-	struct rtattr mark_header;
-	uint32_t mark;
-	struct rtattr destination_header;
-	uint32_t destination[4];
-};
-
-/// How many things the pool has room for.
-#define LINUX_POOL_SIZE 8
-
-/// Puts `thing` (or null) into a place of the pool, and takes out what was there.
-///
-/// Places belong to the process; each is one atomic exchange, so that no fork
-/// can find a lock held. A thing may come out in a child of the process that
-/// put it in: whoever takes it must look.
-void *linux_pool_exchange(unsigned place, void *thing);
 
 /// Runs `body(context)` on a new thread, in the network namespace that `socket` is
 /// in, and waits for it; -1 with errno when that cannot be (EPERM without

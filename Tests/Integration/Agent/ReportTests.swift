@@ -21,9 +21,9 @@ extension IntegrationTests {
 
         /// A datagram of connectx: 127.0.0.1:`port` -> 127.0.0.2:53.
         private func datagram(
-            _ kind: UserspaceReport.Kind = .conflict, port: UInt16 = 5000, count: UInt32 = 1
+            _ kind: Notice.Kind = .conflict, port: UInt16 = 5000, count: UInt32 = 1
         ) -> [UInt8] {
-            let report = UserspaceReport(
+            let report = Notice(
                 kind: kind, transport: .udp,
                 tuple: FourTuple(
                     local: Endpoint(IPAddress(v4: 127, 0, 0, 1), port),

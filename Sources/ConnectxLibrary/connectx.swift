@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C functions: arguments checked, handed to the core, the outcome as errno.
 //
-// Compiled together with the core in Embedded Swift by scripts/connectx-library.
+// scripts/connectx-library compiles this and what it stands on in Embedded Swift.
 
-public import CConnectxHeader
+public import CConnectx
 public import CTupleguardLinux
+import ConnectxCore
+import TupleguardSockets
 
 @_cdecl("connectx")
 public func connectx(

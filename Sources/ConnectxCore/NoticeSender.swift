@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Telling the agent, if one runs, what was refused, lost or used up here.
 
-import CTupleguardLinux
+import CConnectx
+import TupleguardSockets
 
-#if !hasFeature(Embedded)
-    import Glibc
-    import TupleguardSockets
-#endif
-
-/// Sends reports to the agent's socket: best effort, without waiting, and few.
-struct Reporter {
-    /// A report costs about 4 us; more than so many in a second are counted in the next one.
+/// Sends notices to the agent's socket: best effort, without waiting, and few.
+struct NoticeSender {
+    /// A notice costs about 4 us; more than so many in a second are counted in the next one.
     private static let perSecond = 20
 
     private var second: UInt64 = 0
@@ -18,7 +14,7 @@ struct Reporter {
     private var withheld: (UInt32, UInt32, UInt32) = (0, 0, 0)
 
     mutating func send(
-        _ kind: UserspaceReport.Kind, _ transport: UserspaceReport.Transport, _ tuple: FourTuple,
+        _ kind: Notice.Kind, _ transport: Transport, _ tuple: FourTuple,
         now: UInt64
     ) {
         let second = now / 1_000_000_000
@@ -30,13 +26,13 @@ struct Reporter {
         guard sent < Self.perSecond else { return withhold(kind, count) }
         sent += 1
         withhold(kind, 0)
-        var bytes = UserspaceReport(kind: kind, transport: transport, tuple: tuple, count: count)
+        var bytes = Notice(kind: kind, transport: transport, tuple: tuple, count: count)
             .bytes
-        let hasRoom = withUnsafeBytes(of: &bytes) { linux_report($0.baseAddress, $0.count) }
+        let hasRoom = withUnsafeBytes(of: &bytes) { connectx_send_notice($0.baseAddress, $0.count) }
         if !hasRoom { withhold(kind, count) }
     }
 
-    private func withheld(_ kind: UserspaceReport.Kind) -> UInt32 {
+    private func withheld(_ kind: Notice.Kind) -> UInt32 {
         switch kind {
         case .conflict: withheld.0
         case .lostRace: withheld.1
@@ -44,7 +40,7 @@ struct Reporter {
         }
     }
 
-    private mutating func withhold(_ kind: UserspaceReport.Kind, _ count: UInt32) {
+    private mutating func withhold(_ kind: Notice.Kind, _ count: UInt32) {
         switch kind {
         case .conflict: withheld.0 = count
         case .lostRace: withheld.1 = count

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What connectx tells the agent, as a datagram of 48 bytes.
 
-#if !hasFeature(Embedded)
-    package import TupleguardSockets
-#endif
+package import TupleguardSockets
 
 /// Something that a program's own connect ran into, without the guard.
 ///
 /// It comes from an unprivileged process: all that it says is a claim. Who sent it is not in it;
 /// the kernel tells that (SCM_CREDENTIALS).
-package struct UserspaceReport: Hashable, Sendable {
+package struct Notice: Hashable, Sendable {
     package enum Kind: UInt8, Hashable, Sendable, CaseIterable {
         /// A tuple that the program named is held by another socket.
         case conflict = 1
@@ -19,16 +17,11 @@ package struct UserspaceReport: Hashable, Sendable {
         case exhausted = 3
     }
 
-    package enum Transport: UInt8, Hashable, Sendable, CaseIterable {
-        case tcp = 6
-        case udp = 17
-    }
-
     package var kind: Kind
     package var transport: Transport
     /// The local port is 0 when there is none, as in `exhausted`.
     package var tuple: FourTuple
-    /// How often it happened since the last report of this kind, at least 1; the tuple is the
+    /// How often it happened since the last notice of this kind, at least 1; the tuple is the
     /// latest one's.
     package var count: UInt32
 

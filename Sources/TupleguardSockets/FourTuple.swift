@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// What tells one connection of a protocol from every other.
+
+/// The two ends of a connected socket.
+public struct FourTuple: Hashable, Sendable, CustomStringConvertible {
+    public var local: Endpoint
+    public var remote: Endpoint
+
+    public init(local: Endpoint, remote: Endpoint) {
+        self.local = local
+        self.remote = remote
+    }
+
+    /// "192.0.2.1:40000 -> 198.51.100.7:53"
+    public var description: String { "\(local) -> \(remote)" }
+}

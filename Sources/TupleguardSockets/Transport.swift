@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two protocols that connections are made with.
+
+/// The protocol of a connection; the raw value is its number in IP packets.
+public enum Transport: UInt8, Hashable, Sendable, CaseIterable {
+    /// IPPROTO_TCP
+    case tcp = 6
+    /// IPPROTO_UDP
+    case udp = 17
+}
