@@ -24,37 +24,46 @@ __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...
  */
 int run_apart(int (*body)(int cgroup, void *argument), void *argument);
 
+/* Where the version 2 hierarchy of cgroups is mounted. */
+const char *cgroup2_path(void);
+
 /* ---- variants.c: what is compared ---- */
 
 enum variant {
 	BARE,
 	EMPTY,
-	LOOK_UP_ONLY,
-	GUARD,
-	GUARD_LOOKING_UP,
+	GUARD,	    /* for its cgroup alone: outsiders are ignored, no port is chosen */
+	BY_DEFAULT, /* as it is attached without any option */
+	DISCOVERY,  /* as GUARD, and chooses ports for all sockets */
 	VARIANTS,
-	/* Not among those that are compared everywhere: choosing ports for all sockets. */
-	DISCOVERY = VARIANTS,
-	ALL_VARIANTS,
 };
 
 struct variant_name {
 	const char *title; /* for people */
 	const char *name;  /* in --json */
 };
-extern const struct variant_name variant_names[ALL_VARIANTS];
+extern const struct variant_name variant_names[VARIANTS];
 
-/* Loads the programs of every variant; they are attached to `cgroup` later. */
-void load_variants(const char *guard_path, const char *look_up_path, unsigned table_size,
-		   int cgroup);
-/* Only the guard that discovers. */
-void load_discovery(const char *guard_path, unsigned table_size, int cgroup);
-/* Bytes of kernel memory that its maps take now. */
+/*
+ * Loads the programs of the variants in `wanted`, a bit for each; they are
+ * attached to `cgroup` later. Guards are loaded by `program`, the tupleguard
+ * command, and empty programs from the object at `empty_path`.
+ */
+void load_variants(unsigned wanted, const char *program, const char *empty_path,
+		   unsigned table_size, int cgroup);
+/* Removes what that left in the kernel; by the parent of the process that loaded. */
+void unload_variants(const char *program);
+/* Bytes of kernel memory that the maps of DISCOVERY take now. */
 unsigned long discovery_memory(void);
 void attach_variant(enum variant variant);
 void detach_variant(enum variant variant);
 /* Whether the variant is one of the guard itself. */
 bool is_guard(enum variant variant);
+/*
+ * Programs that are attached to connect4 and connect6 of any cgroup now. While
+ * there are any, "no program" is too dear: every connect() asks for programs.
+ */
+int foreign_programs(void);
 
 /* ---- workloads.c: what is timed ---- */
 
@@ -62,22 +71,27 @@ struct workload {
 	const char *title; /* for people */
 	const char *name;  /* in --json */
 	int family;
-	int tuples;	/* that whole cycles go through, in turn */
-	int neighbours; /* other sockets on the local address and port */
-	int operations; /* timed at a time */
-	int warm_up;	/* and not timed before them */
+	unsigned variants;   /* under which it is timed, a bit for each */
+	enum variant judged; /* the one that has a goal, */
+	double goal;	     /* a ratio; for crowds microseconds added; 0: none */
+	int tuples;	     /* that whole cycles go through, or destinations of reconnects, in
+				turn */
+	int neighbours;	     /* other sockets on the local address and port */
+	int operations;	     /* timed at a time */
+	int warm_up;	     /* and not timed before them */
 	void (*prepare)(const struct workload *workload, enum variant variant);
 	/* Does operations number `first` up to, not including, `end`. */
 	void (*run)(const struct workload *workload, int first, int end);
 	void (*finish)(const struct workload *workload);
 };
 
-enum { PLAIN_WORKLOADS = 8, CROWD_WORKLOADS = 3 };
+enum { PLAIN_WORKLOADS = 12, CROWD_WORKLOADS = 2 };
 extern const struct workload plain_workloads[PLAIN_WORKLOADS];
 /* Need gather_crowds() first, and their sockets claimed under each variant. */
 extern const struct workload crowd_workloads[CROWD_WORKLOADS];
 void gather_crowds(void);
 void claim_crowds(void);
+void scatter_crowds(void);
 
 /* ---- addresses, for workloads and the flood ---- */
 
@@ -133,14 +147,46 @@ struct summary cost(const struct result *result, enum variant variant, enum cloc
 struct summary ratio(const struct result *result, enum variant variant, enum clock clock);
 struct summary added(const struct result *result, enum variant variant, enum clock clock);
 
+/* ---- holders.c: what fills a destination ---- */
+
+enum {
+	FIRST_LOCAL_PORT = 32768,
+	LAST_LOCAL_PORT = 60999, /* the default range */
+	LOCAL_PORTS = LAST_LOCAL_PORT - FIRST_LOCAL_PORT + 1,
+	FILLED_PORT = 9100, /* of the destination, on loopback */
+};
+
+void start_holders(void);
+/* Fills the destination up to so many ports, with the variant attached, so that all have claims. */
+void fill(int ports, enum variant variant);
+void stop_holders(void);
+
+/* ---- scarce.c ---- */
+
+struct scarcity {
+	int ports, free_ports, connects, refused_falsely;
+	double scarce_us, exhausted_us; /* of one connect that finds a port, or none */
+};
+
+struct scarcity measure_scarcity(bool is_short);
+
 /* ---- report.c ---- */
 
-void print_tables(const struct result *plain, const struct result *crowds);
-void print_json(const struct result *plain, const struct result *crowds);
+/* All that `guard` measures. */
+struct report {
+	struct result plain[PLAIN_WORKLOADS], crowds[CROWD_WORKLOADS];
+	struct scarcity scarcity;
+	int foreign_before, foreign_after;
+};
+
+void print_tables(const struct report *report);
+void print_json(const struct report *report);
 
 /* ---- choices.c ---- */
 
-/* What a connect costs that has no port: by the kernel's choice, by the guard's, by the program's.
+/*
+ * What a connect costs that has no port: by the kernel's choice, by the guard's, by the
+ * program's.
  */
 int bench_choices(int repetitions);
 

@@ -22,106 +22,16 @@
 #include <unistd.h>
 
 enum {
-	FIRST_PORT = 32768,
-	LAST_PORT = 60999, /* the default range */
-	PORTS = LAST_PORT - FIRST_PORT + 1,
-	REMOTE_PORT = 9000,
-	HOLDERS = 2, /* processes: one may not have so many descriptors */
 	CYCLES = 200,
 	WARM_UP = 50,
 	/* By look-ups a cycle takes a millisecond and more when the destination is nearly full. */
 	LOOK_UP_CYCLES = 20,
-	EXHAUSTED_CONNECTS = 100,
 };
 
 static const double cycle_target = 1.15, cycle_excellent = 1.10;
-static const double exhausted_target = 200; /* microseconds */
 
 enum way { KERNEL, GUARDED, LOOKING_UP, WAYS };
 static const char *const way_names[WAYS] = {"kernel", "guard", "look-ups by the program"};
-
-/* ---- whoever fills the destination ---- */
-
-static struct holder {
-	pid_t process;
-	int orders, answers; /* pipes: how many sockets there are to be; done */
-} holders[HOLDERS];
-static int order_of_ports[PORTS];
-
-static void shuffle_ports(void)
-{
-	for (int i = 0; i < PORTS; i++)
-		order_of_ports[i] = FIRST_PORT + i;
-	for (int i = PORTS - 1; i > 0; i--) {
-		int j = random() % (i + 1), other = order_of_ports[i];
-
-		order_of_ports[i] = order_of_ports[j];
-		order_of_ports[j] = other;
-	}
-}
-
-static void hold(int port)
-{
-	struct address local = loopback(AF_INET, port), remote = loopback(AF_INET, REMOTE_PORT);
-	int fd = bound_socket(&local);
-
-	if (connect(fd, &remote.any, remote.length))
-		die("cannot fill the destination");
-}
-
-/* Holder number `index` has every second of the ports that are taken. */
-static _Noreturn void run_holder(int index, int orders, int answers)
-{
-	int wanted, next = index;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (read(orders, &wanted, sizeof(wanted)) == sizeof(wanted)) {
-		for (; next < wanted; next += HOLDERS)
-			hold(order_of_ports[next]);
-		if (write(answers, &wanted, sizeof(wanted)) != sizeof(wanted))
-			break;
-	}
-	_exit(0);
-}
-
-static void start_holders(void)
-{
-	for (int i = 0; i < HOLDERS; i++) {
-		int orders[2], answers[2];
-
-		if (pipe2(orders, O_CLOEXEC) || pipe2(answers, O_CLOEXEC))
-			die("cannot make a pipe");
-		fflush(NULL);
-		holders[i] = (struct holder){fork(), orders[1], answers[0]};
-		if (holders[i].process < 0)
-			die("cannot start a process");
-		if (!holders[i].process)
-			run_holder(i, orders[0], answers[1]);
-		close(orders[0]);
-		close(answers[1]);
-	}
-}
-
-/* With the guard attached, so that every socket has a claim. */
-static void fill(int sockets)
-{
-	attach_variant(DISCOVERY);
-	for (int i = 0; i < HOLDERS; i++)
-		if (write(holders[i].orders, &sockets, sizeof(sockets)) != sizeof(sockets))
-			die("a process that holds sockets has ended");
-	for (int i = 0; i < HOLDERS; i++)
-		if (read(holders[i].answers, &sockets, sizeof(sockets)) != sizeof(sockets))
-			die("a process that holds sockets has ended");
-	detach_variant(DISCOVERY);
-}
-
-static void stop_holders(void)
-{
-	for (int i = 0; i < HOLDERS; i++)
-		kill(holders[i].process, SIGKILL);
-	while (wait(NULL) > 0)
-		;
-}
 
 /* ---- the program that chooses a port itself ---- */
 
@@ -141,7 +51,7 @@ static bool is_taken(int diag, int port)
 			.sdiag_protocol = IPPROTO_UDP,
 			.idiag_states = ~0U,
 			/* Of UDP the kernel takes the source for the other side. */
-			.id = {.idiag_sport = htons(REMOTE_PORT),
+			.id = {.idiag_sport = htons(FILLED_PORT),
 			       .idiag_dport = htons(port),
 			       .idiag_src = {htonl(INADDR_LOOPBACK)},
 			       .idiag_dst = {htonl(INADDR_LOOPBACK)},
@@ -165,7 +75,7 @@ static void connect_by_look_ups(int diag, const struct address *remote)
 	int fd, port;
 
 	do
-		port = FIRST_PORT + random() % PORTS;
+		port = FIRST_LOCAL_PORT + random() % LOCAL_PORTS;
 	while (is_taken(diag, port));
 	set_port(&local, port);
 	fd = bound_socket(&local);
@@ -188,7 +98,7 @@ static void connect_without_port(const struct address *remote)
 /* Microseconds of a cycle: socket, what finds the port, connect, close. */
 static double time_cycles(enum way way, int family, int cycles)
 {
-	struct address remote = loopback(family, REMOTE_PORT);
+	struct address remote = loopback(family, FILLED_PORT);
 	int diag = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	double begin = 0;
 
@@ -228,7 +138,8 @@ static void print_cycle(const char *title, int family, int repetitions)
 	}
 	ratio = summarize(ratios, repetitions);
 	cost = summarize(costs, repetitions);
-	printf("  %-5s %7.2f us   %5.3f  %5.3f to %-5.3f   at most %.2f, excellent %.2f: %s\n",
+	printf("  %-5s %7.2f us   %5.3f  %5.3f to %-5.3f   at most %.2f, excellent "
+	       "%.2f: %s\n",
 	       title, cost.median, ratio.median, ratio.low, ratio.high, cycle_target,
 	       cycle_excellent,
 	       ratio.median <= cycle_excellent ? "excellent"
@@ -240,7 +151,7 @@ static void print_fill(double percent, int repetitions)
 {
 	double costs[WAYS][repetitions];
 
-	fill((int)(PORTS * percent / 100));
+	fill((int)(LOCAL_PORTS * percent / 100), DISCOVERY);
 	for (int i = 0; i < repetitions; i++)
 		for (int way = 0; way < WAYS; way++)
 			costs[way][i] =
@@ -251,51 +162,24 @@ static void print_fill(double percent, int repetitions)
 	printf("\n");
 }
 
-/* The cost of one connect that must fail. */
-static void print_exhausted(void)
-{
-	struct address remote = loopback(AF_INET, REMOTE_PORT);
-	double costs[EXHAUSTED_CONNECTS];
-	struct summary cost;
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	fill(PORTS);
-	attach_variant(DISCOVERY);
-	for (int i = 0; i < EXHAUSTED_CONNECTS; i++) {
-		double begin = now(CLOCK_THREAD_CPUTIME_ID);
-		int failed = connect(fd, &remote.any, remote.length);
-
-		costs[i] = (now(CLOCK_THREAD_CPUTIME_ID) - begin) / 1000;
-		if (!failed || errno != EADDRNOTAVAIL)
-			die("a connect to a destination without free ports did not fail as it "
-			    "should");
-	}
-	detach_variant(DISCOVERY);
-	close(fd);
-	cost = summarize(costs, EXHAUSTED_CONNECTS);
-	printf("\nA connect that finds no port: %.0f us (%.0f to %.0f)   at most %.0f: %s\n",
-	       cost.median, cost.low, cost.high, exhausted_target,
-	       cost.median <= exhausted_target ? "reached" : "MISSED");
-}
-
 int bench_choices(int repetitions)
 {
 	static const double levels[] = {0, 50, 90, 99};
 
-	shuffle_ports();
-	printf("A whole cycle (socket, connect without a port, close): the kernel's CPU time, and\n"
+	printf("A whole cycle (socket, connect without a port, close): the kernel's "
+	       "CPU time, and\n"
 	       "the guard's choice of a port against the kernel's\n");
 	print_cycle("IPv4", AF_INET, repetitions);
 	print_cycle("IPv6", AF_INET6, repetitions);
-	printf("\nThe same, with so many of the %d ports taken for the destination\n  %6s", PORTS,
-	       "");
+	printf("\nThe same, with so many of the %d ports taken for the destination\n "
+	       " %6s",
+	       LOCAL_PORTS, "");
 	for (int way = 0; way < WAYS; way++)
 		printf(" %13.13s", way_names[way]);
 	printf("\n");
 	start_holders();
 	for (size_t i = 0; i < sizeof(levels) / sizeof(*levels); i++)
 		print_fill(levels[i], repetitions < 21 ? repetitions : 21);
-	print_exhausted();
 	stop_holders();
 	return 0;
 }

@@ -37,7 +37,7 @@ int bench_connectx(int cgroup, void *argument)
 	struct discovery_result discovery;
 
 	srandom(time(NULL));
-	load_variants(options->guard, options->look_up, TABLE_SIZE, cgroup);
+	load_variants(1u << GUARD, options->tupleguard, NULL, TABLE_SIZE, cgroup);
 	open_ways(options->library);
 	print_head(options->repetitions, options->json);
 	for (int i = 0; i < COMPARISONS; i++) {

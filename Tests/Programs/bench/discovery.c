@@ -11,14 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <signal.h>
 #include <unistd.h>
 
 enum {
-	DESTINATION_PORT = 9100,
-	OTHER_DESTINATION_PORT = 9101,
+	OTHER_PORT = 9101,
 	FIRST_PORT = 32768, /* ip_local_port_range, unless it was changed */
 	PORTS = 28232,
 	BATCH = 200,
@@ -36,88 +33,6 @@ static const struct discoverer {
     {"a look-up for each random port", "look_up_each", connect_by_looking_up},
 };
 
-/* ---- holders: processes that keep ports busy ---- */
-
-struct holder {
-	pid_t process;
-	int commands[2], answers[2];
-};
-
-static uint16_t ports[PORTS]; /* in random order; the first so many are busy */
-
-static void make_ports(void)
-{
-	for (int i = 0; i < PORTS; i++) {
-		int j = random() % (i + 1);
-
-		ports[i] = ports[j];
-		ports[j] = FIRST_PORT + i;
-	}
-}
-
-static void hold(uint16_t port)
-{
-	union name local = loopback_name(port), remote = loopback_name(DESTINATION_PORT);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0 || connect_plainly(fd, &local, &remote))
-		die("cannot keep port %d busy", port);
-}
-
-/* Busies its share of the first ports, as many as it is told; then tells that it has. */
-static _Noreturn void run_holder(const struct holder *holder, int number)
-{
-	int wanted, next = number;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	close(holder->commands[1]);
-	while (read(holder->commands[0], &wanted, sizeof(wanted)) == sizeof(wanted)) {
-		for (; next < wanted; next += HOLDERS)
-			hold(ports[next]);
-		if (write(holder->answers[1], "", 1) != 1)
-			break;
-	}
-	_exit(0);
-}
-
-static void start_holders(struct holder holders[HOLDERS])
-{
-	make_ports();
-	for (int i = 0; i < HOLDERS; i++) {
-		if (pipe(holders[i].commands) || pipe(holders[i].answers))
-			die("cannot make a pipe");
-		holders[i].process = fork();
-		if (holders[i].process < 0)
-			die("cannot fork");
-		if (!holders[i].process)
-			run_holder(&holders[i], i);
-	}
-}
-
-static void fill(struct holder holders[HOLDERS], int wanted)
-{
-	char answer;
-
-	for (int i = 0; i < HOLDERS; i++)
-		if (write(holders[i].commands[1], &wanted, sizeof(wanted)) != sizeof(wanted))
-			die("a process that keeps ports busy is gone");
-	for (int i = 0; i < HOLDERS; i++)
-		if (read(holders[i].answers[0], &answer, 1) != 1)
-			die("a process that keeps ports busy is gone");
-}
-
-static void end_holders(struct holder holders[HOLDERS])
-{
-	for (int i = 0; i < HOLDERS; i++) {
-		kill(holders[i].process, SIGKILL);
-		waitpid(holders[i].process, NULL, 0);
-		close(holders[i].commands[0]);
-		close(holders[i].commands[1]);
-		close(holders[i].answers[0]);
-		close(holders[i].answers[1]);
-	}
-}
-
 /* ---- batches ---- */
 
 static void connect_one(const struct discoverer *discoverer, const union name *remote)
@@ -131,8 +46,8 @@ static void connect_one(const struct discoverer *discoverer, const union name *r
 
 static struct sample run_batch(const struct discoverer *discoverer)
 {
-	union name remote = loopback_name(DESTINATION_PORT);
-	union name other = loopback_name(OTHER_DESTINATION_PORT);
+	union name remote = loopback_name(FILLED_PORT);
+	union name other = loopback_name(OTHER_PORT);
 	double cpu, wall;
 
 	/* What is made once in a process is not the port's price. */
@@ -174,17 +89,15 @@ void measure_discovery(int repetitions, struct discovery_result *result)
 		for (int i = 0; i < DISCOVERERS; i++)
 			result->samples[fill][i] = allocate_samples(repetitions);
 	for (int repetition = 0; repetition < repetitions; repetition++) {
-		struct holder holders[HOLDERS];
-
-		start_holders(holders);
+		start_holders();
 		for (int i = 0; i < FILLS; i++) {
-			fill(holders, PORTS / 100 * percent_busy[i]);
+			fill(LOCAL_PORTS / 100 * percent_busy[i], BARE);
 			for (int j = 0; j < DISCOVERERS; j++) {
 				time_batch(&discoverers[j], shared);
 				result->samples[i][j][repetition] = *shared;
 			}
 		}
-		end_holders(holders);
+		stop_holders();
 	}
 	munmap(shared, sizeof(*shared));
 }
@@ -216,9 +129,10 @@ static void print_row(const struct discovery_result *result, int discoverer)
 
 static void print_table(const struct discovery_result *result)
 {
-	printf("\nUDP, finding a port among %d, so many of them busy; for one of %d connections\n"
+	printf("\nUDP, finding a port among %d, so many of them busy; for one of %d "
+	       "connections\n"
 	       "that stay open (CPU, and against none busy)\n  %-32s",
-	       PORTS, BATCH, "");
+	       LOCAL_PORTS, BATCH, "");
 	for (int fill = 0; fill < FILLS; fill++)
 		printf(" %15d%% ", percent_busy[fill]);
 	printf("\n");

@@ -15,25 +15,39 @@
 #include <time.h>
 
 static const char usage_text[] =
-    "Usage: tupleguard-bench guard [--guard OBJECT.o] [--lookup OBJECT.o]\n"
-    "                              [--repetitions N] [--table N] [--json]\n"
-    "       tupleguard-bench connectx --library FILE [--guard OBJECT.o] [--lookup OBJECT.o]\n"
+    "Usage: tupleguard-bench guard [--tupleguard PROGRAM] [--empty OBJECT.o]\n"
+    "                              [--short] [--repetitions N] [--table N] "
+    "[--json]\n"
+    "       tupleguard-bench connectx --library FILE [--tupleguard PROGRAM]\n"
     "                              [--repetitions N] [--json]\n"
-    "       tupleguard-bench discovery [--guard OBJECT.o] [--repetitions N]\n"
-    "       tupleguard-bench scale [--guard OBJECT.o] [--sockets N]\n"
+    "       tupleguard-bench discovery [--tupleguard PROGRAM] [--repetitions "
+    "N]\n"
+    "       tupleguard-bench scale [--tupleguard PROGRAM] [--sockets N]\n"
     "       tupleguard-bench flood --seconds N [--threads N] [--json]\n"
     "\n"
-    "guard  Times connects without programs, with empty ones, with the look-up-only\n"
-    "       design and with the guard, in a cgroup and a network namespace of its own.\n"
-    "       Needs root. The BPF objects are guard.bpf.o and lookup.bpf.o by default;\n"
-    "       --table sets the guard's table size, a power of two (65536).\n"
-    "connectx  Times connections made by libconnectx.so, by the same system calls from C and\n"
+    "guard  Times connects without programs, with empty ones, with the guard "
+    "for its cgroup\n"
+    "       alone, as it is by default, and choosing ports, in a cgroup and a "
+    "network namespace\n"
+    "       of its own, against the goals. Needs root. The guard is attached "
+    "by PROGRAM\n"
+    "       (tupleguard); --empty is the object with empty programs "
+    "(empty.bpf.o); --table sets\n"
+    "       the guard's table size, a power of two (65536); --short takes less "
+    "than two minutes.\n"
+    "connectx  Times connections made by libconnectx.so, by the same system "
+    "calls from C and\n"
     "       by other means, and what it takes to find a port. Needs root.\n"
-    "discovery  Times connects without a port: the kernel's own choice, the guard's, and\n"
-    "       a program's with one look-up for each port, as a destination fills up.\n"
-    "scale  Connects sockets without a port (1000000), in several processes, under the\n"
-    "       guard; then binds the same sockets to the same ports by hand without a guard.\n"
-    "flood  Holds one 4-tuple and asks for it again as fast as it can, where it was\n"
+    "discovery  Times connects without a port: the kernel's own choice, the "
+    "guard's, and\n"
+    "       a program's with one look-up for each port, as a destination fills "
+    "up.\n"
+    "scale  Connects sockets without a port (1000000), in several processes, "
+    "under the\n"
+    "       guard; then binds the same sockets to the same ports by hand "
+    "without a guard.\n"
+    "flood  Holds one 4-tuple and asks for it again as fast as it can, where "
+    "it was\n"
     "       started, then says how many connects were refused.\n";
 
 void die(const char *format, ...)
@@ -53,36 +67,41 @@ void die(const char *format, ...)
 }
 
 struct options {
-	const char *guard;
-	const char *look_up;
+	const char *tupleguard;
+	const char *empty;
 	const char *library;
 	int repetitions;
 	int table;
 	int sockets;
 	int seconds;
 	int threads;
+	bool is_short;
 	bool json;
 };
 
 static int bench_guard(int cgroup, void *argument)
 {
 	const struct options *options = argument;
-	struct result plain[PLAIN_WORKLOADS], crowds[CROWD_WORKLOADS];
+	int repetitions = options->is_short ? 31 : options->repetitions;
+	struct report report = {.foreign_before = foreign_programs()};
 
 	srandom(time(NULL));
-	load_variants(options->guard, options->look_up, options->table, cgroup);
-	measure(plain_workloads, PLAIN_WORKLOADS, options->repetitions, plain);
+	load_variants(~0u, options->tupleguard, options->empty, options->table, cgroup);
+	measure(plain_workloads, PLAIN_WORKLOADS, repetitions, report.plain);
 	gather_crowds();
 	for (int variant = 0; variant < VARIANTS; variant++) {
 		attach_variant(variant);
 		claim_crowds();
 		detach_variant(variant);
 	}
-	measure(crowd_workloads, CROWD_WORKLOADS, options->repetitions, crowds);
+	measure(crowd_workloads, CROWD_WORKLOADS, repetitions, report.crowds);
+	scatter_crowds();
+	report.scarcity = measure_scarcity(options->is_short);
+	report.foreign_after = foreign_programs();
 	if (options->json)
-		print_json(plain, crowds);
+		print_json(&report);
 	else
-		print_tables(plain, crowds);
+		print_tables(&report);
 	return 0;
 }
 
@@ -91,7 +110,7 @@ static int run_discovery(int cgroup, void *argument)
 	const struct options *options = argument;
 
 	srandom(time(NULL));
-	load_discovery(options->guard, options->table, cgroup);
+	load_variants(1u << DISCOVERY, options->tupleguard, NULL, options->table, cgroup);
 	return bench_choices(options->repetitions);
 }
 
@@ -102,8 +121,17 @@ static int run_scale(int cgroup, void *argument)
 
 	while (table < (unsigned)options->sockets)
 		table *= 2;
-	load_discovery(options->guard, table, cgroup);
+	load_variants(1u << DISCOVERY, options->tupleguard, NULL, table, cgroup);
 	return bench_scale(options->sockets);
+}
+
+/* Leaves nothing in the kernel, also when it was interrupted. */
+static int run_and_unload(int (*body)(int, void *), void *argument, const char *tupleguard)
+{
+	int status = run_apart(body, argument);
+
+	unload_variants(tupleguard);
+	return status;
 }
 
 static int number(const char *text, const char *option, int most)
@@ -120,22 +148,23 @@ static int number(const char *text, const char *option, int most)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option known[] = {
-	    {"guard", required_argument, NULL, 'g'},
-	    {"lookup", required_argument, NULL, 'l'},
+	    {"tupleguard", required_argument, NULL, 'g'},
+	    {"empty", required_argument, NULL, 'l'},
 	    {"library", required_argument, NULL, 'L'},
 	    {"repetitions", required_argument, NULL, 'r'},
 	    {"table", required_argument, NULL, 'b'},
 	    {"sockets", required_argument, NULL, 'n'},
 	    {"seconds", required_argument, NULL, 's'},
 	    {"threads", required_argument, NULL, 't'},
+	    {"short", no_argument, NULL, 'S'},
 	    {"json", no_argument, NULL, 'j'},
 	    {"help", no_argument, NULL, 'h'},
 	    {NULL, 0, NULL, 0},
 	};
 	struct options options = {
-	    .guard = "guard.bpf.o",
-	    .look_up = "lookup.bpf.o",
-	    .repetitions = 101,
+	    .tupleguard = "tupleguard",
+	    .empty = "empty.bpf.o",
+	    .repetitions = 121,
 	    .table = 65536,
 	    .sockets = 1000000,
 	    .threads = 1,
@@ -145,10 +174,10 @@ static struct options parse(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		switch (option) {
 		case 'g':
-			options.guard = optarg;
+			options.tupleguard = optarg;
 			break;
 		case 'l':
-			options.look_up = optarg;
+			options.empty = optarg;
 			break;
 		case 'L':
 			options.library = optarg;
@@ -167,6 +196,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 't':
 			options.threads = number(optarg, "threads", 256);
+			break;
+		case 'S':
+			options.is_short = true;
 			break;
 		case 'j':
 			options.json = true;
@@ -192,19 +224,20 @@ int main(int argc, char **argv)
 		die("--table takes a power of two, not %d", options.table);
 	}
 	if (!strcmp(command, "guard"))
-		return run_apart(bench_guard, &options);
+		return run_and_unload(bench_guard, &options, options.tupleguard);
 	if (!strcmp(command, "connectx") && options.library)
-		return run_apart(bench_connectx, &(struct connectx_options){
-						     .library = options.library,
-						     .guard = options.guard,
-						     .look_up = options.look_up,
-						     .repetitions = options.repetitions,
-						     .json = options.json,
-						 });
+		return run_and_unload(bench_connectx,
+				      &(struct connectx_options){
+					  .library = options.library,
+					  .tupleguard = options.tupleguard,
+					  .repetitions = options.repetitions,
+					  .json = options.json,
+				      },
+				      options.tupleguard);
 	if (!strcmp(command, "discovery"))
-		return run_apart(run_discovery, &options);
+		return run_and_unload(run_discovery, &options, options.tupleguard);
 	if (!strcmp(command, "scale"))
-		return run_apart(run_scale, &options);
+		return run_and_unload(run_scale, &options, options.tupleguard);
 	if (!strcmp(command, "flood") && options.seconds)
 		return flood(options.seconds, options.threads, options.json);
 	fputs(usage_text, stderr);

@@ -38,9 +38,9 @@ static struct sample time_block(const struct workload *workload, enum variant va
 	return (struct sample){cpu / workload->operations, wall / workload->operations};
 }
 
-static void shuffle(enum variant order[VARIANTS])
+static void shuffle(enum variant *order, int count)
 {
-	for (int i = VARIANTS - 1; i > 0; i--) {
+	for (int i = count - 1; i > 0; i--) {
 		int j = random() % (i + 1);
 		enum variant other = order[i];
 
@@ -58,24 +58,31 @@ struct sample *allocate_samples(int count)
 	return samples;
 }
 
+/* Under each of its variants once, in an order of chance. */
+static void measure_once(struct result *result, int repetition)
+{
+	enum variant order[VARIANTS];
+	int count = 0;
+
+	for (int variant = 0; variant < VARIANTS; variant++)
+		if (result->workload->variants & 1u << variant)
+			order[count++] = variant;
+	shuffle(order, count);
+	for (int i = 0; i < count; i++)
+		result->samples[order[i]][repetition] = time_block(result->workload, order[i]);
+}
+
 void measure(const struct workload *workloads, int count, int repetitions, struct result *results)
 {
-	enum variant order[VARIANTS] = {BARE, EMPTY, LOOK_UP_ONLY, GUARD, GUARD_LOOKING_UP};
-
 	for (int i = 0; i < count; i++) {
 		results[i].workload = &workloads[i];
 		results[i].repetitions = repetitions;
 		for (int v = 0; v < VARIANTS; v++)
 			results[i].samples[v] = allocate_samples(repetitions);
 	}
-	for (int repetition = 0; repetition < repetitions; repetition++) {
-		for (int i = 0; i < count; i++) {
-			shuffle(order);
-			for (int v = 0; v < VARIANTS; v++)
-				results[i].samples[order[v]][repetition] =
-				    time_block(&workloads[i], order[v]);
-		}
-	}
+	for (int repetition = 0; repetition < repetitions; repetition++)
+		for (int i = 0; i < count; i++)
+			measure_once(&results[i], repetition);
 }
 
 static int by_value(const void *a, const void *b)

@@ -24,8 +24,9 @@
 #include <unistd.h>
 
 /* Machines with both cgroup versions have the second at another place than usual. */
-static void find_cgroup2(char *path, size_t size)
+const char *cgroup2_path(void)
 {
+	static char path[PATH_MAX / 2];
 	FILE *mounts = setmntent("/proc/mounts", "r");
 	struct mntent *entry;
 
@@ -34,9 +35,9 @@ static void find_cgroup2(char *path, size_t size)
 	while ((entry = getmntent(mounts))) {
 		if (strcmp(entry->mnt_type, "cgroup2"))
 			continue;
-		snprintf(path, size, "%s", entry->mnt_dir);
+		snprintf(path, sizeof(path), "%s", entry->mnt_dir);
 		endmntent(mounts);
-		return;
+		return path;
 	}
 	errno = 0;
 	die("no cgroup2 file system is mounted; try: mount -t cgroup2 none /mnt");
@@ -136,13 +137,12 @@ static int wait_for(pid_t child, const sigset_t *signals)
 
 int run_apart(int (*body)(int cgroup, void *argument), void *argument)
 {
-	char mount[PATH_MAX / 2], path[PATH_MAX];
+	char path[PATH_MAX];
 	pid_t parent = getpid(), child;
 	sigset_t signals, before;
 	int status;
 
-	find_cgroup2(mount, sizeof(mount));
-	snprintf(path, sizeof(path), "%s/tupleguard-bench.%d", mount, parent);
+	snprintf(path, sizeof(path), "%s/tupleguard-bench.%d", cgroup2_path(), parent);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
 	sigaddset(&signals, SIGINT);

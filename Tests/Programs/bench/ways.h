@@ -84,7 +84,7 @@ void print_discovery(const struct discovery_result *result, bool json);
 /* ---- connectx.c ---- */
 
 struct connectx_options {
-	const char *library, *guard, *look_up;
+	const char *library, *tupleguard;
 	int repetitions;
 	bool json;
 };

@@ -15,7 +15,7 @@
 enum {
 	LOCAL_PORT = 20000, /* and those after it */
 	REMOTE_PORT = 9000,
-	OTHER_REMOTE_PORT = 9001,
+	OTHER_REMOTE_PORT = 9001, /* and those after it */
 };
 
 struct address loopback(int family, int port)
@@ -99,7 +99,23 @@ static void run_cycles(const struct workload *workload, int first, int end)
 	}
 }
 
-/* ---- reconnects: one socket, two destinations in turn ---- */
+/* ---- a cycle without bind: the kernel chooses the port, or the guard does ---- */
+
+static void run_unbound_cycles(const struct workload *workload, int first, int end)
+{
+	struct address remote = loopback(workload->family, REMOTE_PORT);
+
+	for (int i = first; i < end; i++) {
+		int fd = socket(workload->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		if (fd < 0)
+			die("cannot make a socket");
+		must_connect(fd, &remote);
+		close(fd);
+	}
+}
+
+/* ---- reconnects: one socket, some destinations in turn ---- */
 
 static int reconnecting = -1;
 
@@ -113,13 +129,12 @@ static void prepare_reconnects(const struct workload *workload, enum variant var
 
 static void run_reconnects(const struct workload *workload, int first, int end)
 {
-	struct address remotes[2] = {
-	    loopback(workload->family, REMOTE_PORT),
-	    loopback(workload->family, OTHER_REMOTE_PORT),
-	};
+	struct address remote = loopback(workload->family, REMOTE_PORT);
 
-	for (int i = first; i < end; i++)
-		must_connect(reconnecting, &remotes[i & 1]);
+	for (int i = first; i < end; i++) {
+		set_port(&remote, REMOTE_PORT + i % workload->tuples);
+		must_connect(reconnecting, &remote);
+	}
 }
 
 static void finish_reconnects(const struct workload *workload)
@@ -149,7 +164,7 @@ static void prepare_refusals(const struct workload *workload, enum variant varia
 	struct address local = loopback(workload->family, 0);
 	struct address remote = loopback(workload->family, REMOTE_PORT);
 
-	is_refused = variant == LOOK_UP_ONLY || is_guard(variant);
+	is_refused = is_guard(variant);
 	for (int i = 0; i < PAIRS; i++) {
 		set_port(&local, LOCAL_PORT + i);
 		pairs[i].holder = bound_socket(&local);
@@ -185,7 +200,7 @@ static void finish_refusals(const struct workload *workload)
 
 /*
  * The crowds stand on a port each, and all of them exist throughout, so that
- * the three sizes are timed side by side. What is timed is one further socket
+ * the sizes are timed side by side. What is timed is one further socket
  * that connects to a new destination and is disconnected again (AF_UNSPEC, for
  * which no hook runs). Fresh sockets would be the other way, but each has to
  * be bound first, which the kernel itself makes slower with the size of the
@@ -220,6 +235,15 @@ void gather_crowds(void)
 	}
 }
 
+void scatter_crowds(void)
+{
+	for (int crowd = 0; crowd < CROWD_WORKLOADS; crowd++) {
+		for (int i = 0; i < crowd_workloads[crowd].neighbours; i++)
+			close(crowds[crowd][i]);
+		close(probes[crowd]);
+	}
+}
+
 /* Connected once more under a guard, the sockets have a claim each, and keep it between blocks. */
 void claim_crowds(void)
 {
@@ -246,45 +270,60 @@ static void run_in_crowd(const struct workload *workload, int first, int end)
 	}
 }
 
+#define BIT(variant) (1u << (variant))
+#define BOUND (BIT(BARE) | BIT(EMPTY) | BIT(GUARD) | BIT(BY_DEFAULT))
+#define UNBOUND (BIT(BARE) | BIT(EMPTY) | BIT(DISCOVERY))
+
 #define CYCLE(title_, name_, family_, tuples_)                                                     \
 	{                                                                                          \
 		.title = title_, .name = name_, .family = family_, .tuples = tuples_,              \
-		.operations = 300, .warm_up = 50, .prepare = prepare_nothing, .run = run_cycles,   \
+		.variants = BOUND, .judged = GUARD, .goal = 1.08, .operations = 300,               \
+		.warm_up = 50, .prepare = prepare_nothing, .run = run_cycles,                      \
 		.finish = finish_nothing                                                           \
 	}
-#define RECONNECT(title_, family_)                                                                 \
+#define UNBOUND_CYCLE(title_, family_)                                                             \
 	{                                                                                          \
-		.title = title_, .name = "reconnect", .family = family_, .operations = 300,        \
+		.title = title_, .name = "discovery", .family = family_, .variants = UNBOUND,      \
+		.judged = DISCOVERY, .goal = 1.10, .operations = 300, .warm_up = 50,               \
+		.prepare = prepare_nothing, .run = run_unbound_cycles, .finish = finish_nothing    \
+	}
+#define RECONNECT(title_, family_, tuples_, goal_)                                                 \
+	{                                                                                          \
+		.title = title_, .name = "reconnect", .family = family_, .tuples = tuples_,        \
+		.variants = BOUND, .judged = GUARD, .goal = goal_, .operations = 300,              \
 		.warm_up = 50, .prepare = prepare_reconnects, .run = run_reconnects,               \
 		.finish = finish_reconnects                                                        \
 	}
 #define REFUSAL(title_, family_)                                                                   \
 	{                                                                                          \
-		.title = title_, .name = "refusal", .family = family_, .operations = PAIRS - 50,   \
-		.warm_up = 50, .prepare = prepare_refusals, .run = run_refusals,                   \
-		.finish = finish_refusals                                                          \
+		.title = title_, .name = "refusal", .family = family_, .variants = BOUND,          \
+		.judged = GUARD, .goal = 1.40, .operations = PAIRS - 50, .warm_up = 50,            \
+		.prepare = prepare_refusals, .run = run_refusals, .finish = finish_refusals        \
 	}
-#define CROWD(neighbours_)                                                                         \
+#define CROWD(title_, neighbours_, goal_)                                                          \
 	{                                                                                          \
-		.title = "Connect among " #neighbours_ " sockets", .name = "crowd",                \
-		.family = AF_INET, .neighbours = neighbours_, .operations = 100, .warm_up = 20,    \
-		.prepare = prepare_nothing, .run = run_in_crowd, .finish = finish_nothing          \
+		.title = title_, .name = "crowd", .family = AF_INET, .variants = BOUND,            \
+		.judged = BY_DEFAULT, .goal = goal_, .neighbours = neighbours_, .operations = 100, \
+		.warm_up = 20, .prepare = prepare_nothing, .run = run_in_crowd,                    \
+		.finish = finish_nothing                                                           \
 	}
 
 const struct workload plain_workloads[PLAIN_WORKLOADS] = {
-    CYCLE("Whole cycle (socket, setsockopt, bind, connect, close), one tuple, IPv4", "cycle",
-	  AF_INET, 1),
-    CYCLE("Whole cycle, one tuple, IPv6", "cycle", AF_INET6, 1),
-    CYCLE("Whole cycle, 1,024 tuples in turn, IPv4", "cycle_many", AF_INET, 1024),
-    CYCLE("Whole cycle, 1,024 tuples in turn, IPv6", "cycle_many", AF_INET6, 1024),
-    RECONNECT("Reconnect (one socket, two destinations in turn), IPv4", AF_INET),
-    RECONNECT("Reconnect, IPv6", AF_INET6),
-    REFUSAL("Refused connect, against one that succeeds, IPv4", AF_INET),
-    REFUSAL("Refused connect, IPv6", AF_INET6),
+    CYCLE("cycle, one tuple, IPv4", "cycle", AF_INET, 1),
+    CYCLE("cycle, one tuple, IPv6", "cycle", AF_INET6, 1),
+    CYCLE("cycle, 1,024 tuples, IPv4", "cycle", AF_INET, 1024),
+    CYCLE("cycle, 1,024 tuples, IPv6", "cycle", AF_INET6, 1024),
+    RECONNECT("reconnect, 2 destinations", AF_INET, 2, 1.45),
+    RECONNECT("reconnect, 64 destinations", AF_INET, 64, 1.55),
+    RECONNECT("reconnect, the same", AF_INET, 1, 1.45),
+    RECONNECT("reconnect, 2, IPv6", AF_INET6, 2, 1.45),
+    REFUSAL("refused, IPv4", AF_INET),
+    REFUSAL("refused, IPv6", AF_INET6),
+    UNBOUND_CYCLE("without a port, IPv4", AF_INET),
+    UNBOUND_CYCLE("without a port, IPv6", AF_INET6),
 };
 
 const struct workload crowd_workloads[CROWD_WORKLOADS] = {
-    CROWD(10),
-    CROWD(1000),
-    CROWD(LARGEST_CROWD),
+    CROWD("connect beside 10", 10, 0),
+    CROWD("connect beside 10,000", LARGEST_CROWD, 0.5),
 };
