@@ -18,6 +18,7 @@ public struct ConnectOptions: Sendable {
     /// What is sent first, and when.
     public var firstData = Data.none
 
+    /// The ways in which a TCP connection from an address can get its port.
     public enum Strategy: Hashable, Sendable {
         /// As the table in `connectx(_:to:from:options:)` says.
         case automatic
@@ -35,6 +36,7 @@ public struct ConnectOptions: Sendable {
 
     /// The first data of a TCP connection.
     public enum Data: Hashable, Sendable {
+        /// Nothing: the handshake is made at once.
         case none
         /// In the SYN, where the kernel has a Fast Open cookie of the server; else after the handshake.
         /// It may arrive twice (RFC 7413): send only what does no harm then.
@@ -43,12 +45,15 @@ public struct ConnectOptions: Sendable {
         case deferred
     }
 
+    /// Leaves everything to the library.
     public init() {}
 }
 
 /// What a connection came to.
 public struct Connected: Hashable, Sendable {
+    /// How far a connection is when the call returns.
     public enum State: Hashable, Sendable {
+        /// Both ends are known, and data may be sent.
         case connected
         /// TCP, non-blocking: wait until the socket can be written to, and read SO_ERROR.
         case inProgress
@@ -56,7 +61,9 @@ public struct Connected: Hashable, Sendable {
         case deferred
     }
 
+    /// How far it is.
     public internal(set) var state: State
+    /// By which calls it came about.
     public let technique: Technique
     /// As getsockname and getpeername tell it. The remote end is what was asked for.
     public let tuple: FourTuple
@@ -68,9 +75,12 @@ public struct Connected: Hashable, Sendable {
 public struct Connection: ~Copyable, Sendable {
     /// Borrow its `raw` for send, recv, poll; or keep the whole, with `consume`.
     public let descriptor: OwnedDescriptor
+    /// How it came about, and how far it is.
     public internal(set) var result: Connected
 
+    /// The two ends, as `result` has them.
     public var tuple: FourTuple { result.tuple }
+    /// By which calls it came about, as `result` has it.
     public var technique: Technique { result.technique }
 
     /// Hands the descriptor over.

@@ -10,6 +10,7 @@ import TupleguardSockets
 /// times as many connections fit. A local service that listens on `0.0.0.0` can be reached at
 /// every address of 127.0.0.0/8 (`loopback(port:count:)`).
 public final class Destinations: Sendable {
+    /// In the order in which they were given.
     public let all: [Destination]
     private let next = Atomic<Int>(0)
 

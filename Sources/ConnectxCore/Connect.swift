@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one way in: a socket, where from, where to. Everything else of Connectx
-// and of the C library is a coat around this.
+// The one way in: a socket, where from, where to. The Swift API and the C library check
+// arguments, call this, and put the outcome into their own words.
 
 package import CTupleguardLinux
 import TupleguardSocketDiag

@@ -11,6 +11,7 @@ public struct Destination: Hashable, Sendable {
     /// The index of the interface that a link-local IPv6 address belongs to (`sin6_scope_id`); else 0.
     public var scope: UInt32
 
+    /// An endpoint and, for a link-local address, the interface it is reached through.
     public init(_ endpoint: Endpoint, scope: UInt32 = 0) {
         self.endpoint = endpoint
         self.scope = scope
@@ -20,6 +21,7 @@ public struct Destination: Hashable, Sendable {
 /// Where to connect from. What is nil is chosen: the address by the routing table, the port among
 /// those that are free for the destination.
 public struct Source: Hashable, Sendable {
+    /// An address of this host; nil: as the routing table says.
     public var address: IPAddress?
     /// 1 to 65,535. Below `ip_unprivileged_port_start` it takes CAP_NET_BIND_SERVICE.
     public var port: UInt16?
@@ -30,12 +32,14 @@ public struct Source: Hashable, Sendable {
     /// All is chosen.
     public static let any = Source()
 
+    /// What is not given is chosen.
     public init(address: IPAddress? = nil, port: UInt16? = nil, interface: UInt32? = nil) {
         self.address = address
         self.port = port
         self.interface = interface
     }
 
+    /// From an endpoint, of which `0.0.0.0`, `::` and port 0 are chosen.
     public init(_ endpoint: Endpoint, interface: UInt32? = nil) {
         self.init(
             address: endpoint.address.isAny ? nil : endpoint.address,
@@ -68,6 +72,7 @@ public enum Technique: UInt8, Hashable, Sendable, CaseIterable {
 
 /// Why a connection did not come about.
 public struct ConnectError: Error, Hashable, Sendable {
+    /// What stood against it.
     public enum Reason: UInt8, Hashable, Sendable, CaseIterable {
         /// The caller named a tuple that another socket holds, or a port that another socket
         /// does not share or waits on unconnected.
@@ -101,6 +106,7 @@ public struct ConnectError: Error, Hashable, Sendable {
         case connectFailed
     }
 
+    /// What stood against it; `description` says what to do about it.
     public let reason: Reason
     /// What a caller of connect(2) would expect, and what the C function sets.
     public let errno: Errno

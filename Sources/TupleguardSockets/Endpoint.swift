@@ -3,10 +3,12 @@
 
 /// An address and a port.
 public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
+    /// The host.
     public var address: IPAddress
     /// In host order, 0 to 65,535.
     public var port: UInt16
 
+    /// The port of a host.
     public init(_ address: IPAddress, _ port: UInt16) {
         self.address = address
         self.port = port

@@ -5,8 +5,10 @@ import CTupleguardLinux
 
 /// An error number of a system call (errno(3)), with its symbolic name.
 public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
+    /// As C's `errno` has it: EPERM, EADDRINUSE and so on.
     public let number: Int32
 
+    /// An error from its number.
     public init(_ number: Int32) {
         self.number = number
     }

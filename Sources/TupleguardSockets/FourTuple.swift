@@ -3,9 +3,12 @@
 
 /// The two ends of a connected socket.
 public struct FourTuple: Hashable, Sendable, CustomStringConvertible {
+    /// This end.
     public var local: Endpoint
+    /// The other end.
     public var remote: Endpoint
 
+    /// A connection by its two ends.
     public init(local: Endpoint, remote: Endpoint) {
         self.local = local
         self.remote = remote
