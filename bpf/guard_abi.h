@@ -249,21 +249,29 @@ struct tg_policy {
 	__u32 exhausted;  /* errno where no port is free for a destination */
 };
 
-/* What seeding writes, a byte for each connected UDP socket that it meets. */
+/* What seeding is to do, and how much of it. */
+struct tg_seeding {
+	__u64 outsiders; /* 0: claim for sockets of guarded cgroups; 1: for others */
+	__u64 room;	 /* for outsiders: claims that they may still have */
+};
+
+/* What seeding writes, a byte for each connected UDP socket that is due. */
 enum tg_seeded {
-	TG_SEEDED_NOT_CONNECTED = 0, /* not written */
+	TG_SEEDED_NOT_DUE = 0, /* not written */
 	TG_SEEDED_CLAIMED = 1,
 	TG_SEEDED_KNOWN = 2,
 	TG_SEEDED_CONFLICT = 3, /* another socket has a claim of that tuple */
 	TG_SEEDED_NO_ROOM = 4,
+	TG_SEEDED_OVER_SHARE = 5, /* outsiders have their share of the table already */
 };
 
 /* What the sweep writes, a byte for each element of a map. */
 enum tg_swept {
-	TG_SWEPT_NOTHING = 0, /* no claim, or the record of a socket that is there */
-	TG_SWEPT_CLAIM = 1,   /* a claim that stays */
-	TG_SWEPT_DROPPED = 2, /* one whose socket does not hold it */
-	TG_SWEPT_RECORD = 3,  /* of a socket that is gone; freed, with its claims */
+	TG_SWEPT_NOTHING = 0,  /* no claim, or the record of a guarded socket that is there */
+	TG_SWEPT_CLAIM = 1,    /* a claim that stays */
+	TG_SWEPT_DROPPED = 2,  /* one whose socket does not hold it */
+	TG_SWEPT_RECORD = 3,   /* of a socket that is gone; freed, with its claims */
+	TG_SWEPT_OUTSIDER = 4, /* the record of a socket outside the guarded cgroups */
 };
 
 #endif

@@ -3,13 +3,36 @@
  * Seeding: claims for sockets that never passed a hook, because they were
  * connected before the guard was attached or live outside its cgroups.
  *
- * Two iterators, over the files of all processes and over all UDP sockets of a
- * network namespace. Each writes a byte for each connected socket that it meets.
+ * Sockets of the guarded cgroups come first, wherever they are. Others get a
+ * claim in the network namespaces where those can meet them, and only while
+ * they have not had their share of the table: anyone may open sockets.
+ *
+ * The iterators go over all tasks, over the files of all processes, and over
+ * the UDP sockets of a network namespace. The latter two write a byte for each
+ * connected socket that is due.
  */
+#include "inside.bpf.h"
 #include "records.bpf.h"
 #include "events.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Network namespaces where guarded cgroups have processes or sockets, as in struct tg_tuple. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, __u32);
+	__type(value, __u8);
+} guarded_namespaces SEC(".maps");
+
+/* Which sockets are due, set by the user side. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_seeding);
+} seeding SEC(".maps");
 
 /*
  * Whether two sockets that claim one tuple really share it, now: a wildcard
@@ -39,13 +62,17 @@ static __noinline int report_existing(struct claimant *me)
 	return 0;
 }
 
+static __always_inline __u32 read_cookie(struct net *net)
+{
+	__u64 cookie = 0;
+
+	bpf_core_read(&cookie, sizeof(cookie), &net->net_cookie);
+	return cookie;
+}
+
 static __noinline int read_tuple(__u64 sk, struct tg_tuple *tuple)
 {
-	struct net *net = SOCK_FIELD(sk, __sk_common.skc_net.net);
-	__u64 netns = 0;
-
-	bpf_core_read(&netns, sizeof(netns), &net->net_cookie);
-	tuple->netns = netns;
+	tuple->netns = read_cookie(SOCK_FIELD(sk, __sk_common.skc_net.net));
 	tuple->local_port = SOCK_FIELD(sk, __sk_common.skc_num);
 	tuple->remote_port = bpf_ntohs(SOCK_FIELD(sk, __sk_common.skc_dport));
 	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
@@ -75,18 +102,43 @@ static __noinline int is_guardable(__u64 sk, const struct tg_tuple *tuple)
 	       !is_multicast(tuple->local);
 }
 
-/* Claims what socket `sk` holds; me has its cookie, process and command. Returns an enum tg_seeded.
- */
+static __always_inline void mark_guarded(__u32 netns)
+{
+	__u8 yes = 1;
+
+	if (!bpf_map_lookup_elem(&guarded_namespaces, &netns))
+		bpf_map_update_elem(&guarded_namespaces, &netns, &yes, BPF_ANY);
+}
+
+/* Whether `sk` is one of those that are to have claims now. */
+static __noinline int is_due(__u64 sk, const struct tg_seeding *now)
+{
+	__u32 netns = read_cookie(SOCK_FIELD(sk, __sk_common.skc_net.net));
+
+	if (!is_inside(cgroup_of(sk)))
+		return now->outsiders && bpf_map_lookup_elem(&guarded_namespaces, &netns);
+	mark_guarded(netns);
+	return !now->outsiders;
+}
+
+/* Claims what `sk` holds; me has its cookie, process and command. Returns an enum tg_seeded. */
 static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 {
 	__u64 cookie = me->wanted.claim.cookie;
 	struct tg_socket_record *home = find_home(cookie);
+	struct tg_seeding *now;
+	__u32 zero = 0;
 
-	if (!home || find_record(home, cookie))
+	now = bpf_map_lookup_elem(&seeding, &zero);
+	if (!home || !now || !is_due(sk, now))
+		return TG_SEEDED_NOT_DUE;
+	if (find_record(home, cookie))
 		return TG_SEEDED_KNOWN;
 	describe(sk, me);
 	if (!is_guardable(sk, &me->tuple))
-		return TG_SEEDED_NOT_CONNECTED;
+		return TG_SEEDED_NOT_DUE;
+	if (now->outsiders && READ_WORD(&now->room) == 0)
+		return TG_SEEDED_OVER_SHARE;
 	claim(me);
 	switch (me->verdict) {
 	case GRANTED:
@@ -94,7 +146,7 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	case RECLAIMED:
 		return TG_SEEDED_KNOWN;
 	case EXEMPT:
-		return TG_SEEDED_NOT_CONNECTED;
+		return TG_SEEDED_NOT_DUE;
 	case NO_ROOM:
 		return TG_SEEDED_NO_ROOM;
 	default:
@@ -104,16 +156,30 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	}
 	/* It may have been released meanwhile, with nothing to give back yet. */
 	if (is_socket(sk, cookie) && is_guardable(sk, &me->tuple) &&
-	    remember_first(home, me) == REMEMBERED)
+	    remember_first(home, me) == REMEMBERED) {
+		if (now->outsiders) /* nobody else is at it: the map is this seeding's own */
+			now->room--;
 		return TG_SEEDED_CLAIMED;
+	}
 	drop_claim(&me->tuple, cookie, 0);
 	return TG_SEEDED_NO_ROOM;
 }
 
 static __always_inline void tell(struct bpf_iter_meta *meta, __u8 result)
 {
-	if (result != TG_SEEDED_NOT_CONNECTED)
+	if (result != TG_SEEDED_NOT_DUE)
 		bpf_seq_write(meta->seq, &result, sizeof(result));
+}
+
+/* Every thread, for the network namespaces that guarded processes are in. */
+SEC("iter/task")
+int seed_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task && is_inside(BPF_CORE_READ(task, cgroups, dfl_cgrp)))
+		mark_guarded(read_cookie(BPF_CORE_READ(task, nsproxy, net_ns)));
+	return 0;
 }
 
 /* Every open file of every process, for the sockets' owners. */

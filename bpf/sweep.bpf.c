@@ -8,6 +8,7 @@
  * no processor is held for longer than that takes. Iterators may delete: a
  * hash map's is in an RCU section only while it runs, and holds no lock.
  */
+#include "inside.bpf.h"
 #include "records.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -90,14 +91,16 @@ int sweep_claims_more(struct bpf_iter__bpf_map_elem *ctx)
 }
 
 /*
- * All of a socket that is gone, and runs no hook any more. Its element is
- * reserved first: another sweep may be at it, and then it be another socket's.
- * Returns an enum tg_swept.
+ * Gives back all of a socket that is gone, and runs no hook any more. Its
+ * element is reserved first: another sweep may be at it, and then it be another
+ * socket's. Returns an enum tg_swept.
  */
-static __noinline int sweep_record(__u64 cookie)
+static __noinline int sweep_record(__u64 cookie, __u64 sk)
 {
 	struct tg_socket_record *home = find_home(cookie);
 
+	if (is_socket(sk, cookie))
+		return is_inside(cgroup_of(sk)) ? TG_SWEPT_NOTHING : TG_SWEPT_OUTSIDER;
 	if (!home) /* cannot happen: the index is masked */
 		return TG_SWEPT_NOTHING;
 	if (swap_word(&home->cookie, cookie, COOKIE_RESERVED)) {
@@ -120,9 +123,9 @@ int sweep_socket_records(struct bpf_iter__bpf_map_elem *ctx)
 	/* Before its socket: whoever takes an element writes the cookie last (remember_first). */
 	cookie = READ_WORD(&record->cookie);
 	barrier();
-	if (!cookie || cookie == COOKIE_RESERVED || is_socket(READ_WORD(&record->sock), cookie))
+	if (!cookie || cookie == COOKIE_RESERVED)
 		return tell(ctx->meta, TG_SWEPT_NOTHING);
-	return tell(ctx->meta, sweep_record(cookie));
+	return tell(ctx->meta, sweep_record(cookie, READ_WORD(&record->sock)));
 }
 
 SEC("iter/bpf_map_elem")
@@ -134,7 +137,7 @@ int sweep_socket_records_more(struct bpf_iter__bpf_map_elem *ctx)
 	if (!key || !more)
 		return 0;
 	/* Tuples go with the record that they belong to. */
-	if (key->index != 0 || is_socket(more->record.sock, key->cookie))
+	if (key->index != 0)
 		return tell(ctx->meta, TG_SWEPT_NOTHING);
-	return tell(ctx->meta, sweep_record(key->cookie));
+	return tell(ctx->meta, sweep_record(key->cookie, more->record.sock));
 }

@@ -159,10 +159,18 @@ actor Reconciler: Service {
     }
 
     private func seed() throws {
-        let seeded = try state.seed()
+        log(try state.seed())
+    }
+
+    private func log(_ seeded: Seeded) {
         if seeded.claimed > 0 || seeded.conflicts > 0 || seeded.unclaimed > 0 {
             logger.info(
                 "seeded the claim table: \(seeded.claimed) sockets now have a claim, \(seeded.known) had one, \(seeded.conflicts) share a tuple with another, \(seeded.unclaimed) went without"
+            )
+        }
+        if seeded.overShare > 0 {
+            logger.notice(
+                "\(seeded.overShare) connected sockets outside the guarded cgroups have no claim: such get a quarter of the table at most"
             )
         }
     }
@@ -176,7 +184,7 @@ actor Reconciler: Service {
                     "swept: of \(swept.claims) claims \(swept.dropped) had no socket; \(swept.records) records freed"
                 )
             }
-            try state.seed()
+            try state.seed(after: swept)
         } catch {
             logger.error("sweeping: \(error)")
         }

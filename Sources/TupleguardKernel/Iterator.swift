@@ -36,7 +36,9 @@ struct Iterator: ~Copyable {
         try Self.run(link: link.raw, body)
     }
 
-    static func run(link: Int32, _ body: (ArraySlice<UInt8>) -> Void) throws(GuardError) {
+    static func run(
+        link: Int32, pieceSize: Int = Self.pieceSize, _ body: (ArraySlice<UInt8>) -> Void
+    ) throws(GuardError) {
         let iterator = OwnedDescriptor(
             taking: try perform("start an iterator") { bpf_iter_create(link) })
         var buffer = [UInt8](repeating: 0, count: pieceSize)

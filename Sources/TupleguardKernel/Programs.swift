@@ -184,8 +184,11 @@ struct LoadedPrograms: ~Copyable {
     }
 
     /// The descriptor of a map; it stays the object's.
-    func map(_ name: MapName) -> Int32 {
-        bpf_map__fd(bpf_object__find_map_by_name(object.pointer, name.rawValue))
+    func map(_ name: MapName) -> Int32 { map(named: name.rawValue) }
+
+    /// The same for a map that only this object has.
+    func map(named name: String) -> Int32 {
+        bpf_map__fd(bpf_object__find_map_by_name(object.pointer, name))
     }
 
     func info(_ hook: Hook) throws(GuardError) -> ProgramInfo {

@@ -2,8 +2,10 @@
 // Claims for sockets that exist already.
 
 import CTupleguardLibbpf
+import Glibc
 import TupleguardABI
 import TupleguardLinux
+import TupleguardSockets
 
 /// What seeding the claim table found.
 package struct Seeded: Sendable, Equatable {
@@ -15,6 +17,8 @@ package struct Seeded: Sendable, Equatable {
     package var conflicts = 0
     /// Sockets that the table had no room for, or that were closed meanwhile.
     package var unclaimed = 0
+    /// Sockets outside the guarded cgroups that went without, because such have their share already.
+    package var overShare = 0
 
     mutating func add(_ results: some Sequence<UInt8>) {
         for result in results {
@@ -22,37 +26,47 @@ package struct Seeded: Sendable, Equatable {
             case TG_SEEDED_CLAIMED.rawValue: claimed += 1
             case TG_SEEDED_KNOWN.rawValue: known += 1
             case TG_SEEDED_CONFLICT.rawValue: conflicts += 1
+            case TG_SEEDED_OVER_SHARE.rawValue: overShare += 1
             default: unclaimed += 1
             }
         }
     }
+
+    static func + (a: Seeded, b: Seeded) -> Seeded {
+        Seeded(
+            claimed: a.claimed + b.claimed, known: a.known + b.known,
+            conflicts: a.conflicts + b.conflicts, unclaimed: a.unclaimed + b.unclaimed,
+            overShare: a.overShare + b.overShare)
+    }
+
+    /// Of sockets that were gone over in two ways: a new claim is made once, the rest was seen twice.
+    func merged(with other: Seeded) -> Seeded {
+        Seeded(
+            claimed: claimed + other.claimed, known: max(known, other.known),
+            conflicts: max(conflicts, other.conflicts), unclaimed: max(unclaimed, other.unclaimed),
+            overShare: max(overShare, other.overShare))
+    }
 }
 
 extension GuardState {
-    /// Claims for every connected UDP socket of the host that has no claim yet.
+    /// Of so many parts of the table sockets outside the guarded cgroups get one: anyone may open
+    /// sockets, and those of the guarded cgroups are what the table is for.
+    static let outsidersPart = 4
+
+    /// Claims for connected UDP sockets that have no claim yet: all of the guarded cgroups', and
+    /// those of others in the network namespaces where guarded sockets can meet them.
     ///
-    /// Goes over the files of all processes first, which tells whose each
-    /// socket is, then over the sockets of every network namespace, which also
-    /// finds those that no process has open just now.
+    /// - Parameter swept: what the sweep has found that has to come first: it tells how many claims
+    ///   outsiders have, and gives back those that nobody stands behind.
     @discardableResult
-    package func seed() throws -> Seeded {
-        let programs = try loadMaintenance(.seed)
-        var seeded = Seeded()
-        try Iterator(programs.program("seed_files")).run { seeded.add($0) }
-        let sockets = try Iterator(programs.program("seed_sockets"))
-        let link = sockets.link.raw
-        for path in NetworkNamespaces.paths() {
-            // A namespace may go while we look; its sockets are gone too then.
-            let found = try? NetworkNamespaces.inside(path: path) {
-                var found: [UInt8] = []
-                try Iterator.run(link: link) { found += $0 }
-                return found
-            }
-            seeded.add(found ?? [])
-        }
-        _ = sockets
-        return seeded
+    package func seed(after swept: Swept) throws -> Seeded {
+        let share = try tableSize() / Self.outsidersPart
+        return try Seeder(self).seed(roomForOutsiders: max(0, share - swept.outsiders))
     }
+
+    /// Sweeps and seeds.
+    @discardableResult
+    package func seed() throws -> Seeded { try seed(after: sweep()) }
 
     /// Programs that work on the whole table; not pinned: whoever needs them loads them.
     func loadMaintenance(_ set: ProgramSet) throws(GuardError) -> LoadedPrograms {
@@ -60,8 +74,96 @@ extension GuardState {
         var policy = tg_policy()
         policy.grace_ns = Policy.graceNanoseconds
         policy.table_mask = UInt32((fewBuckets ?? Self.buckets(for: size)) - 1)
-        return try LoadedPrograms(set, policy: policy, tableSize: size) { name in
+        let programs = try LoadedPrograms(set, policy: policy, tableSize: size) { name in
             MapName.shared.contains(name) ? map(name) : nil
         }
+        let guarded = programs.map(named: "guarded_cgroups")
+        for id in attachmentIDs {
+            var id = id
+            var yes: UInt8 = 1
+            try perform("list the guarded cgroups") { bpf_map_update_elem(guarded, &id, &yes, 0) }
+        }
+        return programs
+    }
+}
+
+/// The programs of seeding, loaded.
+struct Seeder: ~Copyable {
+    /// Passes over one network namespace: before 6.6 one that is read in pieces may skip sockets
+    /// when others go meanwhile (udp_seq_start counts its way back), so there is another until
+    /// nothing new is found.
+    private static let passes = 16
+    /// Whatever has fewer connected sockets is not read in pieces at all.
+    private static let pieceSize = 16384
+
+    private let programs: LoadedPrograms
+
+    init(_ state: GuardState) throws(GuardError) {
+        let programs = try state.loadMaintenance(.seed)
+        try Iterator(programs.program("seed_tasks")).run { _ in }
+        self.programs = programs
+    }
+
+    func seed(roomForOutsiders room: Int) throws -> Seeded {
+        var seeded = Seeded()
+        for outsiders in [false, true] {
+            try begin(outsiders: outsiders, room: room)
+            // The files of processes first: they tell whose each socket is.
+            var throughFiles = Seeded()
+            try Iterator(programs.program("seed_files")).run { throughFiles.add($0) }
+            seeded = seeded + throughFiles.merged(with: try seedNamespaces())
+        }
+        return seeded
+    }
+
+    /// What follows is about sockets of guarded cgroups, or about others, which get so many claims.
+    func begin(outsiders: Bool, room: Int = 0) throws(GuardError) {
+        var seeding = tg_seeding(outsiders: outsiders ? 1 : 0, room: UInt64(room))
+        var zero: UInt32 = 0
+        let map = programs.map(named: "seeding")
+        try perform("begin to seed") { bpf_map_update_elem(map, &zero, &seeding, 0) }
+    }
+
+    /// Also finds sockets that no process has open just now.
+    func seedNamespaces() throws -> Seeded {
+        let iterator = try Iterator(programs.program("seed_sockets"))
+        let link = iterator.link.raw
+        let guarded = programs.map(named: "guarded_namespaces")
+        var seeded = Seeded()
+        for path in NetworkNamespaces.paths() {
+            // A namespace may go while we look; its sockets are gone too then.
+            let found = try? NetworkNamespaces.inside(path: path) {
+                try Self.isGuarded(ownNamespaceIn: guarded) ? Self.seedNamespace(link) : Seeded()
+            }
+            seeded = seeded + (found ?? Seeded())
+        }
+        _ = iterator
+        return seeded
+    }
+
+    private static func isGuarded(ownNamespaceIn map: Int32) throws -> Bool {
+        let probe = try OwnedDescriptor {
+            socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        }
+        let cookie = try SocketOption.networkNamespaceCookie.get(probe.raw)
+        var key = UInt32(truncatingIfNeeded: cookie)
+        var value: UInt8 = 0
+        return bpf_map_lookup_elem(map, &key, &value) == 0
+    }
+
+    private static func seedNamespace(_ link: Int32) throws(GuardError) -> Seeded {
+        var claimed = 0
+        for _ in 1..<passes {
+            let pass = try seedOnce(link)
+            if pass.claimed == 0 { return Seeded(claimed: claimed).merged(with: pass) }
+            claimed += pass.claimed
+        }
+        return Seeded(claimed: claimed).merged(with: try seedOnce(link))
+    }
+
+    private static func seedOnce(_ link: Int32) throws(GuardError) -> Seeded {
+        var pass = Seeded()
+        try Iterator.run(link: link, pieceSize: pieceSize) { pass.add($0) }
+        return pass
     }
 }

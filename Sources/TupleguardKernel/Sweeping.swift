@@ -11,6 +11,8 @@ package struct Swept: Sendable, Equatable {
     package var dropped = 0
     /// Records freed whose socket is gone, with the claims that they were for.
     package var records = 0
+    /// Sockets outside the guarded cgroups that have a record, and are there.
+    package var outsiders = 0
 
     mutating func add(_ results: some Sequence<UInt8>) {
         for result in results {
@@ -20,6 +22,7 @@ package struct Swept: Sendable, Equatable {
                 claims += 1
                 dropped += 1
             case TG_SWEPT_RECORD.rawValue: records += 1
+            case TG_SWEPT_OUTSIDER.rawValue: outsiders += 1
             default: break
             }
         }
@@ -43,9 +46,13 @@ struct Sweeper: ~Copyable {
             // What goes from a hash map's bucket while a piece ends inside it makes the next piece
             // begin too late (bpf_hash_map_seq_find_next): another pass finds what was missed.
             for _ in 0..<4 {
-                let before = swept.dropped + swept.records
-                try iterator.run { swept.add($0) }
-                if !MapName.sized.contains(name) || swept.dropped + swept.records == before {
+                var pass = Swept()
+                try iterator.run { pass.add($0) }
+                swept.claims += pass.claims
+                swept.dropped += pass.dropped
+                swept.records += pass.records
+                guard MapName.sized.contains(name), pass.dropped + pass.records > 0 else {
+                    swept.outsiders += pass.outsiders
                     break
                 }
             }

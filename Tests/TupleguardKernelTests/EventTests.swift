@@ -203,9 +203,11 @@ struct MaintenanceTests {
     func swept() {
         var swept = Swept()
         swept.add(
-            [TG_SWEPT_NOTHING, TG_SWEPT_CLAIM, TG_SWEPT_CLAIM, TG_SWEPT_DROPPED, TG_SWEPT_RECORD]
-                .map { UInt8($0.rawValue) })
-        #expect(swept == Swept(claims: 3, dropped: 1, records: 1))
+            [
+                TG_SWEPT_NOTHING, TG_SWEPT_CLAIM, TG_SWEPT_CLAIM, TG_SWEPT_DROPPED, TG_SWEPT_RECORD,
+                TG_SWEPT_OUTSIDER,
+            ].map { UInt8($0.rawValue) })
+        #expect(swept == Swept(claims: 3, dropped: 1, records: 1, outsiders: 1))
     }
 
     @Test("Each byte that seeding writes is one socket")

@@ -173,9 +173,9 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
                 #expect(outsider.connect("127.0.0.1:6000") == nil)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 try sandbox.state.seed()
                 #expect(try sandbox.claims().count == 1)
-                let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 sandbox.close(outsider)  // no hook runs
                 #expect(try sandbox.claims().count == 1)
@@ -193,9 +193,9 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
                 #expect(outsider.connect("127.0.0.1:6000") == nil)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 try sandbox.state.seed()
                 sandbox.close(outsider)
-                let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 // Sockets are freed after an RCU grace period.
                 #expect(eventually { b.connect("127.0.0.1:6000") == nil })
             }

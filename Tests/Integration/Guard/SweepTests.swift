@@ -16,7 +16,8 @@ extension IntegrationTests {
             try state.open(.socketRecords).forEach(UInt32.self, SIMD8<UInt64>.self) { _, record in
                 if record[0] != 0 { count += 1 }
             }
-            try state.open(.socketRecordsMore).forEach(SIMD2<UInt64>.self, SIMD8<UInt64>.self) { _, _ in
+            try state.open(.socketRecordsMore).forEach(SIMD2<UInt64>.self, SIMD8<UInt64>.self) {
+                _, _ in
                 count += 1
             }
             return count
