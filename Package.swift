@@ -192,7 +192,7 @@ let package = Package(
                 "CTupleguardLibbpf", "CTupleguardTestSupport", "Connectx", "ConnectxCore",
                 "TupleguardAgent", "TupleguardKernel", "TupleguardLinux", "TupleguardSocketDiag",
                 "TupleguardSockets", "TupleguardTestSupport", "tupleguard", "tupleguard-dialer",
-                "tupleguard-stress",
+                "tupleguard-meddler", "tupleguard-stress",
             ],
             swiftSettings: strict),
 
@@ -206,6 +206,7 @@ let package = Package(
             path: "Tests/TupleguardTestSupport", swiftSettings: strict),
         .target(name: "CTupleguardTechniques", path: "Tests/Programs/techniques"),
         .executableTarget(name: "tupleguard-dialer", path: "Tests/Programs/dialer"),
+        .executableTarget(name: "tupleguard-meddler", path: "Tests/Programs/meddler"),
         .executableTarget(
             name: "tupleguard-stress", dependencies: ["CTupleguardTechniques"],
             path: "Tests/Programs/stress"),

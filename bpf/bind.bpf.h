@@ -5,6 +5,9 @@
  * where that turns out to be another's tuple it is too late for another port, and
  * the connect has to be refused. So a free one is chosen here. Where none is found
  * quickly the kernel goes on to choose: a program may well mean to share.
+ *
+ * A port that is chosen here is locked, like one that the program named. With
+ * strict all sockets get theirs so: the kernel's choice could still be undone.
  */
 #ifndef TUPLEGUARD_BIND_BPF_H
 #define TUPLEGUARD_BIND_BPF_H
@@ -12,8 +15,12 @@
 #include "discovery.bpf.h"
 #include "ports.bpf.h"
 
-/* With nine of ten ports in use, all are in one bind of 800. */
-#define BIND_PROBES 64
+enum {
+	/* With nine of ten ports in use, all are in one bind of 800. */
+	BIND_PROBES = 64,
+	/* Where the kernel's choice is not good enough. */
+	STRICT_BIND_PROBES = 4096,
+};
 
 /* What a bind looks through. */
 struct free_port {
@@ -46,6 +53,14 @@ static __always_inline bool binds_without_port(__u64 sk)
 	return flags >> INET_FLAGS_BIND_ADDRESS_NO_PORT & 1;
 }
 
+/* Whether the policy is to choose a port for a bind. */
+static __always_inline bool is_to_be_chosen(__u64 sk)
+{
+	if (policy.observe)
+		return false;
+	return policy.strict || (policy.discover != TG_DISCOVER_OFF && shares_port(sk));
+}
+
 /* Always lets the bind go on; at most it has a port then. */
 static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 {
@@ -56,11 +71,11 @@ static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 	if (ctx->protocol != IPPROTO_UDP || ctx->user_port || !ctx->sk || bpf_get_retval())
 		return ALLOW;
 	sk = as_number(ctx->sk);
-	if (!is_to_be_discovered(shares_port(sk)) || !shares_port(sk) || binds_without_port(sk))
+	if (!is_to_be_chosen(sk) || binds_without_port(sk))
 		return ALLOW;
 	if (!read_ports(sk, &it.range) || !find_port_table(sk, &it.table))
 		return ALLOW;
-	bpf_loop(BIND_PROBES, try_port, &it, 0);
+	bpf_loop(policy.strict ? STRICT_BIND_PROBES : BIND_PROBES, try_port, &it, 0);
 	if (!it.port)
 		return ALLOW;
 	ctx->user_port = bpf_htons(it.port);

@@ -51,9 +51,10 @@ struct discovery {
 	__u16 probes;
 	__u16 doubts;
 	__u16 failed_binds;
-	bool in_doubt;	 /* no port seems free: look at those that seem taken */
-	bool found;	 /* the next port to try is in the tuple */
-	bool make_share; /* the program has not set SO_REUSEADDR */
+	bool in_doubt : 1;   /* no port seems free: look at those that seem taken */
+	bool found : 1;	     /* the next port to try is in the tuple */
+	bool make_share : 1; /* the program has not set SO_REUSEADDR */
+	bool alone : 1;	     /* nor is it set for it: the port must be nobody else's */
 };
 
 /* A connect that wants a tuple, and what became of it. */

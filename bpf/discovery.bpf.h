@@ -19,6 +19,7 @@
 #include "records.bpf.h"
 #include "events.bpf.h"
 #include "outside.bpf.h"
+#include "ports.bpf.h"
 
 enum {
 	/* With 99% of the ports taken, so many in a row are in one of 10^7 connects. */
@@ -31,7 +32,7 @@ enum {
 	/* Ports held by sockets that don't share, which only binding finds out. */
 	FAILED_BINDS = 512,
 	/* The bound of a loop that the others end. */
-	ATTEMPTS = 1024,
+	ATTEMPTS = 4096,
 };
 
 enum answer {
@@ -59,7 +60,7 @@ static __always_inline bool is_to_be_discovered(bool shares)
 {
 	if (policy.observe) /* nothing is to change for the program */
 		return false;
-	return policy.discover == TG_DISCOVER_ALL ||
+	return policy.strict || policy.discover == TG_DISCOVER_ALL ||
 	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
 }
 
@@ -296,6 +297,11 @@ static long attempt_once(__u32 round, struct search *search)
 		it->steps = 0;
 		return 0;
 	}
+	/* A bind would find it out too, but for more. */
+	if (it->alone && is_used(me->wanted.claim.sock, me->tuple.local_port)) {
+		me->verdict = CONFLICT;
+		return 0;
+	}
 	/* Not claim(): on 6.1 one more function deep is too deep for the stack. */
 	try_claim(me);
 	switch (me->verdict) {
@@ -358,7 +364,7 @@ static __always_inline __u32 draw(void)
  * verdict is CONFLICT where all ports are taken, NO_ROOM where the claim table
  * is full, and IMPOSSIBLE where ports can't be chosen for this socket at all.
  */
-static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *me, bool make_share)
+static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *me, bool shares)
 {
 	struct search search = {.ctx = ctx, .me = me};
 	__u64 sk = me->wanted.claim.sock;
@@ -371,7 +377,8 @@ static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *
 		me->discovery.address[0] = ctx->sk->src_ip4;
 	else
 		read_local(sk, false, me->discovery.address);
-	me->discovery.make_share = make_share;
+	me->discovery.make_share = !shares && policy.discover == TG_DISCOVER_ALL;
+	me->discovery.alone = !shares && policy.discover != TG_DISCOVER_ALL;
 	me->discovery.random = draw();
 	me->verdict = CONFLICT;
 	bpf_loop(ATTEMPTS, attempt_once, &search, 0);

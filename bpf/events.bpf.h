@@ -67,6 +67,9 @@ static __always_inline void count_refusal(struct tg_counters *counters, __u32 re
 	case TG_REASON_EXHAUSTED:
 		COUNT(counters, refused_exhausted);
 		break;
+	case TG_REASON_UNLOCKED:
+		COUNT(counters, refused_unlocked);
+		break;
 	default:
 		COUNT(counters, refused_busy);
 	}

@@ -208,7 +208,7 @@ static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claima
 			COUNT(counters, exclusive_port);
 		return ALLOW;
 	}
-	discover(ctx, me, !shares);
+	discover(ctx, me, shares);
 	switch (me->verdict) {
 	case CONFLICT:
 		me->reason = TG_REASON_EXHAUSTED;
@@ -217,7 +217,10 @@ static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claima
 		return on_full_table(me, counters);
 	case IMPOSSIBLE:
 		COUNT(counters, undiscoverable);
-		return ALLOW;
+		if (!policy.strict)
+			return ALLOW;
+		me->reason = TG_REASON_UNLOCKED;
+		return reject(me, counters);
 	}
 	count_probes(counters, me->probes);
 	return UNANSWERED;
@@ -258,8 +261,12 @@ on_connect(struct bpf_sock_addr *ctx,
 	}
 	me.tuple.remote_port = bpf_ntohs(ctx->user_port);
 	introduce(ctx, &me, number);
-	if (!me.tuple.local_port)
+	if (!me.tuple.local_port) {
 		answer = without_port(ctx, &me, counters);
+	} else if (policy.strict && !is_port_locked(number)) {
+		me.reason = TG_REASON_UNLOCKED;
+		answer = reject(&me, counters);
+	}
 	if (answer == UNANSWERED)
 		answer = guard(ctx, &me, counters);
 	if (me.pruned)

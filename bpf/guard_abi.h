@@ -175,6 +175,7 @@ enum tg_reason {
 	TG_REASON_BUSY = 6, /* too many claims in flight on this socket, or too much contention */
 	TG_REASON_EXISTING = 7,	 /* found while seeding: both sockets hold it already */
 	TG_REASON_EXHAUSTED = 8, /* every local port is taken for this destination */
+	TG_REASON_UNLOCKED = 9,	 /* strict: the port could still change meanwhile */
 };
 
 /* One conflict, as sent through the ring buffer. */
@@ -211,6 +212,7 @@ struct tg_counters {
 	__u64 refused_table_full;
 	__u64 refused_busy;
 	__u64 refused_exhausted;
+	__u64 refused_unlocked;
 	__u64 self_tests; /* of connectx; not counted as refused or observed */
 	__u64 observed;
 	__u64 allowed_table_full;
@@ -247,6 +249,8 @@ struct tg_policy {
 	__u32 table_mask; /* elements of `buckets` and `socket_records`, a power of two, less one */
 	__u32 discover;	  /* enum tg_discover */
 	__u32 exhausted;  /* errno where no port is free for a destination */
+	__u32 strict;	  /* 1: no connect goes unclaimed, no port may still change */
+	__u32 reserved;
 };
 
 /* What seeding is to do, and how much of it. */

@@ -15,6 +15,7 @@
 #define AF_INET6 10
 #define IPPROTO_UDP 17
 #define SOCK_BINDADDR_LOCK 4
+#define SOCK_BINDPORT_LOCK 8
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h: also a connected UDP socket */
 #define RTCF_BROADCAST 0x10000000
 #define INET_FLAGS_BIND_ADDRESS_NO_PORT 18 /* include/net/inet_sock.h, an enum without a name */

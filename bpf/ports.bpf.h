@@ -66,4 +66,12 @@ static __noinline int is_port_used(const struct port_table *table, __u16 port)
 	return true;
 }
 
+/* The same for one port only, in the namespace of `sk`. */
+static __noinline int is_used(__u64 sk, __u16 port)
+{
+	struct port_table table;
+
+	return find_port_table(sk, &table) && is_port_used(&table, port);
+}
+
 #endif

@@ -88,6 +88,17 @@ static __always_inline bool is_address_locked(__u64 sk)
 	return READ_BITS(HAS_CASTS, it, sk_userlocks) & SOCK_BINDADDR_LOCK;
 }
 
+/*
+ * Whether the port is the socket's for good. One that the kernel chose is lost with
+ * connect(AF_UNSPEC), and the next connect has another chosen (__udp_disconnect).
+ */
+static __always_inline bool is_port_locked(__u64 sk)
+{
+	struct sock *it = (struct sock *)sk;
+
+	return READ_BITS(HAS_CASTS, it, sk_userlocks) & SOCK_BINDPORT_LOCK;
+}
+
 static __always_inline void read_local_if_final(__u64 sk, struct tg_tuple *tuple)
 {
 	if (is_address_locked(sk))

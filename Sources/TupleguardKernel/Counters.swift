@@ -39,6 +39,10 @@ package struct Counters: Hashable, Sendable {
             \.refused_exhausted
         ),
         (
+            "refused_unlocked", "refused: the port could still change, and the policy is strict",
+            \.refused_unlocked
+        ),
+        (
             "self_tests",
             "self-tests of connectx, which asks once a second whether a guard is there",
             \.self_tests

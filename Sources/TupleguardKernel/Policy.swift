@@ -83,6 +83,9 @@ package struct Policy: Hashable, Sendable {
     package var lookUp: LookUp = .auto
     package var discover: Discover = .reuseaddr
     package var whenExhausted: WhenExhausted = .eaddrnotavail
+    /// Nothing is taken on trust: every socket without a port gets one that is chosen, locked and
+    /// claimed, whatever `discover` says, and a port that could still change is refused.
+    package var isStrict = false
 
     package init() {}
 
@@ -111,6 +114,7 @@ package struct Policy: Hashable, Sendable {
         policy.table_mask = UInt32(buckets - 1)
         policy.discover = discover.number
         policy.exhausted = UInt32(whenExhausted.number)
+        policy.strict = isStrict ? 1 : 0
         return policy
     }
 
@@ -124,5 +128,6 @@ package struct Policy: Hashable, Sendable {
         discover = Discover.allCases.first { $0.number == policy.discover } ?? .off
         whenExhausted =
             WhenExhausted.allCases.first { UInt32($0.number) == policy.exhausted } ?? .eaddrnotavail
+        isStrict = policy.strict != 0
     }
 }

@@ -68,6 +68,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
     case busy = 6
     case existing = 7
     case exhausted = 8
+    case unlocked = 9
 
     /// A stable name, for machines.
     package var name: String {
@@ -80,6 +81,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
         case .busy: "busy"
         case .existing: "existing"
         case .exhausted: "exhausted"
+        case .unlocked: "unlocked"
         }
     }
 
@@ -94,6 +96,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
         case .busy: "too many connects are in flight on this socket"
         case .existing: "both sockets were connected before the guard was attached"
         case .exhausted: "every local port is taken for this destination"
+        case .unlocked: "the kernel chose its port, which could still change (strict)"
         }
     }
 }

@@ -17,6 +17,7 @@ struct Attach: ParsableCommand {
               tupleguard attach --mode observe /sys/fs/cgroup/system.slice/proxy.service
               tupleguard attach --replace --errno EADDRNOTAVAIL system.slice
               tupleguard attach --discover all proxy.slice
+              tupleguard attach --strict tenants.slice
             """)
 
     @Argument(help: "The cgroup's folder, or its path in the hierarchy.")

@@ -38,6 +38,7 @@ struct Status: ParsableCommand {
             let looksUp: Bool
             let discover: String
             let whenExhausted: String
+            let strict: Bool
             let since: String
             let programs: [Program]
         }
@@ -109,6 +110,7 @@ struct Status: ParsableCommand {
                     lookUp: attachment.policy.lookUp.rawValue, looksUp: attachment.looksUp,
                     discover: attachment.policy.discover.rawValue,
                     whenExhausted: attachment.policy.whenExhausted.rawValue,
+                    strict: attachment.policy.isStrict,
                     since: timestamp(attachment.since),
                     programs: attachment.programs.map {
                         .init(hook: $0.hook, id: $0.id, tag: $0.tag)
@@ -122,6 +124,7 @@ struct Status: ParsableCommand {
     /// What happens to sockets that connect without a port: "all, else EAGAIN".
     private static func discovery(_ policy: Policy) -> String {
         switch (policy.discover, policy.mode) {
+        case (.off, _) where policy.isStrict: "alone, else \(policy.whenExhausted.rawValue)"
         case (.off, _): "off"
         case (_, .observe): "\(policy.discover.rawValue) (not while observing)"
         default: "\(policy.discover.rawValue), else \(policy.whenExhausted.rawValue)"
@@ -161,7 +164,8 @@ struct Status: ParsableCommand {
             let policy = attachment.policy
             let lookUp = attachment.looksUp ? "on" : "off"
             table.rows.append([
-                attachment.path ?? "(gone: cgroup \(attachment.id))", policy.mode.rawValue,
+                attachment.path ?? "(gone: cgroup \(attachment.id))",
+                policy.isStrict ? "\(policy.mode.rawValue), strict" : policy.mode.rawValue,
                 policy.refusal.rawValue, policy.whenFull.rawValue,
                 policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, Self.discovery(policy),
                 clock(attachment.since),

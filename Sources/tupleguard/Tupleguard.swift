@@ -128,7 +128,9 @@ struct PolicyOptions: ParsableArguments {
     @Option(
         help: """
             What connect() fails with when every local port is taken for the destination: \
-            EADDRNOTAVAIL or EAGAIN.
+            EADDRNOTAVAIL, or EAGAIN, which the kernel gives for want of a port. Not for programs \
+            on Python's asyncio or other loops that take EAGAIN to mean that the connect goes on: \
+            they believe that they are connected.
             """)
     var whenExhausted: Policy.WhenExhausted = .eaddrnotavail
 
@@ -139,11 +141,20 @@ struct PolicyOptions: ParsableArguments {
             """)
     var tableSize: Int?
 
+    @Flag(
+        help: """
+            Take nothing on trust: choose, lock and claim the port of every socket that has none, \
+            whatever --discover says (one of its own for a socket that does not share), refuse a \
+            port that another thread could still change, and refuse where the table is full.
+            """)
+    var strict = false
+
     var policy: Policy {
         var policy = Policy()
         policy.mode = mode
         policy.refusal = refusal
-        policy.whenFull = whenFull
+        policy.whenFull = strict ? .refuse : whenFull
+        policy.isStrict = strict
         policy.lookUp = lookUp
         policy.discover = discover
         policy.whenExhausted = whenExhausted
@@ -151,6 +162,9 @@ struct PolicyOptions: ParsableArguments {
     }
 
     func validate() throws {
+        if strict && mode == .observe {
+            throw ValidationError("--strict refuses, --mode observe does not: choose one of them")
+        }
         if let tableSize, !GuardError.tableSizes.contains(tableSize) {
             throw ValidationError(GuardError.tableSize(tableSize).description)
         }

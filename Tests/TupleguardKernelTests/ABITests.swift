@@ -24,8 +24,8 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_record_more>.size == 64)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
-        #expect(MemoryLayout<tg_counters>.size == 36 * 8)
-        #expect(MemoryLayout<tg_policy>.size == 64)
+        #expect(MemoryLayout<tg_counters>.size == 37 * 8)
+        #expect(MemoryLayout<tg_policy>.size == 72)
     }
 
     @Test("No struct ends in padding, which would be written to maps as it happens to be")

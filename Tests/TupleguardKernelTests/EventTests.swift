@@ -51,6 +51,7 @@ struct EventTests {
             (TG_REASON_AMBIGUOUS, .ambiguous), (TG_REASON_OUTSIDE, .outside),
             (TG_REASON_TABLE_FULL, .tableFull), (TG_REASON_BUSY, .busy),
             (TG_REASON_EXISTING, .existing), (TG_REASON_EXHAUSTED, .exhausted),
+            (TG_REASON_UNLOCKED, .unlocked),
         ]
         for (number, reason) in expected {
             #expect(decode(bytes(of: makeEvent(reason: number.rawValue)))?.reason == reason)
@@ -65,13 +66,13 @@ struct EventTests {
         #expect(
             Reason.allCases.map(\.name) == [
                 "held", "in-flight", "ambiguous", "outside", "table-full", "busy", "existing",
-                "exhausted",
+                "exhausted", "unlocked",
             ])
     }
 
     @Test(
         "A record of a reason that does not exist makes no sense",
-        arguments: [0, 9, 255, UInt32.max])
+        arguments: [0, 200, 255, UInt32.max])
     func unknownReason(number: UInt32) {
         #expect(decode(bytes(of: makeEvent(reason: number))) == nil)
     }

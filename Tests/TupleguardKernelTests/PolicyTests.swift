@@ -26,6 +26,7 @@ struct PolicyTests {
                             policy.lookUp = lookUp
                             policy.discover = discover
                             policy.whenExhausted = whenExhausted
+                            policy.isStrict = discover == .off
                             return policy
                         }
                     }
@@ -43,6 +44,7 @@ struct PolicyTests {
         #expect(policy.lookUp == .auto)
         #expect(policy.discover == .reuseaddr)
         #expect(policy.whenExhausted == .eaddrnotavail)
+        #expect(!policy.isStrict)
         #expect(GuardError.tableSizes.contains(Policy.defaultTableSize))
     }
 

@@ -118,6 +118,14 @@ struct AttachArgumentTests {
         #expect(attach.policyOptions.policy == policy)
     }
 
+    @Test("--strict refuses where the table is full, and does not go with observing")
+    func strict() throws {
+        let policy = try parse(Attach.self, "attach --strict a").policyOptions.policy
+        #expect(policy.isStrict)
+        #expect(policy.whenFull == .refuse)
+        expectRefusal("attach --strict --mode observe a", "--strict")
+    }
+
     @Test("Every value that a policy has can be asked for")
     func values() throws {
         for mode in Policy.Mode.allCases {
