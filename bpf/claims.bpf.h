@@ -47,10 +47,13 @@ struct discovery {
 	__u64 reserved;	  /* address of the bitmap of reserved ports; 0: there is none */
 	__u32 random;	  /* where to begin, and how far to go each time */
 	__u32 steps;	  /* gone; some lead to no port that may be chosen */
-	__u16 low, high;  /* the first and the last port that may be chosen */
+	__u16 low, high;  /* the first and the last port to look at */
+	__u16 lowest;	  /* the first that may be chosen */
 	__u16 probes;
 	__u16 doubts;
 	__u16 failed_binds;
+	__u8 passed;	     /* ports that others have, and that were passed by for that */
+	bool courteous : 1;  /* leaves a part of the range to those who need a port alone */
 	bool in_doubt : 1;   /* no port seems free: look at those that seem taken */
 	bool found : 1;	     /* the next port to try is in the tuple */
 	bool make_share : 1; /* the program has not set SO_REUSEADDR */

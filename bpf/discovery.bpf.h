@@ -6,9 +6,10 @@
  * two sockets hold one tuple.
  *
  * Ports are looked at in an order that seems random and visits each once: first
- * for one that has no claim with this destination, which costs little, then,
- * if there is none, for one whose claim turns out to be stale, or another local
- * address's. The socket is bound to the port that is claimed, and keeps it.
+ * for one that has no claim with this destination, which costs little, and in
+ * three quarters of the range, then in all of it, then, if there is none, for one
+ * whose claim turns out to be stale, or another local address's. The socket is bound to the port
+ * that is claimed, and keeps it.
  *
  * Which ports may be chosen is read from the kernel at each connect, so that a
  * changed sysctl counts at once, and in every network namespace.
@@ -22,6 +23,19 @@
 #include "ports.bpf.h"
 
 enum {
+	/*
+	 * A part of the range, one in so many, is left to sockets that need a port which
+	 * nobody shares: those outside, and those that bind. It is looked at only when
+	 * so many of the other ports were taken for the destination.
+	 */
+	LEFT_TO_OTHERS = 4,
+	COURTEOUS_PROBES = 64,
+	/*
+	 * A socket that did not ask to share is given a port that nobody has, unless so
+	 * many were seen to be in use: when it goes on to another destination, as
+	 * getaddrinfo's do to compare routes, no other socket is there before it.
+	 */
+	PASSED_BY = 12,
 	/* With 99% of the ports taken, so many in a row are in one of 10^7 connects. */
 	PROBES = 3072,
 	/* Of so many neighbours the buckets are neighbours too: one miss in the TLB for all. */
@@ -213,7 +227,9 @@ static long step_once(__u32 round, struct look *look)
 
 	if (port < it->low || port > it->high)
 		return 0;
-	if (it->probes >= (it->in_doubt ? PROBES + PROBES_IN_DOUBT : PROBES))
+	if (it->probes >= (it->courteous  ? COURTEOUS_PROBES
+			   : it->in_doubt ? COURTEOUS_PROBES + PROBES + PROBES_IN_DOUBT
+					  : COURTEOUS_PROBES + PROBES))
 		return 1;
 	it->probes++;
 	look->tuple.local_port = port;
@@ -283,6 +299,24 @@ static __noinline int take_port(struct bpf_sock_addr *ctx, struct claimant *me)
 	return bind_port(ctx, me, me->tuple.local_port);
 }
 
+/* The ports are all looked at: which others are there? False when there are none. */
+static __always_inline bool look_further(struct discovery *it)
+{
+	if (!it->courteous && it->in_doubt)
+		return false;
+	it->in_doubt = !it->courteous;
+	it->courteous = false;
+	it->low = it->lowest;
+	it->steps = 0;
+	return true;
+}
+
+/* Whether only a port will do that nobody has. */
+static __always_inline bool is_to_be_unused(const struct discovery *it)
+{
+	return it->alone || (it->make_share && it->courteous && it->passed < PASSED_BY);
+}
+
 /* Tries the next port, or the same again after a lost race; returns 1 when the search is over. */
 static long attempt_once(__u32 round, struct search *search)
 {
@@ -290,15 +324,10 @@ static long attempt_once(__u32 round, struct search *search)
 	struct discovery *it = &me->discovery;
 	int error;
 
-	if (me->verdict != UNDECIDED && !find_port(me)) {
-		if (it->in_doubt)
-			return 1;
-		it->in_doubt = true;
-		it->steps = 0;
-		return 0;
-	}
-	/* A bind would find it out too, but for more. */
-	if (it->alone && is_used(me->wanted.claim.sock, me->tuple.local_port)) {
+	if (me->verdict != UNDECIDED && !find_port(me))
+		return look_further(it) ? 0 : 1;
+	if (is_to_be_unused(it) && is_used(me->wanted.claim.sock, me->tuple.local_port)) {
+		it->passed++;
 		me->verdict = CONFLICT;
 		return 0;
 	}
@@ -380,6 +409,11 @@ static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *
 	me->discovery.make_share = !shares && policy.discover == TG_DISCOVER_ALL;
 	me->discovery.alone = !shares && policy.discover != TG_DISCOVER_ALL;
 	me->discovery.random = draw();
+	me->discovery.lowest = me->discovery.low;
+	if (!me->discovery.alone) {
+		me->discovery.courteous = true;
+		me->discovery.low += (me->discovery.high - me->discovery.low + 1) / LEFT_TO_OTHERS;
+	}
 	me->verdict = CONFLICT;
 	bpf_loop(ATTEMPTS, attempt_once, &search, 0);
 	if (me->verdict == UNDECIDED)

@@ -94,7 +94,7 @@ static __always_inline bool is_address_locked(__u64 sk)
  */
 static __always_inline bool is_port_locked(__u64 sk)
 {
-	struct sock *it = (struct sock *)sk;
+	struct sock *it = as_sock(sk);
 
 	return READ_BITS(HAS_CASTS, it, sk_userlocks) & SOCK_BINDPORT_LOCK;
 }

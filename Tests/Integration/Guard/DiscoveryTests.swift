@@ -308,6 +308,40 @@ extension IntegrationTests {
 
         // MARK: - Which ports
 
+        /// Others need ports too, and cannot share.
+        @Test(arguments: ["4", "6"]) func manyDestinationsLeavePortsToOthers(
+            _ family: String
+        ) throws {
+            try run(ports: 200) { sandbox in
+                let dialed = try dial(
+                    sandbox, ["--family", family, "--distinct", "900", "--same", "1"])
+                #expect(dialed.distinct == 900)
+                #expect(dialed.ports.allSatisfy { $0 >= Self.firstPort + 50 })
+            }
+        }
+
+        /// One destination after the other, with one socket: getaddrinfo compares routes so. The guard
+        /// chose its port, so it must not be in the way.
+        @Test(arguments: [
+            (Sandbox.Kind.v4, "127.0.0.1:9", "127.0.0.2:6000"), (.v6, "[::1]:9", "[::1]:6000"),
+        ])
+        func whoComparesRoutesIsNotRefused(
+            _ kind: Sandbox.Kind, _ first: String, _ busy: String
+        ) throws {
+            try run(ports: 800) { sandbox in
+                for _ in 0..<200 {
+                    #expect(try sandbox.socket(kind, sharing: false).connect(busy) == nil)
+                }
+                for _ in 0..<100 {
+                    let socket = try sandbox.socket(kind, sharing: false)
+                    #expect(socket.connect(first) == nil)
+                    try socket.disconnect()
+                    #expect(socket.connect(busy) == nil)
+                    sandbox.close(socket)
+                }
+            }
+        }
+
         @Test(arguments: [Policy.Discover.all, .reuseaddr])
         func reservedPortsAreLeftOut(_ discover: Policy.Discover) throws {
             try run(discover) { sandbox in
@@ -406,8 +440,9 @@ extension IntegrationTests {
                 }
                 #expect(ports.count == 200)
                 #expect(ports.allSatisfy { (32768...60999).contains($0) })
-                // Random ones are spread over all of it.
-                for quarter in stride(from: 32768, to: 60999, by: 7058) {
+                // Random ones are spread over all that is not left to others.
+                #expect(ports.allSatisfy { $0 >= 32768 + 7058 })
+                for quarter in stride(from: 32768 + 7058, to: 60999, by: 7058) {
                     #expect(ports.contains { (quarter..<quarter + 7058).contains(Int($0)) })
                 }
             }
