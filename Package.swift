@@ -134,7 +134,8 @@ let package = Package(
             name: "TupleguardSocketsTests", dependencies: ["TupleguardLinux", "TupleguardSockets"],
             swiftSettings: strict),
         .testTarget(
-            name: "TupleguardLinuxTests", dependencies: ["TupleguardLinux", "TupleguardSockets"],
+            name: "TupleguardLinuxTests",
+            dependencies: ["TupleguardLinux", "TupleguardSockets", "TupleguardTestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "TupleguardSocketDiagTests",

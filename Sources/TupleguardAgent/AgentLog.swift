@@ -4,6 +4,7 @@
 import Glibc
 import Logging
 import TupleguardKernel
+import TupleguardLinux
 
 package enum LogFormat: String, CaseIterable, Sendable {
     case text
@@ -32,7 +33,7 @@ struct AgentLogHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        let time = timestamp(Platform.now(CLOCK_REALTIME))
+        let time = timestamp(KernelClock.realTime)
         let fields = metadata.merging(event.metadata ?? [:]) { $1 }.sorted { $0.key < $1.key }
         let message = event.message.description + fields.map { " \($0.key)=\($0.value)" }.joined()
         switch format {

@@ -6,6 +6,7 @@ import Glibc
 import Logging
 import ServiceLifecycle
 package import TupleguardKernel
+import TupleguardLinux
 import TupleguardSockets
 
 /// Which cgroups the agent is to guard, and how.

@@ -8,6 +8,7 @@ import Logging
 import ServiceLifecycle
 import Synchronization
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardSockets
 
 /// The datagram socket that any process may write to.
@@ -156,13 +157,13 @@ private struct ReportListener {
     }
 
     mutating func hear(_ report: Notice, from sender: Sender) {
-        guard limits.admit(sender, now: Platform.now(CLOCK_MONOTONIC)) else {
+        guard limits.admit(sender, now: KernelClock.monotonic) else {
             conflicts.countLimited()
             return
         }
         let event = conflicts.record(
             report, from: SenderProcess(reading: sender, in: hierarchy),
-            time: Platform.now(CLOCK_REALTIME))
+            time: KernelClock.realTime)
         if let line = log.log(event, isFollowed: !followers.isEmpty) { followers.send(line) }
     }
 }

@@ -59,7 +59,7 @@ final class ShadowScanner: Service, Sendable {
         var log = ConflictLog(logger: logger, format: configuration.logFormat)
         var failure: String?
         while !isStopping.withLock({ $0 }) {
-            let begun = monotonicTime()
+            let begun = KernelClock.monotonic
             do {
                 let unseen = try scan(&log)
                 report(unseen, &failure)
@@ -74,7 +74,7 @@ final class ShadowScanner: Service, Sendable {
     /// - Returns: what could not be seen; nil when all was.
     private func scan(_ log: inout ConflictLog) throws -> String? {
         let survey = try Survey(.all, .shadows)
-        let time = Platform.now(CLOCK_REALTIME)
+        let time = KernelClock.realTime
         let cgroups = CgroupNames()
         let events = scans.update(survey.shadows, time: time) { shadows in
             let owners = SocketOwners(of: shadows.flatMap(\.members).map(\.inode))
@@ -97,7 +97,7 @@ final class ShadowScanner: Service, Sendable {
 
     private func sleep(since begun: UInt64) {
         let interval = Int(configuration.interval / .nanoseconds(1))
-        let left = interval - Int(monotonicTime() - begun)
+        let left = interval - Int(KernelClock.monotonic - begun)
         _ = wake.wait(timeout: .now() + .nanoseconds(max(0, left)))
     }
 }

@@ -45,8 +45,7 @@ extension Evidence {
 
     /// No process may have a limit above fs.nr_open, not even root's (setrlimit gives EPERM).
     private static func ceiling(for limit: Int) -> [Finding.Remedy] {
-        let digits = contents(of: "/proc/sys/fs/nr_open")?.prefix { $0.isNumber }
-        guard let most = digits.flatMap({ Int($0) }), most < limit else { return [] }
+        guard let most = Proc.system.numericSetting("fs/nr_open"), most < limit else { return [] }
         return [
             .init("Raise what any process may have.", "sysctl -w fs.nr_open=\(limit)")
         ]

@@ -2,6 +2,7 @@
 // All that was found out, and all diagnoses made from it.
 
 package import TupleguardHostSurvey
+import TupleguardLinux
 import TupleguardSockets
 
 /// Everything that the diagnoses are made from.
@@ -81,7 +82,7 @@ package struct Evidence: Sendable {
         if uncountedDescriptors > 0 {
             unseen.append("how many descriptors \(amount(uncountedDescriptors, "process")) have")
         }
-        if areProcessesHidden() {
+        if Proc.system.hidesProcesses {
             unseen.append("processes of other users: /proc hides them (hidepid)")
         }
         if case .unseen(let why) = guardSight { unseen.append("the guard: \(why)") }

@@ -2,6 +2,7 @@
 // What the doctor says: how bad, what, how it is known, what to do.
 
 package import TupleguardHostSurvey
+package import TupleguardLinux
 
 /// How soon somebody has to act.
 package enum Severity: String, Codable, CaseIterable, Comparable, Sendable {
@@ -93,7 +94,7 @@ package struct Finding: Encodable, Sendable {
     }
 
     package init(
-        _ severity: Severity, _ kind: Kind, _ what: String, in namespace: Namespace? = nil,
+        _ severity: Severity, _ kind: Kind, _ what: String, in namespace: NetworkNamespace? = nil,
         protocolName: String? = nil, local: String? = nil, remote: String? = nil,
         numbers: [String: Int] = [:], usage: Double? = nil, secondsUntilFull: Double? = nil,
         notes: [String] = [], processes: [Involved] = [], remedies: [Remedy] = []

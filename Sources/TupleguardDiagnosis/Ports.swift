@@ -321,8 +321,6 @@ extension Evidence {
     }
 
     private func cgroupName(ofProcess pid: Int32) -> String {
-        let lines = contents(of: "/proc/\(pid)/cgroup") ?? ""
-        let line = lines.split(separator: "\n").first { $0.hasPrefix("0::/") }
-        return line.map { shellWord(String($0.dropFirst(3))) } ?? "CGROUP"
+        Proc.system.cgroup(of: pid).map(shellWord) ?? "CGROUP"
     }
 }

@@ -2,7 +2,7 @@
 // How many descriptors are open, of how many that may be.
 
 import Glibc
-import TupleguardLinux
+package import TupleguardLinux
 import TupleguardSockets
 
 /// The open descriptors of one process.
@@ -22,19 +22,20 @@ package struct DescriptorUse: Hashable, Sendable {
     }
 
     /// Nil when the process is gone or may not be looked at.
-    package init?(pid: Int32) {
-        guard let limits = contents(of: "/proc/\(pid)/limits").flatMap(Self.parse),
-            let open = Self.count(pid)
+    package init?(pid: Int32, _ proc: Proc = .system) {
+        guard let limits = proc.contents(of: pid, "limits").flatMap(Self.parse),
+            let open = Self.count(pid, proc)
         else { return nil }
         self.init(pid: pid, open: open, limit: limits.soft, hardLimit: limits.hard)
     }
 
     /// The size of /proc/PID/fd is how many there are (Linux 6.2), and needs no privilege.
-    private static func count(_ pid: Int32) -> Int? {
+    private static func count(_ pid: Int32, _ proc: Proc) -> Int? {
+        let folder = proc.path(of: pid, "fd")
         var status = stat()
-        guard stat("/proc/\(pid)/fd", &status) == 0 else { return nil }
+        guard stat(folder, &status) == 0 else { return nil }
         if status.st_size > 0 { return Int(status.st_size) }
-        return access("/proc/\(pid)/fd", R_OK) == 0 ? names(in: "/proc/\(pid)/fd").count : nil
+        return access(folder, R_OK) == 0 ? names(in: folder).count : nil
     }
 
     /// "Max open files            1024                 524288               files"
@@ -51,19 +52,18 @@ package struct DescriptorUse: Hashable, Sendable {
     /// Every process that we may look at, and how many we may not.
     ///
     /// - Parameter namespaces: of all, or only those in our own network namespace.
-    package static func all(_ namespaces: Namespace.Selection) -> (
-        uses: [DescriptorUse], unreadable: Int
-    ) {
+    package static func all(
+        _ namespaces: NetworkNamespace.Selection, _ proc: Proc = .system
+    ) -> (uses: [DescriptorUse], unreadable: Int) {
         var uses: [DescriptorUse] = []
         var unreadable = 0
-        let own = namespaces == .own ? Namespace(path: Namespace.ownPath)?.inode : nil
-        for name in names(in: "/proc") {
-            guard let pid = Int32(name),
-                own == nil || Namespace(path: "/proc/\(pid)/ns/net")?.inode == own
+        let own = namespaces == .own ? NetworkNamespace(path: NetworkNamespace.ownPath)?.inode : nil
+        for pid in proc.processes {
+            guard own == nil || NetworkNamespace(path: proc.path(of: pid, "ns/net"))?.inode == own
             else { continue }
-            if let use = DescriptorUse(pid: pid) {
+            if let use = DescriptorUse(pid: pid, proc) {
                 uses.append(use)
-            } else if kill(pid, 0) == 0 || errno == EPERM {
+            } else if isRunning(pid) {
                 unreadable += 1
             }
         }
@@ -89,7 +89,7 @@ package struct HostFiles: Hashable, Sendable {
         self.init(open: numbers[0], limit: numbers[2])
     }
 
-    package static func current() -> HostFiles? {
-        contents(of: "/proc/sys/fs/file-nr").flatMap { HostFiles($0) }
+    package static func current(_ proc: Proc = .system) -> HostFiles? {
+        proc.setting("fs/file-nr").flatMap { HostFiles($0) }
     }
 }

@@ -3,12 +3,13 @@
 
 import CTupleguardLinux
 import Glibc
+package import TupleguardLinux
 package import TupleguardSocketDiag
 package import TupleguardSockets
 
 /// Two or more connected UDP sockets with one 4-tuple.
 package struct Shadow: Sendable {
-    package let namespace: Namespace
+    package let namespace: NetworkNamespace
     package let tuple: FourTuple
     /// The device that they are bound to, all or some of them; 0 for none.
     package let interface: UInt32
@@ -48,7 +49,8 @@ struct ShadowSearch {
 
     /// - Parameter buffer: for the kernel's replies.
     mutating func finish(
-        in namespace: Namespace, _ diag: inout SocketDiag, buffer: UnsafeMutableRawBufferPointer
+        in namespace: NetworkNamespace, _ diag: inout SocketDiag,
+        buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> [Shadow] {
         let suspects = repeated()
         guard !suspects.isEmpty else { return [] }
@@ -97,7 +99,7 @@ struct ShadowSearch {
 
     /// Sockets of different devices do not meet; one without a device meets those of any.
     private func judge(
-        _ tuple: FourTuple, _ members: [SocketRecord], _ namespace: Namespace,
+        _ tuple: FourTuple, _ members: [SocketRecord], _ namespace: NetworkNamespace,
         _ diag: inout SocketDiag
     ) throws(Errno) -> [Shadow] {
         let devices = Set(members.map(\.interface)).subtracting([0])

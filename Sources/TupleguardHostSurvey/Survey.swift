@@ -2,19 +2,19 @@
 // A look at all TCP and UDP sockets of the host, namespace by namespace.
 
 import Glibc
-import TupleguardLinux
+package import TupleguardLinux
 import TupleguardSocketDiag
 import TupleguardSockets
 
 /// What one network namespace has.
 package struct NamespaceSurvey: Sendable {
-    package let namespace: Namespace
+    package let namespace: NetworkNamespace
     package let settings: PortSettings
     package internal(set) var tcp = TransportSurvey()
     package internal(set) var udp = TransportSurvey()
     package internal(set) var shadows: [Shadow] = []
 
-    package init(namespace: Namespace, settings: PortSettings) {
+    package init(namespace: NetworkNamespace, settings: PortSettings) {
         self.namespace = namespace
         self.settings = settings
     }
@@ -24,7 +24,7 @@ package struct NamespaceSurvey: Sendable {
 package struct Survey: Sendable {
     package internal(set) var namespaces: [NamespaceSurvey] = []
     /// Namespaces that could not be entered, each with the reason.
-    package internal(set) var unseen: [(namespace: Namespace, why: String)] = []
+    package internal(set) var unseen: [(namespace: NetworkNamespace, why: String)] = []
     /// Whether there are processes of which we may not know in which namespace they are.
     package internal(set) var hasHiddenProcesses: Bool
     /// Nanoseconds of CLOCK_MONOTONIC when the looking began.
@@ -64,9 +64,9 @@ package struct Survey: Sendable {
     /// Looks at the namespaces one after the other. Costs about a microsecond for each socket.
     ///
     /// - Throws: what netlink refuses us in our own namespace. Others that fail are among `unseen`.
-    package init(_ selection: Namespace.Selection, _ scope: Scope) throws {
-        time = monotonicTime()
-        let selected = Namespace.selected(selection)
+    package init(_ selection: NetworkNamespace.Selection, _ scope: Scope) throws {
+        time = KernelClock.monotonic
+        let selected = NetworkNamespace.find(selection)
         hasHiddenProcesses = selected.hasHidden
         for namespace in selected.namespaces {
             do {
@@ -84,7 +84,7 @@ package struct Survey: Sendable {
 
 extension NamespaceSurvey {
     /// Of the calling thread's namespace.
-    init(of namespace: Namespace, _ scope: Survey.Scope) throws(Errno) {
+    init(of namespace: NetworkNamespace, _ scope: Survey.Scope) throws(Errno) {
         self.init(namespace: namespace, settings: .current())
         // What the kernel fills at a time (netlink_dump).
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 32 * 1024, alignment: 8)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sockets of one protocol in one network namespace, added up while the kernel tells them.
 
+import TupleguardLinux
 import TupleguardSocketDiag
 package import TupleguardSockets
 

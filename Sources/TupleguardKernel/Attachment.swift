@@ -4,7 +4,7 @@
 import CTupleguardLibbpf
 import Glibc
 import TupleguardABI
-import TupleguardLinux
+package import TupleguardLinux
 import TupleguardSockets
 
 /// A cgroup's guard, as it is pinned.

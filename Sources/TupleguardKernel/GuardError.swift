@@ -13,10 +13,6 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case noBTF
     /// There is no BPF file system at this path, and none could be mounted.
     case noBPFFileSystem(path: String, errno: Errno)
-    /// No cgroup v2 hierarchy is mounted.
-    case noCgroup2
-    /// The path leads to no cgroup of the v2 hierarchy.
-    case notACgroup(path: String, why: String)
     /// The cgroup has a guard already.
     case alreadyAttached(path: String)
     /// The cgroup has no guard.
@@ -54,11 +50,6 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
         case .noBPFFileSystem(let path, let errno):
             return
                 "no BPF file system at \(path): \(errno); try: mount -t bpf bpf /sys/fs/bpf, and keep the state in a folder there"
-        case .noCgroup2:
-            return
-                "no cgroup v2 hierarchy is mounted; try: mount -t cgroup2 none /sys/fs/cgroup"
-        case .notACgroup(let path, let why):
-            return "\(path) is not a cgroup to guard: \(why)"
         case .alreadyAttached(let path):
             return
                 "\(path) is guarded already; to change its policy with no gap use: tupleguard attach --replace \(path)"

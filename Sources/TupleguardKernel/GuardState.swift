@@ -108,7 +108,7 @@ package struct GuardState: Sendable {
     }
 
     private func lockFolder() throws(GuardError) -> OwnedDescriptor {
-        let deadline = Platform.now(CLOCK_MONOTONIC) + 10_000_000_000
+        let deadline = KernelClock.monotonic + 10_000_000_000
         while true {
             if access(folder, F_OK) != 0 { try makeFolder() }
             let lock: OwnedDescriptor
@@ -127,7 +127,7 @@ package struct GuardState: Sendable {
                 {
                     return lock
                 }
-            } else if Platform.now(CLOCK_MONOTONIC) > deadline {
+            } else if KernelClock.monotonic > deadline {
                 throw .locked(path: folder, by: "another process is changing the guard")
             }
             usleep(20_000)

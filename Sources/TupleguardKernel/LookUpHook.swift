@@ -2,6 +2,7 @@
 // The look-up-only design, to be measured beside the guard. The guard does not use it.
 
 import CTupleguardLibbpf
+package import TupleguardLinux
 import TupleguardSockets
 
 /// Programs that refuse a UDP connect (EPERM) when the kernel's socket table has its 4-tuple already,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the guard needs of the machine, checked before anything is touched.
 
-package import CTupleguardLinux
+import CTupleguardLinux
 import Glibc
 import TupleguardSockets
 
@@ -69,19 +69,5 @@ package enum Platform {
                 path: path, errno: Errno(access(path, F_OK) == 0 ? EINVAL : ENOENT))
         }
         if linux_mount_bpffs(path) != 0 { throw .noBPFFileSystem(path: path, errno: .last) }
-    }
-
-    /// Nanoseconds of a clock of clock_gettime(2).
-    package static func now(_ clock: clockid_t) -> UInt64 {
-        var time = timespec()
-        clock_gettime(clock, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-    }
-
-    /// The time of day at a reading of CLOCK_MONOTONIC, in nanoseconds since 1970.
-    static func timeOfDay(monotonic: UInt64) -> UInt64 {
-        let offset = Int64(now(CLOCK_REALTIME)) - Int64(now(CLOCK_MONOTONIC))
-        let (sum, overflow) = Int64(bitPattern: monotonic).addingReportingOverflow(offset)
-        return overflow ? UInt64(Int64.max) : UInt64(max(0, sum))
     }
 }

@@ -3,6 +3,7 @@
 
 import Glibc
 import TupleguardABI
+import TupleguardLinux
 
 /// How the guard of one cgroup behaves.
 package struct Policy: Hashable, Sendable {
@@ -103,7 +104,7 @@ package struct Policy: Hashable, Sendable {
     func forPrograms(cgroup: Cgroup, buckets: Int) -> tg_policy {
         var policy = tg_policy()
         policy.attachment = cgroup.id
-        policy.attached_ns = Platform.now(CLOCK_REALTIME)
+        policy.attached_ns = KernelClock.realTime
         policy.grace_ns = graceNanoseconds
         policy.secret = .random(in: .min ... .max)
         policy.observe = mode == .observe ? 1 : 0

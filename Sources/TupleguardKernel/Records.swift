@@ -3,6 +3,7 @@
 
 import Glibc
 import TupleguardABI
+import TupleguardLinux
 package import TupleguardSockets
 
 /// A process that was part of a conflict.
@@ -121,7 +122,7 @@ package struct ConflictEvent: Sendable {
     /// Nil for a record of a reason that does not exist.
     init?(_ event: tg_event) {
         guard let reason = Reason(rawValue: event.reason) else { return nil }
-        time = Platform.timeOfDay(monotonic: event.time_ns)
+        time = KernelClock.realTime(atMonotonic: event.time_ns)
         attachment = event.attachment
         self.reason = reason
         wasAllowed = event.allowed != 0
@@ -193,7 +194,8 @@ extension GuardState {
             guard let last = ConflictEvent(conflict.last) else { return }
             conflicts.append(
                 Conflict(
-                    count: conflict.count, first: Platform.timeOfDay(monotonic: conflict.first_ns),
+                    count: conflict.count,
+                    first: KernelClock.realTime(atMonotonic: conflict.first_ns),
                     last: last))
         }
         return conflicts.sorted { $0.last.time > $1.last.time }
@@ -204,7 +206,7 @@ extension Claim {
     fileprivate init(_ tuple: tg_tuple, _ claim: tg_claim) {
         self.init(
             tuple: FourTuple(tuple), networkNamespace: tuple.netns, cookie: claim.cookie,
-            since: Platform.timeOfDay(monotonic: claim.time_ns), pid: claim.pid,
+            since: KernelClock.realTime(atMonotonic: claim.time_ns), pid: claim.pid,
             command: withUnsafeBytes(of: claim.comm) { commandName($0) })
     }
 }

@@ -130,9 +130,9 @@ struct Seeder: ~Copyable {
         let link = iterator.link.raw
         let guarded = programs.map(named: "guarded_namespaces")
         var seeded = Seeded()
-        for path in NetworkNamespaces.paths() {
+        for namespace in NetworkNamespace.find().namespaces {
             // A namespace may go while we look; its sockets are gone too then.
-            let found = try? NetworkNamespaces.inside(path: path) {
+            let found = try? NetworkNamespace.inside(path: namespace.path) {
                 try Self.isGuarded(ownNamespaceIn: guarded) ? Self.seedNamespace(link) : Seeded()
             }
             seeded = seeded + (found ?? Seeded())

@@ -60,8 +60,8 @@ extension Technique {
     /// Whether two connections to different destinations can have one source address and port.
     func measureSharing(_ setting: Setting) throws -> Bool {
         let port = setting.ports.lowerBound
-        if portChoice == .kernel { try Namespace.setPorts(port...port) }
-        defer { try? Namespace.setPorts(setting.ports) }
+        if portChoice == .kernel { try LabNamespace.setPorts(port...port) }
+        defer { try? LabNamespace.setPorts(setting.ports) }
         var kit = try Kit()
         let servers = try Servers(ports: setting.destinations.map(\.port))
         var held = HeldSockets()

@@ -41,8 +41,8 @@ extension Technique {
     func measureContention(_ setting: Setting, for duration: Duration) throws -> ContentionReport {
         let port = setting.ports.upperBound
         // One port to choose from, so that those who leave the choice to the kernel meet as well.
-        if portChoice == .kernel { try Namespace.setPorts(port...port) }
-        defer { try? Namespace.setPorts(setting.ports) }
+        if portChoice == .kernel { try LabNamespace.setPorts(port...port) }
+        defer { try? LabNamespace.setPorts(setting.ports) }
         let wish = Wish(
             source: Endpoint(setting.address, portChoice == .kernel ? 0 : port),
             destination: setting.destinations[0])
@@ -118,8 +118,8 @@ private final class Arena: Sendable {
     /// technique, the processor, and what else runs on it.
     private static func waitAtRandom() {
         let longest = UInt64(1) << UInt64.random(in: 0...16)
-        let end = monotonicTime() + UInt64.random(in: 0..<longest)
-        while monotonicTime() < end {}
+        let end = KernelClock.monotonic + UInt64.random(in: 0..<longest)
+        while KernelClock.monotonic < end {}
     }
 
     private func attempt(_ kit: inout Kit) {

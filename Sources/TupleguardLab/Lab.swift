@@ -104,9 +104,9 @@ package struct Laboratory {
     /// Must be called on the main thread, before the process has another one: without privilege
     /// the namespace takes a user namespace, which only a process with one thread may enter.
     ///
-    /// - Throws: `NamespaceError`, which says what forbids it.
+    /// - Throws: `LabNamespaceError`, which says what forbids it.
     package init(_ effort: Effort, kernel: String) throws {
-        try Namespace.prepare()
+        try LabNamespace.prepare()
         descriptorLimit = raiseDescriptorLimit()
         self.effort = effort
         report = LabReport(
@@ -117,7 +117,7 @@ package struct Laboratory {
     /// By trying: a second socket goes for the tuple of a first.
     private static func findOutWhetherGuarded() throws -> Bool {
         let setting = Setting.standard
-        try Namespace.enterNew(ports: setting.ports)
+        try LabNamespace.enterNew(ports: setting.ports)
         var kit = try Kit()
         let wish = Wish(
             source: Endpoint(setting.address, setting.ports.lowerBound),
@@ -145,10 +145,10 @@ package struct Laboratory {
                     "it takes \(row.descriptors) descriptors, and this process may have \(descriptorLimit); raise its limit (ulimit -n)"
             )
         }
-        try Namespace.enterNew(ports: Setting.standard.ports)
+        try LabNamespace.enterNew(ports: Setting.standard.ports)
         switch row.content {
         case .technique(let technique):
-            if let (name, value) = technique.sysctl { try Namespace.set(name, value) }
+            if let (name, value) = technique.sysctl { try LabNamespace.set(name, value) }
             report.techniques.append(try measure(technique))
         case .observation(let observation):
             report.observations.append(try observation.observe(observation, .standard))

@@ -77,7 +77,7 @@ struct Observation: Sendable {
     private static let microsecondsUntilReuse: UInt32 = 2_100_000
 
     private func observeTimeWait(_ setting: Setting, reuse: Int) throws -> ObservationReport {
-        try Namespace.set("net/ipv4/tcp_tw_reuse", "\(reuse)")
+        try LabNamespace.set("net/ipv4/tcp_tw_reuse", "\(reuse)")
         let destination = setting.destinations[0]
         let servers = try Servers(ports: [destination.port])
         var first = HeldSockets()

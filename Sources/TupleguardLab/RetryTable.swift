@@ -45,8 +45,8 @@ enum RetryTable {
     }
 
     static func measure(busyPercent: Int, trials: Int) throws -> RetryReport {
-        try Namespace.setPorts(setting.ports)
-        try Namespace.set(Technique.autobindReuse.name, Technique.autobindReuse.value)
+        try LabNamespace.setPorts(setting.ports)
+        try LabNamespace.set(Technique.autobindReuse.name, Technique.autobindReuse.value)
         var kit = try Kit()
         let servers = try Servers(ports: setting.destinations.map(\.port))
         var held = HeldSockets()

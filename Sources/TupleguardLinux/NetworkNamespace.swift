@@ -1,41 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
-// Network namespaces: finding them, and working inside one.
+// Network namespaces: found, named, entered.
 
 import CTupleguardLinux
 import Glibc
 import TupleguardSockets
 
-/// Where the network namespaces of this host can be entered.
-package enum NetworkNamespaces {
-    /// A path for each network namespace that a process is in or that is mounted
-    /// under /run/netns (ip-netns(8)), each namespace once.
-    ///
-    /// A namespace that is kept alive by nothing but an open socket has no path.
-    package static func paths() -> [String] { find().paths }
+/// A network namespace that can be named.
+package struct NetworkNamespace: Hashable, Sendable {
+    /// The inode that /proc/PID/ns/net links to: the same for all its processes.
+    package let inode: UInt64
+    /// Where it can be entered.
+    package let path: String
+    package let isOwn: Bool
 
-    /// The same, and whether there are processes of which we may not know in which one they are.
-    package static func find() -> (paths: [String], hasHidden: Bool) {
+    package static let ownPath = "/proc/self/ns/net"
+    /// Where ip-netns(8) mounts those that it names.
+    private static let mounts = "/run/netns/"
+
+    /// Nil when it is gone, or may not be looked at.
+    package init?(path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        inode = UInt64(status.st_ino)
+        self.path = path
+        isOwn = path == Self.ownPath
+    }
+
+    // MARK: - Names
+
+    /// The name of our own, which goes without saying.
+    package static let ownName = "this network namespace"
+
+    /// "this network namespace", "network namespace blue", "network namespace of pid 4711".
+    package var name: String {
+        if isOwn { return Self.ownName }
+        if let mounted { return printable("network namespace \(mounted)") }
+        if let process { return "network namespace of pid \(process)" }
+        return printable("network namespace \(path)")
+    }
+
+    /// What a command line begins with to run inside; empty for our own.
+    package var commandPrefix: String {
+        if isOwn { return "" }
+        if let mounted { return "ip netns exec \(shellWord(String(mounted))) " }
+        return process.map { "nsenter -t \($0) -n " } ?? ""
+    }
+
+    /// The name that ip-netns(8) has for it.
+    private var mounted: Substring? {
+        path.hasPrefix(Self.mounts) ? path.dropFirst(Self.mounts.count) : nil
+    }
+
+    /// A process that is in it.
+    private var process: Int32? {
+        let parts = path.split(separator: "/")
+        return parts.count == 4 && parts[0] == "proc" ? Int32(parts[1]) : nil
+    }
+
+    // MARK: - Finding them
+
+    /// Which of them are looked at.
+    package enum Selection: String, CaseIterable, Sendable {
+        /// The one that we are in.
+        case own = "self"
+        /// Every one that a process is in or that is mounted, as far as we may enter it.
+        case all
+    }
+
+    /// Those that a process is in or that are mounted under /run/netns, each once, our own first.
+    ///
+    /// One that is kept alive by nothing but an open socket has no path, and is not found.
+    ///
+    /// - Returns: those, and whether there are processes of which we may not know in which one
+    ///   they are.
+    package static func find(_ selection: Selection = .all) -> (
+        namespaces: [NetworkNamespace], hasHidden: Bool
+    ) {
+        var candidates = [ownPath]
+        if selection == .all {
+            candidates += names(in: mounts).map { mounts + $0 }
+            candidates += Proc.system.processes.map { Proc.system.path(of: $0, "ns/net") }
+        }
         var hasHidden = false
-        var seen: Set<ino_t> = []
-        var paths: [String] = []
-        let candidates =
-            ["/proc/self/ns/net"]
-            + names(in: "/run/netns").map { "/run/netns/\($0)" }
-            + names(in: "/proc").filter { $0.allSatisfy(\.isNumber) }.map { "/proc/\($0)/ns/net" }
+        var seen: Set<UInt64> = []
+        var found: [NetworkNamespace] = []
         for path in candidates {
-            var status = stat()
-            if stat(path, &status) != 0 {
+            if let namespace = NetworkNamespace(path: path) {
+                if seen.insert(namespace.inode).inserted { found.append(namespace) }
+            } else {
                 hasHidden = hasHidden || errno == EACCES && isProcessThere(path)
-            } else if seen.insert(status.st_ino).inserted {
-                paths.append(path)
             }
         }
-        return (paths, hasHidden)
+        return (found, hasHidden)
     }
 
     /// EACCES also tells of a process that is gone by now (proc_ns_get_link).
     private static func isProcessThere(_ path: String) -> Bool {
         access(String(path.dropLast("/ns/net".utf8.count)), F_OK) == 0
+    }
+
+    // MARK: - Inside
+
+    /// Runs `body` in the namespace; in our own on the calling thread, without privilege.
+    ///
+    /// - Throws: EPERM without CAP_SYS_ADMIN, ENOENT when it is gone, what `body` throws.
+    package func inside<Result: Sendable>(
+        _ body: @escaping @Sendable () throws -> Result
+    ) throws -> Result {
+        isOwn ? try body() : try Self.inside(path: path, body)
     }
 
     /// Runs `body` on a thread of its own inside the network namespace at `path`.
@@ -47,112 +119,11 @@ package enum NetworkNamespaces {
     ) throws -> Result {
         let namespace = try OwnedDescriptor(path: path, flags: O_RDONLY)
         let raw = namespace.raw
-        let result = onOwnThread { () throws -> Result in
+        let result = try Thread.run { () throws -> Result in
             try Errno.check { linux_enter_network_namespace(raw) }
             return try body()
         }
         _ = namespace
-        return try result.get()
+        return result
     }
-
-    /// Runs `body` on a thread that exists for this call only, and waits for it.
-    package static func onOwnThread<Value: Sendable>(
-        _ body: @escaping @Sendable () throws -> Value
-    ) -> Result<Value, any Error> {
-        let work = Work(body)
-        var thread = pthread_t()
-        let context = Unmanaged.passRetained(work)
-        let failure = pthread_create(
-            &thread, nil,
-            { context in
-                Unmanaged<AnyWork>.fromOpaque(context!).takeRetainedValue().run()
-                return nil
-            }, context.toOpaque())
-        guard failure == 0 else {
-            context.release()
-            return .failure(Errno(failure))
-        }
-        pthread_join(thread, nil)
-        return work.result!
-    }
-}
-
-/// What a thread is given; the pointer that it gets cannot be generic.
-private class AnyWork {
-    func run() {}
-}
-
-private final class Work<Value: Sendable>: AnyWork {
-    private let body: @Sendable () throws -> Value
-    private(set) var result: Result<Value, any Error>?
-
-    init(_ body: @escaping @Sendable () throws -> Value) {
-        self.body = body
-    }
-
-    override func run() {
-        result = Result(catching: body)
-    }
-}
-
-/// What a terminal may be shown: control characters, also those of C1, as "?".
-///
-/// Processes name themselves, and whoever has a cgroup delegated names those below it.
-package func printable(_ text: String) -> String {
-    String(
-        String.UnicodeScalarView(
-            text.unicodeScalars.map { scalar in
-                scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) ? "?" : scalar
-            }))
-}
-
-/// The two numbers of net.ipv4.ip_local_port_range, "32768\t60999"; nil for anything else.
-package func parsePortRange(_ text: String) -> ClosedRange<UInt16>? {
-    let numbers = text.split(whereSeparator: \.isWhitespace).map { UInt16($0) }
-    guard numbers.count == 2, let first = numbers[0], let last = numbers[1], first <= last
-    else { return nil }
-    return first...last
-}
-
-/// One word for a shell, in quotes where it needs them, so that a command with a name in it may be
-/// copied from the screen. Whoever has a cgroup delegated names those below it.
-package func shellWord(_ name: String) -> String {
-    let plain = name.utf8.allSatisfy { byte in
-        let isLetter = (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
-        let isDigit = (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
-        return isLetter || isDigit || "/._-:@+,=".utf8.contains(byte)
-    }
-    if plain && !name.isEmpty { return name }
-    return "'"
-        + printable(name).split(separator: "'", omittingEmptySubsequences: false)
-        .joined(separator: "'\\''") + "'"
-}
-
-/// The names in a folder, without "." and ".."; empty when it cannot be read.
-package func names(in folder: String) -> [String] {
-    guard let stream = opendir(folder) else { return [] }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let entry = readdir(stream) {
-        let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-        }
-        if name != "." && name != ".." { names.append(name) }
-    }
-    return names
-}
-
-/// The whole of a small file, such as those of /proc; nil when it cannot be read.
-package func contents(of path: String) -> String? {
-    guard let file = try? OwnedDescriptor(path: path, flags: O_RDONLY) else { return nil }
-    var bytes: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 4096)
-    while true {
-        guard let count = try? Errno.check({ read(file.raw, &buffer, buffer.count) }) else {
-            return nil
-        }
-        if count == 0 { break }
-        bytes += buffer[..<count]
-    }
-    return String(decoding: bytes, as: UTF8.self)
 }

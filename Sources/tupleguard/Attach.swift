@@ -3,6 +3,7 @@
 import ArgumentParser
 import TupleguardDiagnosis
 import TupleguardKernel
+import TupleguardLinux
 
 /// `tupleguard attach`
 struct Attach: ParsableCommand {

@@ -4,6 +4,7 @@ public import ArgumentParser
 import Glibc
 import TupleguardAgent
 import TupleguardKernel
+import TupleguardLinux
 public import TupleguardSockets
 
 /// `tupleguard claims`

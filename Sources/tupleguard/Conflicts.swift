@@ -146,7 +146,7 @@ struct Conflicts: ParsableCommand {
     /// The same for what a scan found.
     static func show(_ report: ScanEventReport, to show: (String) -> Void = { print($0) }) {
         let name = report.networkNamespaceName
-        let place = name == Namespace.ownName ? "" : " in \(name)"
+        let place = name == NetworkNamespace.ownName ? "" : " in \(name)"
         let lines =
             ["\(Terminal.bold(printable("\(report.local) -> \(report.remote)"))) (scan)\(place)"]
             + ["  \(label("found"))\(nanoseconds(of: report.time).map(clock) ?? report.time)"]

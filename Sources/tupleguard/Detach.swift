@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import TupleguardKernel
+import TupleguardLinux
 
 /// `tupleguard detach`
 struct Detach: ParsableCommand {

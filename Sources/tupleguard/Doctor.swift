@@ -59,7 +59,7 @@ struct Doctor: ParsableCommand {
     var watch: Double?
 
     @Option(help: "all: every network namespace that may be entered; self: the own one.")
-    var namespace = Namespace.Selection.all
+    var namespace = NetworkNamespace.Selection.all
 
     @OptionGroup(title: "Places") var places: Places
 
@@ -105,7 +105,7 @@ struct Doctor: ParsableCommand {
         let descriptors = DescriptorUse.all(namespace)
         let guardSight = lookAtGuard()
         if let earlier {
-            let passed = Double(monotonicTime() - earlier.time) / 1e9
+            let passed = Double(KernelClock.monotonic - earlier.time) / 1e9
             sleep(seconds: max(0, sample - passed))
         }
         let survey = try Survey(namespace, [.ports, .shadows])
@@ -147,12 +147,7 @@ extension GuardFacts {
     }
 }
 
-/// Waits, to the millisecond.
-func sleep(seconds: Double) {
-    usleep(UInt32(min(seconds, 4000) * 1_000_000))
-}
-
-extension Namespace.Selection: ExpressibleByArgument {}
+extension NetworkNamespace.Selection: ExpressibleByArgument {}
 
 /// What was found, ready to be shown.
 struct Examination {

@@ -3,6 +3,7 @@
 
 import TupleguardDiagnosis
 import TupleguardHostSurvey
+import TupleguardLinux
 import TupleguardSockets
 
 struct DoctorText {
@@ -35,7 +36,7 @@ struct DoctorText {
 
     private func lines(of finding: Finding) -> [String] {
         var lines = title(finding)
-        if let place = finding.networkNamespaceName, place != Namespace.ownName {
+        if let place = finding.networkNamespaceName, place != NetworkNamespace.ownName {
             lines += indented("in \(place)")
         }
         if let usage = finding.usage {

@@ -5,6 +5,7 @@ import Glibc
 import TupleguardAgent
 import TupleguardDiagnosis
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardSockets
 
 /// `tupleguard exec`
@@ -71,7 +72,7 @@ struct Exec: ParsableCommand {
         try Platform.check()
         let state = places.guardState
         let hasAgent = RunFolder(path: places.runFolder).agent != nil
-        TemporaryCgroup.removeAbandoned(state, hasAgent: hasAgent)
+        state.removeAbandonedRuns(hasAgent: hasAgent)
         let hierarchy = try CgroupHierarchy()
         let temporary = try TemporaryCgroup(in: hierarchy)
         let cgroup = temporary.cgroup
@@ -92,15 +93,15 @@ struct Exec: ParsableCommand {
     private func run(
         in temporary: borrowing TemporaryCgroup, _ hierarchy: CgroupHierarchy, _ signals: sigset_t
     ) throws -> Int32 {
-        let own = hierarchy.folder(ofProcess: getpid()) ?? hierarchy.mountPoint
+        let own = hierarchy.ownFolder
         // A child is born in its parent's cgroup: go there for that moment.
-        try TemporaryCgroup.enter(temporary.cgroup.folder)
+        try Cgroup.enter(temporary.cgroup.folder)
         let child = Result { try Child(command, signalMask: signals) }
-        try TemporaryCgroup.enter(own)
+        try Cgroup.enter(own)
         switch child {
         case .success(let child):
             return child.wait(onSecondTermination: { [folder = temporary.cgroup.folder] in
-                TemporaryCgroup.killAll(in: folder)
+                Cgroup.killAll(in: folder)
             })
         case .failure(let error as Errno):
             Terminal.note("Error: cannot run \(command[0]): \(error)")

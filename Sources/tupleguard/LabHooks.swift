@@ -31,7 +31,7 @@ struct LabHooks: ~Copyable {
         let temporary = try TemporaryCgroup(in: hierarchy)
         self.keeper = keeper
         self.temporary = temporary
-        ownFolder = hierarchy.folder(ofProcess: getpid()) ?? hierarchy.mountPoint
+        ownFolder = hierarchy.ownFolder
         state = LabState.of(process: getpid())
     }
 
@@ -46,7 +46,7 @@ struct LabHooks: ~Copyable {
                 policy.discover = hook == .portDiscovery ? .all : .off
                 try state.attach(temporary.cgroup, policy: policy, tableSize: Self.tableSize)
             }
-            try TemporaryCgroup.enter(temporary.cgroup.folder)
+            try Cgroup.enter(temporary.cgroup.folder)
         } catch {
             detach()
             throw Refusal(why: "\(error)")
@@ -58,13 +58,13 @@ struct LabHooks: ~Copyable {
 
     /// Goes back to where this process came from, and takes the hook off.
     mutating func detach() {
-        try? TemporaryCgroup.enter(ownFolder)
+        try? Cgroup.enter(ownFolder)
         lookUp = nil
         LabState.remove(state)
     }
 
     deinit {
-        try? TemporaryCgroup.enter(ownFolder)
+        try? Cgroup.enter(ownFolder)
         LabState.remove(state)
     }
 }

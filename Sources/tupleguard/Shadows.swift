@@ -57,7 +57,7 @@ struct Shadows: ParsableCommand {
     var yes = false
 
     @Option(help: "all: every network namespace that may be entered; self: the own one.")
-    var namespace = Namespace.Selection.all
+    var namespace = NetworkNamespace.Selection.all
 
     @OptionGroup(title: "Places") var places: Places
 
@@ -78,7 +78,7 @@ struct Shadows: ParsableCommand {
             let survey = try Survey(namespace, .shadows)
             let shadows = survey.shadows
             history.update(
-                shadows, now: Platform.now(CLOCK_REALTIME), agent: shadows.isEmpty ? [] : agentSaw()
+                shadows, now: KernelClock.realTime, agent: shadows.isEmpty ? [] : agentSaw()
             )
             let reports = ShadowReport.make(shadows, history)
             if resolve {
@@ -189,7 +189,8 @@ struct ShadowReport: Encodable {
     }
 
     var lines: [String] {
-        let place = networkNamespaceName == Namespace.ownName ? "" : "  in \(networkNamespaceName)"
+        let place =
+            networkNamespaceName == NetworkNamespace.ownName ? "" : "  in \(networkNamespaceName)"
         return ["\(Terminal.bold("\(local) -> \(remote)"))\(place)"]
             + ["  receives      \(receiver.description)"]
             + overshadowed.map { "  overshadowed  \($0.description)" }

@@ -5,6 +5,7 @@ import Glibc
 import TupleguardAgent
 import TupleguardDiagnosis
 import TupleguardKernel
+import TupleguardLinux
 
 /// `tupleguard stats`
 struct Stats: ParsableCommand {
@@ -124,7 +125,7 @@ struct Stats: ParsableCommand {
         _ exhausted: [Conflict], _ userspace: UserspaceTotals?, _ scan: ScanTotals?
     ) -> Report {
         return Report(
-            time: timestamp(Platform.now(CLOCK_REALTIME)),
+            time: timestamp(KernelClock.realTime),
             total: named(total),
             cgroups: kept.map {
                 .init(

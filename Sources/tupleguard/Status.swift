@@ -3,6 +3,7 @@
 import ArgumentParser
 import TupleguardAgent
 import TupleguardKernel
+import TupleguardLinux
 
 /// `tupleguard status`
 struct Status: ParsableCommand {
@@ -49,11 +50,11 @@ struct Status: ParsableCommand {
             let last: UInt16
             let reserved: String
 
-            init(_ ports: LocalPorts) {
-                networkNamespace = ports.namespace
-                first = ports.range.lowerBound
-                last = ports.range.upperBound
-                reserved = ports.reserved
+            init(_ namespace: NetworkNamespace, _ settings: PortSettings) {
+                networkNamespace = namespace.path
+                first = settings.range.lowerBound
+                last = settings.range.upperBound
+                reserved = settings.reservedList
             }
         }
 
@@ -116,7 +117,8 @@ struct Status: ParsableCommand {
                         .init(hook: $0.hook, id: $0.id, tag: $0.tag)
                     })
             },
-            localPorts: attachments.isEmpty ? [] : LocalPorts.inForce().map(Report.Ports.init),
+            localPorts: attachments.isEmpty
+                ? [] : NetworkNamespace.portSettings().map(Report.Ports.init),
             claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
             kernel: Platform.kernelRelease, features: features, abi: GuardState.abi)
     }
@@ -137,10 +139,10 @@ struct Status: ParsableCommand {
             .init(title: "NETWORK NAMESPACE", isFlexible: true), .init(title: "LOCAL PORTS"),
             .init(title: "RESERVED", isFlexible: true),
         ])
-        for ports in LocalPorts.inForce() {
+        for (namespace, settings) in NetworkNamespace.portSettings() {
             table.rows.append([
-                ports.namespace, "\(ports.range.lowerBound)-\(ports.range.upperBound)",
-                ports.reserved.isEmpty ? "none" : ports.reserved,
+                namespace.path, "\(settings.range.lowerBound)-\(settings.range.upperBound)",
+                settings.reservedList.isEmpty ? "none" : settings.reservedList,
             ])
         }
         table.print()

@@ -5,6 +5,7 @@ import Foundation
 import Glibc
 import Testing
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardTestSupport
 
 extension Sandbox {

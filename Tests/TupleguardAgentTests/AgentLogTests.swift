@@ -4,6 +4,7 @@
 import Glibc
 import Logging
 import Testing
+import TupleguardLinux
 
 @testable import TupleguardAgent
 @testable import TupleguardKernel
@@ -84,7 +85,7 @@ struct ConflictLogTests {
             var log = ConflictLog(logger: makeLogger(.text), format: .text)
             let first = makeEvent(command: "first")
             let second = makeEvent(
-                command: "second", monotonicTime: Platform.now(CLOCK_MONOTONIC) + 2_000_000_000)
+                command: "second", monotonicTime: KernelClock.monotonic + 2_000_000_000)
             guard first.time / 1_000_000_000 != second.time / 1_000_000_000 else { exit(1) }
             for _ in 0..<101 { _ = log.log(first, isFollowed: false) }
             for _ in 0..<100 { _ = log.log(second, isFollowed: false) }

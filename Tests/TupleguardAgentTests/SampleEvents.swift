@@ -3,6 +3,7 @@
 
 import Glibc
 import TupleguardABI
+import TupleguardLinux
 
 @testable import TupleguardKernel
 
@@ -22,7 +23,7 @@ let missingCgroup: UInt64 = .max - 1
 func makeEvent(
     command: String = "client", reason: Reason = .held, allowed: Bool = false,
     attachment: UInt64 = missingCgroup, isHolderKnown: Bool = true, isClaimantKnown: Bool = true,
-    monotonicTime: UInt64 = Platform.now(CLOCK_MONOTONIC)
+    monotonicTime: UInt64 = KernelClock.monotonic
 ) -> ConflictEvent {
     var event = tg_event()
     event.time_ns = monotonicTime

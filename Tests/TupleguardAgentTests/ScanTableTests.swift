@@ -4,6 +4,7 @@
 
 import Testing
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
 
@@ -19,7 +20,8 @@ struct ScanTableTests {
         let (a, b) = cookies ?? (UInt32(2 * port), UInt32(2 * port + 1))
         let receiver = makeSocketRecord(local, remote, cookie: a)
         return Shadow(
-            namespace: Namespace(path: "/proc/self/ns/net")!, tuple: receiver.tuple, interface: 0,
+            namespace: NetworkNamespace(path: "/proc/self/ns/net")!, tuple: receiver.tuple,
+            interface: 0,
             receiver: receiver, overshadowed: [makeSocketRecord(local, remote, cookie: b)])
     }
 

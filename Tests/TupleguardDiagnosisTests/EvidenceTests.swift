@@ -3,6 +3,7 @@
 
 import Glibc
 import Testing
+import TupleguardLinux
 import TupleguardSocketDiag
 import TupleguardSockets
 import TupleguardTestSupport
@@ -10,12 +11,12 @@ import TupleguardTestSupport
 @testable import TupleguardDiagnosis
 @testable import TupleguardHostSurvey
 
-private let own = Namespace(path: "/proc/self/ns/net")!
+private let own = NetworkNamespace(path: "/proc/self/ns/net")!
 /// Not a network namespace, but it has a path and an inode.
-private let other = Namespace(path: "/proc/self/ns/mnt")!
+private let other = NetworkNamespace(path: "/proc/self/ns/mnt")!
 
 private func survey(
-    _ namespaces: [NamespaceSurvey], unseen: [(namespace: Namespace, why: String)] = [],
+    _ namespaces: [NamespaceSurvey], unseen: [(namespace: NetworkNamespace, why: String)] = [],
     hasHiddenProcesses: Bool = false
 ) throws -> Survey {
     var survey = try Survey(.own, [])
@@ -27,7 +28,7 @@ private func survey(
 
 private func evidence(
     _ namespaces: NamespaceSurvey..., before: [NamespaceSurvey]? = nil,
-    unseen: [(namespace: Namespace, why: String)] = [], hasHiddenProcesses: Bool = false,
+    unseen: [(namespace: NetworkNamespace, why: String)] = [], hasHiddenProcesses: Bool = false,
     descriptors: [DescriptorUse] = [], files: HostFiles? = nil,
     guardSight: GuardSight = .unseen("not asked"),
     cgroups: [UInt64: String] = [:]
@@ -43,17 +44,19 @@ private func evidence(
 
 /// A namespace with so many ports, of which these are reserved.
 private func namespace(
-    _ namespace: Namespace = own, ports: ClosedRange<UInt16> = 20_000...60_999,
+    _ namespace: NetworkNamespace = own, ports: ClosedRange<UInt16> = 20_000...60_999,
     reserved: [ClosedRange<UInt16>] = [], _ change: (inout NamespaceSurvey) -> Void = { _ in }
 ) -> NamespaceSurvey {
     var settings = PortSettings()
     settings.range = ports
-    settings.reserved = reserved
+    settings.reserve(
+        reserved.map { "\($0.lowerBound)-\($0.upperBound)" }.joined(separator: ","))
     return make(namespace, settings, change)
 }
 
 private func make(
-    _ namespace: Namespace, _ settings: PortSettings, _ change: (inout NamespaceSurvey) -> Void
+    _ namespace: NetworkNamespace, _ settings: PortSettings,
+    _ change: (inout NamespaceSurvey) -> Void
 ) -> NamespaceSurvey {
     var survey = NamespaceSurvey(namespace: namespace, settings: settings)
     change(&survey)

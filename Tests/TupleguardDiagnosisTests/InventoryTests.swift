@@ -8,28 +8,6 @@ import TupleguardSockets
 @testable import TupleguardHostSurvey
 
 @Suite struct InventoryTests {
-    @Test func rangesAreReadOrRefused() {
-        #expect(parsePortRange("32768\t60999\n") == 32_768...60_999)
-        #expect(parsePortRange("60999 32768") == nil)
-        #expect(parsePortRange("32768") == nil)
-        #expect(parsePortRange("1 99999") == nil)
-        #expect(parsePortRange("") == nil)
-    }
-
-    @Test(arguments: [
-        ("", 0, 1), ("\n", 0, 1), ("8080", 0, 1), ("150", 1, 2), ("100", 1, 1), ("199", 1, 1),
-        ("150-159", 10, 2), ("90-110,150,190-300", 22, 2), ("100-199", 100, 0),
-        ("110,120,130", 3, 4), ("120,110", 2, 3), ("nonsense,150,7-", 1, 2),
-    ])
-    func reservedPortsCountWhereTheyAreInTheRange(_ list: String, _ count: Int, _ pieces: Int) {
-        var settings = PortSettings()
-        settings.range = 100...199
-        settings.reserve(list)
-        #expect(settings.reservedCount == count)
-        #expect(settings.possible == 100 - count)
-        #expect(settings.pieces == pieces)
-    }
-
     @Test func portBitsTellOnceFromAgain() {
         var bits = PortBits()
         for port: UInt16 in [0, 63, 64, 65_535, 64] { bits.insert(port) }

@@ -21,8 +21,6 @@ struct GuardErrorTests {
                 .noBPFFileSystem(path: "/sys/fs/bpf", errno: Errno(EPERM)),
                 ["/sys/fs/bpf", "EPERM", "mount -t bpf bpf /sys/fs/bpf"]
             ),
-            (.noCgroup2, ["no cgroup v2 hierarchy", "mount -t cgroup2"]),
-            (.notACgroup(path: "/tmp/x", why: "it is a file"), ["/tmp/x", "it is a file"]),
             (.alreadyAttached(path: "/a.slice"), ["/a.slice", "attach --replace /a.slice"]),
             (.notAttached(path: "/a.slice"), ["/a.slice", "tupleguard status"]),
             (

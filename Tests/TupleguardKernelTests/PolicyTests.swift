@@ -81,7 +81,7 @@ struct PolicyTests {
         .enabled(if: root != nil, "no cgroup v2 hierarchy is mounted"), arguments: all)
     func forPrograms(policy: Policy) throws {
         let root = try #require(root)
-        let before = Platform.now(CLOCK_REALTIME)
+        let before = KernelClock.realTime
         let values = policy.forPrograms(cgroup: root, buckets: 1024)
         #expect(values.attachment == root.id)
         #expect(values.attached_ns >= before)

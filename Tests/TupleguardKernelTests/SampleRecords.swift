@@ -3,6 +3,7 @@
 
 import Glibc
 import TupleguardABI
+import TupleguardLinux
 
 @testable import TupleguardKernel
 
@@ -33,7 +34,7 @@ func makeTuple() -> tg_tuple {
 /// A refusal, a moment ago.
 func makeEvent(reason: UInt32 = TG_REASON_HELD.rawValue, allowed: UInt32 = 0) -> tg_event {
     var event = tg_event()
-    event.time_ns = Platform.now(CLOCK_MONOTONIC)
+    event.time_ns = KernelClock.monotonic
     event.attachment = 77
     event.reason = reason
     event.allowed = allowed

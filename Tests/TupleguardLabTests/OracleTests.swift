@@ -75,7 +75,7 @@ import TupleguardSockets
         ("user/max_user_namespaces", "0"),
     ])
     func refusalNamesTheSetting(_ name: String, _ value: String) {
-        let text = Namespace.refusal(Errno(1)) { $0 == name ? value : nil }
+        let text = LabNamespace.refusal(Errno(1)) { $0 == name ? value : nil }
         let sysctl = name.split(separator: "/").joined(separator: ".")
         #expect(text.contains("\(sysctl) = \(value)"))
         #expect(text.contains("EPERM"))
@@ -83,6 +83,6 @@ import TupleguardSockets
     }
 
     @Test func refusalWithoutASettingNamesTheOtherSuspects() {
-        #expect(Namespace.refusal(Errno(1)) { _ in nil }.contains("seccomp"))
+        #expect(LabNamespace.refusal(Errno(1)) { _ in nil }.contains("seccomp"))
     }
 }

@@ -8,7 +8,7 @@ import Foundation
 import Glibc
 import Synchronization
 package import TupleguardKernel
-import TupleguardLinux
+package import TupleguardLinux
 package import TupleguardSockets
 
 /// Whether this process may do what the integration tests do; nil if so, else why not.
@@ -97,21 +97,9 @@ package final class Sandbox: Sendable {
         for socket in sockets.withLock({ $0 }) { Glibc.close(socket) }
         if access(state.folder, F_OK) == 0 { try? state.detachAll() }
         rmdir(state.folder)
-        Self.removeCgroup(cgroup.folder)
-        Self.removeCgroup(outside.folder)
+        Cgroup.remove(cgroup.folder)
+        Cgroup.remove(outside.folder)
         try? FileManager.default.removeItem(atPath: runFolder)
-    }
-
-    private static func removeCgroup(_ folder: String) {
-        TemporaryCgroup.killAll(in: folder)
-        for _ in 0..<500 {
-            for child in names(in: folder)
-            where access("\(folder)/\(child)/cgroup.procs", F_OK) == 0 {
-                rmdir("\(folder)/\(child)")
-            }
-            if rmdir(folder) == 0 || errno == ENOENT { return }
-            usleep(10_000)
-        }
     }
 
     private static func removeLeftOvers() {
@@ -119,7 +107,7 @@ package final class Sandbox: Sendable {
             guard name.hasPrefix(prefix),
                 let pid = Int32(name.dropFirst(prefix.count).prefix { $0.isNumber })
             else { return false }
-            return kill(pid, 0) != 0 && errno == ESRCH
+            return !isRunning(pid)
         }
         for name in names(in: "/sys/fs/bpf") where isAbandoned(name) {
             try? GuardState(folder: "/sys/fs/bpf/\(name)").detachAll()
@@ -129,7 +117,9 @@ package final class Sandbox: Sendable {
             try? FileManager.default.removeItem(atPath: "/run/\(name)")
         }
         guard let mount = (try? CgroupHierarchy())?.mountPoint else { return }
-        for name in names(in: mount) where isAbandoned(name) { removeCgroup("\(mount)/\(name)") }
+        for name in names(in: mount) where isAbandoned(name) {
+            Cgroup.remove("\(mount)/\(name)")
+        }
     }
 
     // MARK: - Sockets

@@ -19,8 +19,9 @@ private func remove(_ path: String) {
     rmdir(path)
 }
 
-/// An empty file.
-package func makeFile(_ path: String) throws {
+/// A file with this text.
+package func makeFile(_ path: String, _ text: String = "") throws {
     let raw = try Errno.check { open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600) }
-    _ = OwnedDescriptor(taking: raw)
+    let file = OwnedDescriptor(taking: raw)
+    try Errno.check { write(file.raw, text, text.utf8.count) }
 }

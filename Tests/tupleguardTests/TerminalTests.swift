@@ -4,6 +4,7 @@
 import Glibc
 import Testing
 import TupleguardABI
+import TupleguardLinux
 import TupleguardSockets
 
 @testable import TupleguardAgent
@@ -109,7 +110,7 @@ struct FitTests {
 }
 
 struct TimeTests {
-    private var now: UInt64 { Platform.now(CLOCK_REALTIME) }
+    private var now: UInt64 { KernelClock.realTime }
 
     // From the middle of each step, so that the clock may go on while the test runs.
     @Test(
@@ -197,7 +198,7 @@ struct ConflictBlockTests {
         count: UInt64, reason: Reason = .held, allowed: Bool = false, holder: Bool = true
     ) -> [String] {
         var event = tg_event()
-        event.time_ns = Platform.now(CLOCK_MONOTONIC)
+        event.time_ns = KernelClock.monotonic
         event.reason = reason.rawValue
         event.allowed = allowed ? 1 : 0
         event.tuple.local_port = 40_000

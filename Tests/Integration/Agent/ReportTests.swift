@@ -265,7 +265,7 @@ extension IntegrationTests {
                 let agent = try sandbox.startAgent()
                 let memory = residentKilobytes(agent.pid)
                 let flood: Int32 = 50_000
-                let began = Platform.now(CLOCK_MONOTONIC)
+                let began = KernelClock.monotonic
                 let flooder = Mutex<Result<UInt32, any Error>?>(nil)
                 let ended = DispatchSemaphore(value: 0)
                 Thread.detachNewThread {
@@ -279,7 +279,7 @@ extension IntegrationTests {
                 ended.wait()
                 _ = try #require(flooder.withLock { $0 }).get()
                 let summary = try self.summary(sandbox, after: Int(flood) + 40)
-                let seconds = (Platform.now(CLOCK_MONOTONIC) - began) / 1_000_000_000 + 1
+                let seconds = (KernelClock.monotonic - began) / 1_000_000_000 + 1
                 let counts = Dictionary(
                     uniqueKeysWithValues: summary.conflicts.map { ($0.last.sender.uid, $0.count) })
                 #expect(counts[4321] == 40)

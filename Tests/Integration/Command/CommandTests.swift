@@ -109,7 +109,7 @@ extension IntegrationTests {
                 let attachment = try #require(try sandbox.state.attachments().first)
                 run.signal(SIGKILL)
                 // Its child holds our pipe open until it is ended too.
-                TemporaryCgroup.killAll(in: sandbox.hierarchy.mountPoint + attachment.path!)
+                Cgroup.killAll(in: sandbox.hierarchy.mountPoint + attachment.path!)
                 _ = run.wait()
                 #expect(try sandbox.state.attachments().count == 1)
                 #expect(

@@ -5,6 +5,7 @@ import Connectx
 import Foundation
 import Glibc
 import Testing
+import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
 

@@ -176,7 +176,7 @@ extension Sandbox {
     /// Runs `body` on a thread in this sandbox's network namespace.
     func inside<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result
     {
-        try NetworkNamespaces.inside(path: "/proc/self/fd/\(networkNamespace.raw)", body)
+        try NetworkNamespace.inside(path: "/proc/self/fd/\(networkNamespace.raw)", body)
     }
 }
 

@@ -8,6 +8,7 @@ import Foundation
 import Glibc
 import Testing
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardTestSupport
 
 extension IntegrationTests {

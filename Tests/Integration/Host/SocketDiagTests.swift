@@ -16,7 +16,7 @@ extension IntegrationTests {
             _ sandbox: Sandbox,
             _ body: @escaping @Sendable (inout SocketDiag) throws -> Result
         ) throws -> Result {
-            try NetworkNamespaces.inside(path: "/proc/self/fd/\(sandbox.networkNamespace.raw)") {
+            try NetworkNamespace.inside(path: "/proc/self/fd/\(sandbox.networkNamespace.raw)") {
                 var diag = try SocketDiag()
                 return try body(&diag)
             }

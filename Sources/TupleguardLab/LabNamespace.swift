@@ -9,14 +9,14 @@ import TupleguardLinux
 import TupleguardSockets
 
 /// Why there can be no namespace of the lab's own.
-package struct NamespaceError: Error, Equatable, CustomStringConvertible {
+package struct LabNamespaceError: Error, Equatable, CustomStringConvertible {
     package let description: String
 }
 
 /// The network namespace that the calling thread is in, and threads that it starts.
-enum Namespace {
+enum LabNamespace {
     /// How this process may make network namespaces; asked once, before it has a second thread.
-    static func prepare() throws(NamespaceError) {
+    static func prepare() throws(LabNamespaceError) {
         if linux_new_network_namespace() == 0 { return }
         guard errno == EPERM else {
             let error = Errno.last
@@ -24,11 +24,11 @@ enum Namespace {
             let remedy =
                 error.number == ENOSPC
                 ? "; there may be no more of them: raise user.max_net_namespaces (sysctl)" : ""
-            throw NamespaceError(
+            throw LabNamespaceError(
                 description: "cannot make a network namespace: \(error)\(remedy)")
         }
         if linux_new_user_and_network_namespace() == 0 { return }
-        throw NamespaceError(description: refusal(.last, setting: { setting($0) }))
+        throw LabNamespaceError(description: refusal(.last, setting: Proc.system.setting))
     }
 
     /// What forbids user namespaces, with the remedy.
@@ -60,18 +60,12 @@ enum Namespace {
         try set("net/ipv4/ip_local_port_range", "\(ports.lowerBound) \(ports.upperBound)")
     }
 
-    /// The value of a file below /proc/sys, without its line end; nil when there is none.
-    static func setting(_ name: String) -> String? {
-        contents(of: "/proc/sys/\(name)").map { String($0.prefix { $0 != "\n" }) }
-    }
-
     /// Sets a value below /proc/sys (sysctl(8)); those of net/ belong to the thread's namespace.
     static func set(_ name: String, _ value: String) throws {
         do {
-            let file = try OwnedDescriptor(path: "/proc/sys/\(name)", flags: O_WRONLY)
-            try Errno.check { write(file.raw, value, value.utf8.count) }
+            try Proc.system.set(name, to: value)
         } catch {
-            throw NamespaceError(
+            throw LabNamespaceError(
                 description: "cannot set \(name) to \(value) in the lab's own namespace: \(error)")
         }
     }

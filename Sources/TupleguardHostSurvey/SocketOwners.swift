@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whose a socket is, and how many descriptors a process has: what /proc tells.
+// Whose a socket is: what /proc tells of the descriptors of processes.
 
 import Glibc
-import TupleguardLinux
+package import TupleguardLinux
 import TupleguardSockets
 
 /// A process as /proc describes it.
@@ -13,14 +13,11 @@ package struct ProcessIdentity: Encodable, Hashable, Sendable {
     package let command: String
 
     /// Nil when there is no such process.
-    package init?(pid: Int32) {
-        var status = stat()
-        guard stat("/proc/\(pid)", &status) == 0,
-            let name = contents(of: "/proc/\(pid)/comm")
-        else { return nil }
+    package init?(pid: Int32, _ proc: Proc = .system) {
+        guard let uid = proc.user(of: pid), let name = proc.command(of: pid) else { return nil }
         self.pid = pid
-        uid = status.st_uid
-        command = printable(name.last == "\n" ? String(name.dropLast()) : name)
+        self.uid = uid
+        command = printable(name)
     }
 
     /// "nginx (pid 4711, uid 33)"
@@ -42,13 +39,12 @@ package struct SocketOwners: Sendable {
     private static let othersLimit = 4096
 
     /// Looks for the owners of these sockets; not at all when there are none.
-    package init(of wanted: [UInt32]) {
+    package init(of wanted: [UInt32], _ proc: Proc = .system) {
         inodes = wanted.sorted()
         first = [Int32](repeating: 0, count: inodes.count)
         guard !inodes.isEmpty else { return }
-        for name in names(in: "/proc") {
-            guard let pid = Int32(name) else { continue }
-            let isReadable = forEachSocket(of: pid) { add($0, pid) }
+        for pid in proc.processes {
+            let isReadable = forEachSocket(in: proc.path(of: pid, "fd")) { add($0, pid) }
             if !isReadable && errno == EACCES { unreadable += 1 }
         }
     }
@@ -96,17 +92,10 @@ package struct SocketOwners: Sendable {
     }
 }
 
-/// Whether /proc does not show other users' processes to us: it is mounted with hidepid=2.
-///
-/// Every PID namespace has a process 1.
-package func areProcessesHidden() -> Bool {
-    var status = stat()
-    return stat("/proc/1", &status) != 0
-}
-
-/// Calls `body` with the inode of each socket that the process has open; false when it can't be seen.
-private func forEachSocket(of pid: Int32, _ body: (UInt32) -> Void) -> Bool {
-    guard let folder = opendir("/proc/\(pid)/fd") else { return false }
+/// Calls `body` with the inode of each socket among the descriptors of a process; false when they
+/// can't be seen.
+private func forEachSocket(in descriptors: String, _ body: (UInt32) -> Void) -> Bool {
+    guard let folder = opendir(descriptors) else { return false }
     defer { closedir(folder) }
     let descriptor = dirfd(folder)
     // "socket:[4294967295]"

@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a program asks of its own process: the time, and room for descriptors.
+// Room for descriptors in this process.
 
 import Glibc
-import TupleguardSockets
-
-/// CLOCK_MONOTONIC in nanoseconds.
-package func monotonicTime() -> UInt64 {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
-}
 
 /// As many descriptors as this process may have (RLIMIT_NOFILE): crowds of sockets need them.
 ///

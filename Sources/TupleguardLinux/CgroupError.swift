@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can go wrong with cgroups, in sentences that name cause and remedy.
+
+package import TupleguardSockets
+
+package enum CgroupError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// No cgroup v2 hierarchy is mounted.
+    case noHierarchy
+    /// The path leads to no cgroup of the v2 hierarchy.
+    case notACgroup(path: String, why: String)
+    /// It could not be made or entered.
+    case failed(what: String, errno: Errno, remedy: String?)
+
+    package var description: String {
+        switch self {
+        case .noHierarchy:
+            "no cgroup v2 hierarchy is mounted; try: mount -t cgroup2 none /sys/fs/cgroup"
+        case .notACgroup(let path, let why):
+            "\(path) is not a cgroup to guard: \(why)"
+        case .failed(let what, let errno, let remedy):
+            "cannot \(what): \(errno)" + (remedy.map { "; \($0)" } ?? "")
+        }
+    }
+}
