@@ -101,7 +101,7 @@ struct LayoutTests {
 }
 
 /// The embedded object, opened but not loaded, for which no privilege is needed.
-private struct OpenedObject: ~Copyable {
+struct OpenedObject: ~Copyable {
     let pointer: OpaquePointer
 
     init(_ set: ProgramSet = .hooks) throws {
