@@ -159,7 +159,7 @@ extension GuardState {
             var differs = false
             for hook in Hook.allCases {
                 let tag = try programs.info(hook).tag
-                let old = attachment.programs.first { $0.hook == hook.title }?.tag
+                let old = attachment.programs.first { $0.hook == hook }?.tag
                 differs = differs || tag != old
             }
             if differs { try replace(cgroup, with: programs) }
@@ -218,11 +218,10 @@ struct Link: ~Copyable {
             raw = try Errno.check { bpf_link_create(program, target.raw, hook.attachType, nil) }
         } catch {
             if let other = Self.programInTheWay(of: hook, at: cgroup.folder) {
-                throw .programInTheWay(hook: hook.title, program: other.name, path: other.folder)
+                throw .programInTheWay(hook: hook, program: other.name, path: other.folder)
             }
             throw .failed(
-                what: "attach \(hook.title) to \(cgroup.path)", errno: error,
-                detail: LibbpfLog.takeDetail())
+                what: "attach \(hook.title) to \(cgroup.path)", errno: error, detail: "")
         }
         try self.init(taking: raw)
     }
@@ -251,7 +250,7 @@ struct Link: ~Copyable {
     func program(of hook: Hook) throws(GuardError) -> ProgramInfo {
         let program = OwnedDescriptor(
             taking: try perform("open program \(programID)") { bpf_prog_get_fd_by_id(programID) })
-        return try ProgramInfo(hook: hook.title, descriptor: program.raw)
+        return try ProgramInfo(hook: hook, descriptor: program.raw)
     }
 
     /// Swaps the program, atomically.

@@ -18,7 +18,7 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The cgroup has no guard.
     case notAttached(path: String)
     /// Another program on the cgroup, or above it, does not allow others beside it.
-    case programInTheWay(hook: String, program: String, path: String)
+    case programInTheWay(hook: Hook, program: String, path: String)
     /// The pinned state was made by another version.
     case otherABI(path: String, found: UInt32)
     /// The folder of the pinned state holds something else, or is incomplete.
@@ -31,7 +31,7 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case tableSizeFixed(existing: Int, asked: Int)
     /// Another process holds the lock.
     case locked(path: String, by: String)
-    /// A system call or libbpf failed; `detail` is what libbpf said.
+    /// A system call or libbpf failed; `detail` says more where there is more to say.
     case failed(what: String, errno: Errno, detail: String)
 
     package static let tableSizes = 64...(1 << 24)
@@ -57,7 +57,7 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
             return "\(path) has no guard; `tupleguard status` lists those that do"
         case .programInTheWay(let hook, let program, let path):
             return
-                "cannot attach: \(hook) of \(path) has \(program), attached so that it allows no other beside it; see `bpftool cgroup show \(path)`, and attach that one with the flag `multi`"
+                "cannot attach: \(hook.title) of \(path) has \(program), attached so that it allows no other beside it; see `bpftool cgroup show \(path)`, and attach that one with the flag `multi`"
         case .otherABI(let path, let found):
             return
                 "the guard pinned at \(path) has ABI \(found), this program knows \(GuardState.abi); remove it with the version that made it, or with `tupleguard detach --all`"
@@ -86,6 +86,20 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
 func perform<Result: SignedInteger>(
     _ what: @autoclosure () -> String, _ call: () -> Result
 ) throws(GuardError) -> Result {
+    do {
+        return try Errno.check(call)
+    } catch {
+        throw .failed(what: what(), errno: error, detail: "")
+    }
+}
+
+/// The same for a function of libbpf that does more than one system call: the error has what
+/// libbpf, or the verifier, said of it.
+@discardableResult
+func performByLibbpf<Result: SignedInteger>(
+    _ what: @autoclosure () -> String, _ call: () -> Result
+) throws(GuardError) -> Result {
+    _ = LibbpfLog.takeDetail()  // of what came before
     do {
         return try Errno.check(call)
     } catch {

@@ -16,7 +16,9 @@ package struct LookUpHook: ~Copyable {
         try Platform.check()
         let object = try BPFObject(lookUpObjectWords, length: lookUpObjectLength, name: "look_up")
         let pointer = object.pointer
-        try perform("load the look-up programs into the kernel") { bpf_object__load(pointer) }
+        try performByLibbpf("load the look-up programs into the kernel") {
+            bpf_object__load(pointer)
+        }
         let connect4 = try Link(
             attaching: Self.program("look_up_connect4", of: pointer), to: cgroup, at: .connect4)
         let connect6 = try Link(

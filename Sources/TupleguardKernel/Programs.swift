@@ -7,7 +7,7 @@ import TupleguardABI
 import TupleguardSockets
 
 /// The hooks, by the name of their program and of their pinned link.
-enum Hook: String, CaseIterable, Sendable {
+package enum Hook: String, CaseIterable, Sendable {
     // In the order of attaching: what is granted can be given back from the start.
     case release = "guard_release"
     case connect6 = "guard_connect6"
@@ -26,7 +26,7 @@ enum Hook: String, CaseIterable, Sendable {
     }
 
     /// As bpftool and the kernel's documentation call it.
-    var title: String {
+    package var title: String {
         switch self {
         case .release: "sock_release"
         case .connect6: "connect6"
@@ -57,12 +57,12 @@ enum ProgramSet: Sendable {
 
 /// What the kernel tells of a loaded program.
 package struct ProgramInfo: Hashable, Sendable {
-    package let hook: String
+    package let hook: Hook
     package let id: UInt32
     /// A hash of its instructions, as bpftool shows it: 16 hexadecimal digits.
     package let tag: String
 
-    init(hook: String, descriptor: Int32) throws(GuardError) {
+    init(hook: Hook, descriptor: Int32) throws(GuardError) {
         var info = bpf_prog_info()
         var length = UInt32(MemoryLayout<bpf_prog_info>.size)
         try perform("ask the kernel about a program") {
@@ -146,7 +146,9 @@ struct LoadedPrograms: ~Copyable {
         let object = try BPFObject(set.object.words, length: set.object.length, name: "tupleguard")
         let pointer = object.pointer
         try Self.prepareMaps(of: pointer, policy: policy, tableSize: tableSize, pinned: pinned)
-        try perform("load the guard's programs into the kernel") { bpf_object__load(pointer) }
+        try performByLibbpf("load the guard's programs into the kernel") {
+            bpf_object__load(pointer)
+        }
         self.object = object
     }
 
@@ -158,22 +160,24 @@ struct LoadedPrograms: ~Copyable {
             if let path = pinned(name) {
                 let existing = try BPFMap(pinned: path)
                 // libbpf duplicates the descriptor.
-                try perform("use the map pinned at \(path)") {
+                try performByLibbpf("use the map pinned at \(path)") {
                     bpf_map__reuse_fd(map, existing.descriptor.raw)
                 }
             } else if name == .policy {
                 var policy = policy
-                try perform("set the policy") {
+                try performByLibbpf("set the policy") {
                     bpf_map__set_initial_value(map, &policy, MemoryLayout<tg_policy>.size)
                 }
             } else if name == .socketRecords || name == .buckets {
-                try perform("size the table") {
+                try performByLibbpf("size the table") {
                     bpf_map__set_max_entries(map, policy.table_mask + 1)
                 }
             } else if MapName.sized.contains(name) {
                 // A claim may need two of them: its socket's record, and its tuple.
                 let elements = name == .socketRecordsMore ? 2 * tableSize : tableSize
-                try perform("size the table") { bpf_map__set_max_entries(map, UInt32(elements)) }
+                try performByLibbpf("size the table") {
+                    bpf_map__set_max_entries(map, UInt32(elements))
+                }
             }
         }
     }
@@ -192,6 +196,6 @@ struct LoadedPrograms: ~Copyable {
     }
 
     func info(_ hook: Hook) throws(GuardError) -> ProgramInfo {
-        try ProgramInfo(hook: hook.title, descriptor: program(hook.rawValue))
+        try ProgramInfo(hook: hook, descriptor: program(hook.rawValue))
     }
 }

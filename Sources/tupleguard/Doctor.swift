@@ -140,10 +140,10 @@ extension GuardFacts {
         self.init(
             cgroups: attachments.compactMap(\.path), claims: try state.claimCount(),
             tableSize: try state.tableSize(), largestTable: GuardError.tableSizes.upperBound,
-            eventsDropped: Int(clamping: counters["events_dropped"]),
-            refusedOutside: Int(clamping: counters["refused_outside"]),
-            withoutRoom: Int(clamping: counters["allowed_table_full"])
-                + Int(clamping: counters["refused_table_full"]))
+            eventsDropped: Int(clamping: counters[.eventsDropped]),
+            refusedOutside: Int(clamping: counters[.refusedOutside]),
+            withoutRoom: Int(clamping: counters[.allowedTableFull])
+                + Int(clamping: counters[.refusedTableFull]))
     }
 }
 

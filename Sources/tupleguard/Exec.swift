@@ -118,22 +118,21 @@ struct Exec: ParsableCommand {
         if json {
             let report = Report(
                 command: command, exitStatus: status, refused: counters.refused,
-                counters: Dictionary(
-                    uniqueKeysWithValues: zip(Counters.descriptions.map(\.name), counters.values)),
+                counters: counters.byName,
                 conflicts: conflicts.map { ConflictReport($0, cgroups: names) })
             Terminal.note(encodeJSON(report))
             return
         }
-        let connects = counters["claimed"] + counters["reclaimed"]
+        let connects = counters[.claimed] + counters[.reclaimed]
         var summary =
             "tupleguard: \(amount(connects, "UDP connect")) guarded, \(counters.refused) refused"
-        if counters["observed"] > 0 { summary += ", \(counters["observed"]) would have been" }
-        if counters["discovered"] > 0 {
-            summary += ", ports chosen for \(counters["discovered"])"
+        if counters[.observed] > 0 { summary += ", \(counters[.observed]) would have been" }
+        if counters[.discovered] > 0 {
+            summary += ", ports chosen for \(counters[.discovered])"
         }
-        if counters["unresolved"] > 0 {
+        if counters[.unresolved] > 0 {
             summary +=
-                ", \(counters["unresolved"]) not guarded (shared port for the kernel to choose)"
+                ", \(counters[.unresolved]) not guarded (shared port for the kernel to choose)"
         }
         Terminal.note(summary)
         for conflict in conflicts.prefix(20) {

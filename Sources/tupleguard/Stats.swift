@@ -115,22 +115,17 @@ struct Stats: ParsableCommand {
         try places.guardState.conflicts().filter { $0.last.reason == .exhausted }
     }
 
-    private func named(_ counters: Counters) -> [String: UInt64] {
-        Dictionary(
-            uniqueKeysWithValues: zip(Counters.descriptions.map(\.name), counters.values))
-    }
-
     private func report(
         _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
         _ exhausted: [Conflict], _ userspace: UserspaceTotals?, _ scan: ScanTotals?
     ) -> Report {
         return Report(
             time: timestamp(KernelClock.realTime),
-            total: named(total),
+            total: total.byName,
             cgroups: kept.map {
                 .init(
                     cgroup: $0.attachment.path, cgroupId: $0.attachment.id,
-                    counters: named($0.counters))
+                    counters: $0.counters.byName)
             },
             exhausted: exhausted.map(Exhausted.init), userspace: userspace, scan: scan)
     }
@@ -167,21 +162,20 @@ struct Stats: ParsableCommand {
         if before != nil { columns.append(.init(title: "PER SECOND", alignment: .right)) }
         columns.append(.init(title: "WHAT IT COUNTS", isFlexible: true))
         var table = Table(columns: columns)
-        for (index, description) in Counters.descriptions.enumerated() {
-            if Counters.isOfHistogram(description) && total.values[index] == 0 { continue }
-            var row = [description.name, "\(total.values[index])"]
+        for counter in Counter.allCases {
+            if counter.kind == .histogram && total[counter] == 0 { continue }
+            var row = [counter.rawValue, "\(total[counter])"]
             if let before, let watch {
-                row.append("\((total.values[index] &- before.values[index]) / UInt64(watch))")
+                row.append("\((total[counter] &- before[counter]) / UInt64(watch))")
             }
-            table.rows.append(row + [description.meaning])
+            table.rows.append(row + [counter.meaning])
         }
         table.print()
         guard kept.count > 1 else { return }
         for (attachment, counters) in kept {
             print("\n\(Terminal.bold(attachment.path ?? "(gone: cgroup \(attachment.id))"))")
-            for (description, value) in zip(Counters.descriptions, counters.values) where value > 0
-            {
-                print("  \(description.name)  \(value)")
+            for counter in Counter.allCases where counters[counter] > 0 {
+                print("  \(counter.rawValue)  \(counters[counter])")
             }
         }
     }

@@ -114,7 +114,7 @@ struct Status: ParsableCommand {
                     strict: attachment.policy.isStrict,
                     since: timestamp(attachment.since),
                     programs: attachment.programs.map {
-                        .init(hook: $0.hook, id: $0.id, tag: $0.tag)
+                        .init(hook: $0.hook.title, id: $0.id, tag: $0.tag)
                     })
             },
             localPorts: attachments.isEmpty
@@ -182,7 +182,7 @@ struct Status: ParsableCommand {
         for attachment in attachments {
             for program in attachment.programs {
                 programs.rows.append([
-                    attachment.path ?? "(gone)", program.hook, "\(program.id)", program.tag,
+                    attachment.path ?? "(gone)", program.hook.title, "\(program.id)", program.tag,
                 ])
             }
         }

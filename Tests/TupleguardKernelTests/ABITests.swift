@@ -212,6 +212,12 @@ struct EmbeddedObjectTests {
                 bpf_object__open_mem($0.baseAddress, $0.count, nil)
             }
             #expect(object == nil)
+            // A system call that fails afterwards has nothing to do with it.
+            let unrelated = GuardError.failed(
+                what: "open the moon", errno: Errno(ENOENT), detail: "")
+            #expect(throws: unrelated) {
+                try perform("open the moon") { open("/proc/that-is-not-there", O_RDONLY) }
+            }
             let detail = LibbpfLog.takeDetail()
             #expect(detail.hasPrefix("libbpf says: "), "\(detail)")
             #expect(!detail.contains("\n"))

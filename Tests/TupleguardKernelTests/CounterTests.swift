@@ -33,37 +33,24 @@ struct CounterTests {
         return counters
     }
 
-    @Test("Every word of the struct is one counter, and has one description")
+    @Test("Every word of the struct is one counter, and every counter has a meaning of its own")
     func everyWordOnce() {
         let counters = Counters(perCPU: [powers])
-        #expect(counters.values.sorted() == (0..<Self.wordCount).map { 1 << UInt64($0) })
-        #expect(Counters.descriptions.count == Self.wordCount)
-        #expect(Set(Counters.descriptions.map(\.name)).count == Self.wordCount)
-        #expect(Set(Counters.descriptions.map(\.meaning)).count == Self.wordCount)
-        #expect(Counters.descriptions.allSatisfy { !$0.meaning.isEmpty })
+        #expect(
+            Counter.allCases.map { counters[$0] }.sorted()
+                == (0..<Self.wordCount).map { 1 << UInt64($0) })
+        #expect(Set(Counter.allCases.map(\.meaning)).count == Self.wordCount)
+        #expect(Counter.allCases.allSatisfy { !$0.meaning.isEmpty })
     }
 
     @Test("Every counter has the name of its field")
     func names() {
-        let counters = Counters(perCPU: [powers])
+        let byName = Counters(perCPU: [powers]).byName
+        #expect(byName.count == Self.wordCount)
         #expect(Self.names.count == Self.wordCount)
         for (word, name) in Self.names.enumerated() {
-            #expect(counters[name] == 1 << UInt64(word), "\(name)")
+            #expect(byName[name] == 1 << UInt64(word), "\(name)")
         }
-    }
-
-    @Test("Values and descriptions are in the same order")
-    func order() {
-        let counters = Counters(perCPU: [powers])
-        for (description, value) in zip(Counters.descriptions, counters.values) {
-            #expect(counters[description.name] == value)
-        }
-    }
-
-    @Test("A name that no counter has counts nothing")
-    func unknownName() {
-        #expect(Counters(perCPU: [powers])["no_such_counter"] == 0)
-        #expect(Counters(perCPU: [powers])[""] == 0)
     }
 
     @Test("Refused is every reason to refuse, and nothing else")
@@ -79,7 +66,7 @@ struct CounterTests {
     func perCPU(count: Int) {
         let counters = Counters(perCPU: [tg_counters](repeating: powers, count: count))
         for (word, name) in Self.names.enumerated() {
-            #expect(counters[name] == UInt64(count) << UInt64(word))
+            #expect(counters.byName[name] == UInt64(count) << UInt64(word))
         }
     }
 
@@ -87,10 +74,10 @@ struct CounterTests {
     func sum() {
         let one = Counters(perCPU: [powers])
         let sum = one + one + Counters()
-        #expect(sum.values == one.values.map { 2 * $0 })
+        #expect(sum.byName == one.byName.mapValues { 2 * $0 })
         #expect(sum.refused == 2 * one.refused)
         #expect(one + Counters() == one)
-        #expect(Counters().values == [UInt64](repeating: 0, count: Self.wordCount))
+        #expect(Counter.allCases.allSatisfy { Counters()[$0] == 0 })
     }
 
     @Test("A counter that has come round is no reason to crash")
@@ -100,8 +87,8 @@ struct CounterTests {
             for index in bytes.indices { bytes[index] = 0xff }
         }
         let counters = Counters(perCPU: [full, full])
-        #expect(counters["claimed"] == UInt64.max - 1)
-        #expect((counters + counters)["claimed"] == UInt64.max - 3)
+        #expect(counters[.claimed] == UInt64.max - 1)
+        #expect((counters + counters)[.claimed] == UInt64.max - 3)
         _ = counters.refused
     }
 }

@@ -25,7 +25,7 @@ struct GuardErrorTests {
             (.notAttached(path: "/a.slice"), ["/a.slice", "tupleguard status"]),
             (
                 .programInTheWay(
-                    hook: "connect4", program: "program 17 (legacy)", path: "/cg/a.slice"),
+                    hook: .connect4, program: "program 17 (legacy)", path: "/cg/a.slice"),
                 ["connect4", "program 17 (legacy)", "bpftool cgroup show /cg/a.slice", "multi"]
             ),
             (

@@ -155,7 +155,7 @@ extension IntegrationTests {
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
                 #expect(try sandbox.claims().isEmpty)
-                #expect(try sandbox.counters()["claimed"] >= 60000)
+                #expect(try sandbox.counters()[.claimed] >= 60000)
             }
         }
 
@@ -175,7 +175,7 @@ extension IntegrationTests {
                 let outcome = contender.wait()
                 #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
                 #expect(ids.count > 3)  // they really were swapped meanwhile
-                #expect(try sandbox.counters()["claimed"] >= 60000)
+                #expect(try sandbox.counters()[.claimed] >= 60000)
             }
         }
 
@@ -208,7 +208,7 @@ extension IntegrationTests {
                 let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 let attempts = 50_000
                 for _ in 0..<attempts { _ = b.connect("127.0.0.1:6000") }
-                #expect(try sandbox.counters()["refused_held"] == UInt64(attempts))
+                #expect(try sandbox.counters()[.refusedHeld] == UInt64(attempts))
                 agent.signal(SIGTERM)
                 let outcome = agent.wait()
                 #expect(outcome.status == 0)

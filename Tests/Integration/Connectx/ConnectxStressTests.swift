@@ -80,7 +80,7 @@ extension IntegrationTests {
                     sandbox, by: technique, among: others, successes: successes(among: others),
                     "--ports", "40000-40002")
                 #expect(report.overshadowed == 0)
-                #expect(try sandbox.counters()["claimed"] > report.successes)
+                #expect(try sandbox.counters()[.claimed] > report.successes)
             }
         }
 

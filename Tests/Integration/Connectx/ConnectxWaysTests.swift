@@ -278,7 +278,7 @@ extension IntegrationTests {
                 let guarded = try sandbox.command(program, line, in: sandbox.cgroup)
                 #expect(techniques(guarded.output) == "  20 by guarded")
                 // How it found out is no conflict.
-                #expect(try sandbox.counters()["self_tests"] == 1)
+                #expect(try sandbox.counters()[.selfTests] == 1)
                 #expect(try sandbox.tupleguard("conflicts").output == "no conflicts\n")
                 let outside = try sandbox.command(program, line, in: sandbox.outside)
                 #expect(techniques(outside.output) == "  20 by lock")

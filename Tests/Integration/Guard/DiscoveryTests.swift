@@ -96,13 +96,11 @@ extension IntegrationTests {
                 #expect(dialed.ports == ports(10))
                 #expect(dialed.errors == ["EADDRNOTAVAIL": 10])
                 let counters = try sandbox.counters()
-                #expect(counters["discovered"] == 311)
-                #expect(counters["refused_exhausted"] == 10)
+                #expect(counters[.discovered] == 311)
+                #expect(counters[.refusedExhausted] == 10)
                 #expect(counters.refused == 10)
-                let histogram = zip(Counters.descriptions, counters.values).filter {
-                    Counters.isOfHistogram($0.0)
-                }
-                #expect(histogram.reduce(0) { $0 + $1.1 } == 311)
+                let histogram = Counter.allCases.filter { $0.kind == .histogram }
+                #expect(histogram.reduce(0) { $0 + counters[$1] } == 311)
             }
         }
 
@@ -127,7 +125,7 @@ extension IntegrationTests {
                 #expect(sharing.distinct == 300)
                 #expect(sharing.same == 20)
                 #expect(sharing.echoed < 321)
-                #expect(try sandbox.counters()["exclusive_port"] == 320)
+                #expect(try sandbox.counters()[.exclusivePort] == 320)
             }
             try run(.reuseaddr) { sandbox in
                 let alone = try dial(sandbox, [])
@@ -217,10 +215,10 @@ extension IntegrationTests {
                 // Two sockets to elsewhere: without sharing there would be no port left.
                 #expect(try fill(sandbox, "127.0.0.1:6000").ports.count == 2)
                 try withNameServer(sandbox) {
-                    let before = try sandbox.counters()["discovered"]
+                    let before = try sandbox.counters()[.discovered]
                     let outcome = try resolving(sandbox, "getent hosts www.example.com")
                     #expect(outcome.output.contains("192.0.2.1"), "\(outcome.errors)")
-                    #expect(try sandbox.counters()["discovered"] > before)
+                    #expect(try sandbox.counters()[.discovered] > before)
                 }
             }
         }
@@ -243,7 +241,7 @@ extension IntegrationTests {
                         #expect(dig.output == "192.0.2.1\n", "\(dig.output)\(dig.errors)")
                     }
                 }
-                #expect(try sandbox.counters()["discovered"] == 10)
+                #expect(try sandbox.counters()[.discovered] == 10)
             }
         }
 
@@ -269,7 +267,7 @@ extension IntegrationTests {
                             == ["10.5.0.1", "10.5.0.2", "10.5.0.9", "fd05::1"],
                         "\(outcome.errors)")
                     orders.append(outcome.output)
-                    let discovered = try sandbox.counters()["discovered"]
+                    let discovered = try sandbox.counters()[.discovered]
                     #expect((discovered > 0) == (discover == .all))
                     // Addresses without a free port are still given.
                     #expect(try discover == .off || fill(sandbox, "10.5.0.2:6000").ports.count == 3)
@@ -297,8 +295,8 @@ extension IntegrationTests {
                 // One has a port to the first destination already.
                 let more = try (0..<5).map { _ in try client(to: 9000) }
                 #expect(eventually { more.count { !$0.isRunning } == 2 })
-                #expect(try sandbox.counters()["refused_exhausted"] == 2)
-                #expect(try sandbox.counters()["discovered"] == 9)
+                #expect(try sandbox.counters()[.refusedExhausted] == 2)
+                #expect(try sandbox.counters()[.discovered] == 9)
                 for client in clients + more {
                     client.signal(SIGKILL)
                     _ = client.wait()
@@ -515,7 +513,7 @@ extension IntegrationTests {
                 }
                 usleep(50_000)
                 #expect(try fill(sandbox, "127.0.0.1:6000").ports.sorted() == ports(3))
-                #expect(try sandbox.counters()["taken_over"] == 3)
+                #expect(try sandbox.counters()[.takenOver] == 3)
             }
         }
 
@@ -620,8 +618,8 @@ extension IntegrationTests {
                 let socket = try sandbox.socket(sharing: false)
                 #expect(socket.connect("127.0.0.1:6000") == nil)
                 #expect(socket.get(SOL_SOCKET, SO_REUSEADDR) == 0)
-                #expect(try sandbox.counters()["exclusive_port"] == 1)
-                #expect(try sandbox.counters()["discovered"] == 0)
+                #expect(try sandbox.counters()[.exclusivePort] == 1)
+                #expect(try sandbox.counters()[.discovered] == 0)
             }
         }
 
@@ -634,8 +632,8 @@ extension IntegrationTests {
                     _ = socket.connect(destination)
                     #expect(socket.get(SOL_SOCKET, SO_REUSEADDR) == 0)
                 }
-                #expect(try sandbox.counters()["exempt_multicast"] == 2)
-                #expect(try sandbox.counters()["discovered"] == 0)
+                #expect(try sandbox.counters()[.exemptMulticast] == 2)
+                #expect(try sandbox.counters()[.discovered] == 0)
             }
         }
 
@@ -653,10 +651,10 @@ extension IntegrationTests {
                     failures += failure == nil ? 0 : 1
                 }
                 let counters = try sandbox.counters()
-                #expect(counters["claimed"] >= 64)
-                let without = counters["refused_table_full"] + counters["allowed_table_full"]
-                #expect(counters["claimed"] + without == 200)
-                #expect(UInt64(failures) == counters["refused_table_full"])
+                #expect(counters[.claimed] >= 64)
+                let without = counters[.refusedTableFull] + counters[.allowedTableFull]
+                #expect(counters[.claimed] + without == 200)
+                #expect(UInt64(failures) == counters[.refusedTableFull])
                 #expect((failures > 0) == (whenFull == .refuse))
             }
         }

@@ -29,7 +29,7 @@ extension IntegrationTests {
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 close(copy)
                 #expect(b.connect("127.0.0.1:6000") == nil)
-                #expect(try sandbox.counters()["released"] == 1)
+                #expect(try sandbox.counters()[.released] == 1)
             }
         }
 
@@ -93,7 +93,7 @@ extension IntegrationTests {
                 try a.disconnect()
                 #expect(b.connect("127.0.0.1:6000") == nil)
                 #expect(a.connect("127.0.0.1:6000") == "EPERM")
-                #expect(try sandbox.counters()["taken_over"] == 1)
+                #expect(try sandbox.counters()[.takenOver] == 1)
             }
         }
 
@@ -107,7 +107,7 @@ extension IntegrationTests {
                 #expect(a.connect("127.0.0.1:6000") == nil)
                 try a.disconnect()
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
-                #expect(try sandbox.counters()["refused_in_flight"] == 1)
+                #expect(try sandbox.counters()[.refusedInFlight] == 1)
                 #expect(a.connect("127.0.0.1:6000") == nil)
             }
         }
@@ -217,7 +217,7 @@ extension IntegrationTests {
                     #expect(a.connect("127.0.0.1:6000") == expected)
                     #expect(b.connect("[::1]:6000") == expected)
                     if expected != nil {
-                        #expect(try sandbox.counters()["refused_outside"] == 2)
+                        #expect(try sandbox.counters()[.refusedOutside] == 2)
                         sandbox.close(outsider)
                         #expect(a.connect("127.0.0.1:6000") == nil)
                     }
@@ -251,7 +251,7 @@ extension IntegrationTests {
                 #expect(a.connect("127.0.0.1:6000") == nil)
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 #expect(try sandbox.state.counters(of: child.id).refused == 1)
-                #expect(try sandbox.counters()["already_rejected"] == 1)
+                #expect(try sandbox.counters()[.alreadyRejected] == 1)
                 sandbox.close(a)
                 #expect(try sandbox.claims().isEmpty)
             }

@@ -36,7 +36,7 @@ extension IntegrationTests {
                 try sandbox.attach(policy)
                 #expect(try collide(sandbox) == nil)
                 let counters = try sandbox.counters()
-                #expect(counters["observed"] == 1)
+                #expect(counters[.observed] == 1)
                 #expect(counters.refused == 0)
                 let conflicts = try sandbox.state.conflicts()
                 #expect(conflicts.count == 1)
@@ -60,16 +60,16 @@ extension IntegrationTests {
                 #expect((64...128).contains(room))
                 let without = outcomes.count { $0 == "EPERM" }
                 let counters = try sandbox.counters()
-                let unclaimed = counters["allowed_table_full"] + counters["refused_table_full"]
-                #expect(counters["claimed"] + unclaimed == 200)
+                let unclaimed = counters[.allowedTableFull] + counters[.refusedTableFull]
+                #expect(counters[.claimed] + unclaimed == 200)
                 #expect(unclaimed >= 72)
                 switch whenFull {
                 case .allow:
                     #expect(without == 0)
-                    #expect(counters["refused_table_full"] == 0)
+                    #expect(counters[.refusedTableFull] == 0)
                 case .refuse:
                     #expect(UInt64(without) == unclaimed)
-                    #expect(counters["allowed_table_full"] == 0)
+                    #expect(counters[.allowedTableFull] == 0)
                 }
             }
         }
@@ -196,8 +196,8 @@ extension IntegrationTests {
                 let refused = (0..<attempts).count { _ in b.connect("127.0.0.1:6000") == "EPERM" }
                 #expect(refused == attempts)
                 let counters = try sandbox.counters()
-                #expect(counters["refused_held"] == UInt64(attempts))
-                #expect(counters["events_dropped"] > 0)
+                #expect(counters[.refusedHeld] == UInt64(attempts))
+                #expect(counters[.eventsDropped] > 0)
                 #expect(try sandbox.state.conflicts().map(\.count) == [UInt64(attempts)])
                 // What was not dropped is all there.
                 var read = 0
@@ -205,7 +205,7 @@ extension IntegrationTests {
                     if event?.reason == .held { read += 1 }
                 }
                 while reader.poll(milliseconds: 0) > 0 {}
-                #expect(UInt64(read) + counters["events_dropped"] == UInt64(attempts))
+                #expect(UInt64(read) + counters[.eventsDropped] == UInt64(attempts))
             }
         }
     }

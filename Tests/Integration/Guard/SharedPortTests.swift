@@ -48,8 +48,8 @@ extension IntegrationTests {
                 #expect(more.connect(destination) == "EADDRNOTAVAIL")
                 #expect(more.get(SOL_SOCKET, SO_REUSEADDR) == 0)
                 let counters = try sandbox.counters()
-                #expect(counters["discovered"] == 4)
-                #expect(counters["exclusive_port"] == 0)
+                #expect(counters[.discovered] == 4)
+                #expect(counters[.exclusivePort] == 0)
             }
         }
 
@@ -61,7 +61,7 @@ extension IntegrationTests {
                     try socket.set(SOL_SOCKET, SO_REUSEPORT, 1)
                     #expect(socket.connect("127.0.0.1:\(6000 + number)") == nil)
                 }
-                #expect(try sandbox.counters()["discovered"] == 20)
+                #expect(try sandbox.counters()[.discovered] == 20)
             }
         }
 
@@ -72,8 +72,8 @@ extension IntegrationTests {
                 let socket = try sandbox.socket(sharing: false)
                 try socket.set(SOL_SOCKET, SO_REUSEPORT, 1)
                 #expect(socket.connect("127.0.0.1:6000") == nil)
-                #expect(try sandbox.counters()["unresolved"] == 1)
-                #expect(try sandbox.counters()["exclusive_port"] == 0)
+                #expect(try sandbox.counters()[.unresolved] == 1)
+                #expect(try sandbox.counters()[.exclusivePort] == 0)
             }
         }
 

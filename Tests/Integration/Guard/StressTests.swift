@@ -21,7 +21,7 @@ extension IntegrationTests {
                 let outcome = try sandbox.command(
                     stress, arguments + ["--netns"], in: sandbox.cgroup)
                 #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
-                #expect(try sandbox.counters()["claimed"] > 0)
+                #expect(try sandbox.counters()[.claimed] > 0)
                 // All sockets are closed: nothing of this cgroup may be left in the table.
                 let left = try sandbox.state.claims().filter {
                     $0.command == "tupleguard-stre" && kill(Int32($0.pid), 0) != 0

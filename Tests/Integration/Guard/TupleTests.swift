@@ -97,7 +97,7 @@ extension IntegrationTests {
                 try peer.send("for the first", to: a.local!)
                 #expect(a.receive() == "for the first")
                 #expect(try sandbox.counters().refused == 1)
-                #expect(try sandbox.counters()["claimed"] == 1)
+                #expect(try sandbox.counters()[.claimed] == 1)
                 sandbox.close(a)
                 #expect(b.connect(pair.second.peer, as: pair.second.as) == nil)
             }
@@ -189,7 +189,7 @@ extension IntegrationTests {
                     try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
                     #expect(socket.connect("10.9.0.255:6000") == nil)
                 }
-                #expect(try sandbox.counters()["exempt_broadcast"] == 1)
+                #expect(try sandbox.counters()[.exemptBroadcast] == 1)
             }
         }
 
@@ -244,8 +244,8 @@ extension IntegrationTests {
                 let exclusive = try sandbox.socket()
                 try exclusive.set(SOL_SOCKET, SO_REUSEADDR, 0)
                 #expect(exclusive.connect("127.0.0.1:6000") == nil)
-                #expect(try sandbox.counters()["unresolved"] == 1)
-                #expect(try sandbox.counters()["exclusive_port"] == 1)
+                #expect(try sandbox.counters()[.unresolved] == 1)
+                #expect(try sandbox.counters()[.exclusivePort] == 1)
             }
         }
     }

@@ -548,7 +548,7 @@ extension IntegrationTests {
                 try ending(holder) {
                     let counters = try sandbox.counters()
                     let without = counters[
-                        "\(whenFull == .allow ? "allowed" : "refused")_table_full"]
+                        whenFull == .allow ? .allowedTableFull : .refusedTableFull]
                     #expect(without > 0)
                     let finding = try #require(
                         try diagnose(sandbox).findings("guard-table-full").first)
@@ -572,7 +572,7 @@ extension IntegrationTests {
                     #expect(full.findings("guard-events-dropped").isEmpty)
                     let again = try sandbox.socket(bound: "127.0.0.1:20000")
                     for _ in 0..<50_000 { _ = again.connect("127.0.0.1:9") }
-                    let dropped = try sandbox.counters()["events_dropped"]
+                    let dropped = try sandbox.counters()[.eventsDropped]
                     #expect(dropped > 0)
                     let flooded = try #require(
                         try diagnose(sandbox).findings("guard-events-dropped").first)
