@@ -79,10 +79,14 @@ let package = Package(
             name: "TupleguardLinux", dependencies: ["CTupleguardLinux", "TupleguardSockets"],
             swiftSettings: strict),
         .target(
+            name: "TupleguardRecords",
+            dependencies: ["ConnectxCore", "TupleguardLinux", "TupleguardSockets"],
+            swiftSettings: strict),
+        .target(
             name: "TupleguardKernel",
             dependencies: [
                 "CTupleguardLibbpf", "CTupleguardLinux", "TupleguardABI", "TupleguardLinux",
-                "TupleguardSockets",
+                "TupleguardRecords", "TupleguardSockets",
             ],
             swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
 
@@ -91,14 +95,15 @@ let package = Package(
         .target(
             name: "TupleguardHostSurvey",
             dependencies: [
-                "CTupleguardLinux", "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                "CTupleguardLinux", "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
+                "TupleguardSockets",
             ],
             swiftSettings: strict),
         .target(
             name: "TupleguardDiagnosis",
             dependencies: [
-                "TupleguardHostSurvey", "TupleguardLinux", "TupleguardSocketDiag",
-                "TupleguardSockets",
+                "TupleguardHostSurvey", "TupleguardLinux", "TupleguardRecords",
+                "TupleguardSocketDiag", "TupleguardSockets",
             ],
             swiftSettings: strict),
         .target(
@@ -112,8 +117,9 @@ let package = Package(
             name: "TupleguardAgent",
             dependencies: [
                 "CTupleguardLinux", "ConnectxCore", "TupleguardHostSurvey", "TupleguardKernel",
-                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
-                product("Logging", "swift-log"), product("NIOCore", "swift-nio"),
+                "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
+                "TupleguardSockets", product("Logging", "swift-log"),
+                product("NIOCore", "swift-nio"),
                 product("NIOHTTP1", "swift-nio"), product("NIOPosix", "swift-nio"),
                 product("ServiceLifecycle", "swift-service-lifecycle"),
             ],
@@ -123,7 +129,8 @@ let package = Package(
             dependencies: [
                 "CTupleguardLinux", "Connectx", "ConnectxCore", "TupleguardAgent",
                 "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLab",
-                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
+                "TupleguardSockets",
                 product("ArgumentParser", "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -165,25 +172,32 @@ let package = Package(
             dependencies: ["TupleguardLab", "TupleguardLinux", "TupleguardSockets"],
             swiftSettings: strict),
         .testTarget(
+            name: "TupleguardRecordsTests",
+            dependencies: [
+                "ConnectxCore", "TupleguardLinux", "TupleguardRecords", "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .testTarget(
             name: "TupleguardKernelTests",
             dependencies: [
                 "CTupleguardLibbpf", "TupleguardABI", "TupleguardKernel", "TupleguardLinux",
-                "TupleguardSockets", "TupleguardTestSupport",
+                "TupleguardRecords", "TupleguardSockets", "TupleguardTestSupport",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "TupleguardAgentTests",
             dependencies: [
                 "CTupleguardTestSupport", "ConnectxCore", "TupleguardABI", "TupleguardAgent",
-                "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux", "TupleguardSockets",
-                "TupleguardTestSupport", product("Logging", "swift-log"),
+                "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux",
+                "TupleguardRecords", "TupleguardSockets", "TupleguardTestSupport",
+                product("Logging", "swift-log"),
             ],
             swiftSettings: strict),
         .testTarget(
             name: "tupleguardTests",
             dependencies: [
                 "tupleguard", "Connectx", "TupleguardABI", "TupleguardAgent", "TupleguardKernel",
-                "TupleguardLab", "TupleguardLinux", "TupleguardSockets",
+                "TupleguardLab", "TupleguardLinux", "TupleguardRecords", "TupleguardSockets",
                 product("ArgumentParser", "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -191,9 +205,9 @@ let package = Package(
             name: "Integration",
             dependencies: [
                 "CTupleguardLibbpf", "CTupleguardTestSupport", "Connectx", "ConnectxCore",
-                "TupleguardAgent", "TupleguardKernel", "TupleguardLinux", "TupleguardSocketDiag",
-                "TupleguardSockets", "TupleguardTestSupport", "tupleguard", "tupleguard-dialer",
-                "tupleguard-meddler", "tupleguard-stress",
+                "TupleguardAgent", "TupleguardKernel", "TupleguardLinux", "TupleguardRecords",
+                "TupleguardSocketDiag", "TupleguardSockets", "TupleguardTestSupport", "tupleguard",
+                "tupleguard-dialer", "tupleguard-meddler", "tupleguard-stress",
             ],
             swiftSettings: strict),
 

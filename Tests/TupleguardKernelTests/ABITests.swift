@@ -3,8 +3,10 @@
 // embedded object, which says how the programs see them.
 
 import CTupleguardLibbpf
+import Glibc
 import Testing
 import TupleguardABI
+import TupleguardSockets
 
 @testable import TupleguardKernel
 

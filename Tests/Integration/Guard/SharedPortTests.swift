@@ -102,7 +102,7 @@ extension IntegrationTests {
                 }
                 #expect(ports.count == 80)
                 #expect(try sandbox.counters().refused == 0)
-                #expect(try sandbox.counters()["bound"] == 80)
+                #expect(try sandbox.counters()[.bound] == 80)
             }
         }
 
@@ -141,7 +141,7 @@ extension IntegrationTests {
                 #expect(socket.local!.port == 0)
                 let exclusive = try sandbox.socket(bound: "127.0.0.1:0", sharing: false)
                 #expect(exclusive.local!.port != 0)
-                #expect(try sandbox.counters()["bound"] == 0)
+                #expect(try sandbox.counters()[.bound] == 0)
             }
             for (mode, discover) in [
                 (Policy.Mode.observe, Policy.Discover.reuseaddr), (.enforce, .off),
@@ -151,7 +151,7 @@ extension IntegrationTests {
                 policy.discover = discover
                 try run(policy) { sandbox in
                     _ = try sandbox.socket(bound: "127.0.0.1:0")
-                    #expect(try sandbox.counters()["bound"] == 0)
+                    #expect(try sandbox.counters()[.bound] == 0)
                 }
             }
         }

@@ -47,8 +47,8 @@ extension IntegrationTests {
                 let claim = try #require(try sandbox.claims().first)
                 #expect(claim.tuple.local.port == socket.local!.port)
                 let counters = try sandbox.counters()
-                #expect(counters["claimed"] == 1)
-                #expect(counters["exclusive_port"] + counters["unresolved"] == 0)
+                #expect(counters[.claimed] == 1)
+                #expect(counters[.exclusivePort] + counters[.unresolved] == 0)
             }
         }
 
@@ -95,7 +95,7 @@ extension IntegrationTests {
                 try socket.send("x", to: Endpoint("\(address):9")!)
                 #expect(socket.local!.port != 0)
                 #expect(socket.connect("\(address):6000") == "EPERM")
-                #expect(try sandbox.counters()["refused_unlocked"] == 1)
+                #expect(try sandbox.counters()[.refusedUnlocked] == 1)
                 let conflict = try #require(try sandbox.state.conflicts().first)
                 #expect(conflict.last.reason == .unlocked)
                 #expect(try sandbox.claims().isEmpty)

@@ -116,8 +116,8 @@ extension IntegrationTests {
                     let outcome = program.wait()
                     #expect(outcome.status == 0, "\(outcome.errors)")
                 }
-                #expect(try sandbox.counters()["claimed"] == 60_000)
-                #expect(try sandbox.counters()["released"] == 60_000)
+                #expect(try sandbox.counters()[.claimed] == 60_000)
+                #expect(try sandbox.counters()[.released] == 60_000)
                 #expect(try sandbox.state.claimCount() == 0)
                 #expect(try records(sandbox.state) == 0)
             }

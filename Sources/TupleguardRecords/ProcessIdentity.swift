@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who a process is: its number, its user, its name, its cgroup.
+
+import Glibc
+import TupleguardLinux
+
+/// A process that has a part in something, as far as it is known.
+package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvertible {
+    /// Process id as the one who tells sees it; 0 when it is not known.
+    package let pid: Int32
+    package let uid: UInt32
+    /// What it calls itself, fit for a terminal; nil when it had gone before anybody looked.
+    package let command: String?
+    /// Path of its cgroup in the v2 hierarchy, "/" first; nil when it is not known.
+    package var cgroup: String?
+    /// Id of that cgroup, 0 when it is not known; nil where nobody asked.
+    package let cgroupId: UInt64?
+
+    package init(
+        pid: Int32, uid: UInt32, command: String?, cgroup: String? = nil, cgroupId: UInt64? = nil
+    ) {
+        self.pid = pid
+        self.uid = uid
+        self.command = command
+        self.cgroup = cgroup
+        self.cgroupId = cgroupId
+    }
+
+    /// Of a process that runs: number, user and name; nil when there is no such process.
+    package init?(pid: Int32) {
+        var status = stat()
+        guard stat("/proc/\(pid)", &status) == 0, let command = commandName(of: pid) else {
+            return nil
+        }
+        self.init(pid: pid, uid: status.st_uid, command: command)
+    }
+
+    /// The same process with the path of its cgroup, if it has only the id.
+    package func namingCgroup(_ path: (UInt64) -> String?) -> ProcessIdentity {
+        var named = self
+        if let cgroupId, cgroup == nil { named.cgroup = path(cgroupId) }
+        return named
+    }
+
+    /// "curl (pid 4711, uid 1000)"
+    package var nameAndNumbers: String {
+        if pid == 0 { return "a process that is not known (uid \(uid))" }
+        return "\(command ?? "a process that has gone") (pid \(pid), uid \(uid))"
+    }
+
+    /// "curl (pid 4711, uid 1000) in /user.slice"
+    package var description: String {
+        printable(cgroup.map { "\(nameAndNumbers) in \($0)" } ?? nameAndNumbers)
+    }
+}
+
+/// The name in /proc/PID/comm, fit for a terminal; nil when there is no such process.
+package func commandName(of pid: Int32) -> String? {
+    contents(of: "/proc/\(pid)/comm").map { comm in
+        let name = comm.last == "\n" ? comm.dropLast() : comm[...]
+        return Array(name.utf8).withUnsafeBytes { commandName($0) }
+    }
+}
+
+/// The bytes of a name (`comm`) up to the first zero, fit for a terminal.
+///
+/// A process names itself, in whatever bytes it likes: all but the printable ones of ASCII become
+/// "?".
+package func commandName(_ bytes: UnsafeRawBufferPointer) -> String {
+    String(
+        decoding: bytes.prefix { $0 != 0 }.map { (0x20..<0x7f).contains($0) ? $0 : 0x3f },
+        as: UTF8.self)
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an agent without a guard found by looking at all sockets.
+
+import TupleguardLinux
+package import TupleguardSockets
+
+/// A socket that shares its tuple with others, and the processes that have it open.
+package struct SharedSocket: Codable, Hashable, Sendable, CustomStringConvertible {
+    /// SO_COOKIE in decimal: a number that JSON's readers may not have room for.
+    package let cookie: String
+    /// Owner of the socket.
+    package let uid: UInt32
+    /// Path of its cgroup; nil when it is not known.
+    package let cgroup: String?
+    /// Empty where they may not be seen, or where no process has it open.
+    package let processes: [ProcessIdentity]
+
+    package init(cookie: UInt64, uid: UInt32, cgroup: String?, processes: [ProcessIdentity]) {
+        self.cookie = String(cookie)
+        self.uid = uid
+        self.cgroup = cgroup
+        self.processes = processes
+    }
+
+    /// "curl (pid 4711, uid 1000) and 2 more in /user.slice"
+    package var description: String {
+        let first = processes.first ?? ProcessIdentity(pid: 0, uid: uid, command: nil)
+        let more = processes.count > 1 ? " and \(processes.count - 1) more" : ""
+        return first.nameAndNumbers + more + (cgroup.map { " in \(printable($0))" } ?? "")
+    }
+}
+
+/// A tuple with several sockets, when it was found or when it was over.
+package struct ScanEvent: ConflictEvent {
+    package static let source = ConflictSource.scan
+
+    package enum Action: String, Codable, Sendable {
+        case found
+        case ended
+    }
+
+    /// When a scan found it so.
+    package let time: Timestamp
+    package let action: Action
+    /// When a scan found it first; it may be older by the interval between two.
+    package let firstTime: Timestamp
+    package let tuple: FourTuple
+    /// What people call it; the guard's conflicts have a number.
+    package let networkNamespaceName: String
+    package let receiver: SharedSocket
+    package let overshadowed: [SharedSocket]
+
+    package init(
+        time: Timestamp, tuple: FourTuple, networkNamespaceName: String, receiver: SharedSocket,
+        overshadowed: [SharedSocket]
+    ) {
+        self.init(
+            time: time, action: .found, firstTime: time, tuple: tuple,
+            networkNamespaceName: networkNamespaceName, receiver: receiver,
+            overshadowed: overshadowed)
+    }
+
+    private init(
+        time: Timestamp, action: Action, firstTime: Timestamp, tuple: FourTuple,
+        networkNamespaceName: String, receiver: SharedSocket, overshadowed: [SharedSocket]
+    ) {
+        self.time = time
+        self.action = action
+        self.firstTime = firstTime
+        self.tuple = tuple
+        self.networkNamespaceName = networkNamespaceName
+        self.receiver = receiver
+        self.overshadowed = overshadowed
+    }
+
+    /// The end of what this event tells of.
+    package func ended(at time: Timestamp) -> ScanEvent {
+        ScanEvent(
+            time: time, action: .ended, firstTime: firstTime, tuple: tuple,
+            networkNamespaceName: networkNamespaceName, receiver: receiver,
+            overshadowed: overshadowed)
+    }
+
+    /// The cookies of all its sockets, which no other tuple has.
+    package var cookies: Set<String> { Set(([receiver] + overshadowed).map(\.cookie)) }
+
+    package func namingCgroups(_ path: (UInt64) -> String?) -> ScanEvent { self }
+
+    package var line: String {
+        let subject = "\(tuple) in \(printable(networkNamespaceName))"
+        guard action == .found else {
+            return "scan: \(subject) is overshadowed no more; it was since \(firstTime)"
+        }
+        let losers = overshadowed.map(\.description).joined(separator: ", ")
+        return "scan: found \(subject): \(receiver) receives, overshadowed: \(losers)"
+    }
+}
+
+extension ScanEvent {
+    private enum CodingKeys: CodingKey {
+        case source, time, action, firstTime, networkNamespaceName, receiver, overshadowed
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        try tuple.encodeEnds(to: encoder)
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(Self.source, forKey: .source)
+        try container.encode(time, forKey: .time)
+        try container.encode(action, forKey: .action)
+        try container.encode(firstTime, forKey: .firstTime)
+        try container.encode(networkNamespaceName, forKey: .networkNamespaceName)
+        try container.encode(receiver, forKey: .receiver)
+        try container.encode(overshadowed, forKey: .overshadowed)
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            time: try container.decode(Timestamp.self, forKey: .time),
+            action: try container.decode(Action.self, forKey: .action),
+            firstTime: try container.decode(Timestamp.self, forKey: .firstTime),
+            tuple: try FourTuple(endsFrom: decoder),
+            networkNamespaceName: try container.decode(String.self, forKey: .networkNamespaceName),
+            receiver: try container.decode(SharedSocket.self, forKey: .receiver),
+            overshadowed: try container.decode([SharedSocket].self, forKey: .overshadowed))
+    }
+}
