@@ -9,11 +9,11 @@ package struct ConnectxEvent: ConflictEvent {
     package static let source = ConflictSource.connectx
 
     package let time: Timestamp
-    package let notice: UserspaceReport
+    package let notice: Notice
     /// From the credentials that the kernel attached to the notice, and from /proc.
     package var sender: ProcessIdentity
 
-    package init(time: Timestamp, notice: UserspaceReport, sender: ProcessIdentity) {
+    package init(time: Timestamp, notice: Notice, sender: ProcessIdentity) {
         self.time = time
         self.notice = notice
         self.sender = sender
@@ -64,9 +64,9 @@ extension ConnectxEvent {
             }
             return value
         }
-        let notice = UserspaceReport(
-            kind: try named(.reason) { (kind: UserspaceReport.Kind) in kind.name },
-            transport: try named(.transport) { (transport: UserspaceReport.Transport) in
+        let notice = Notice(
+            kind: try named(.reason) { (kind: Notice.Kind) in kind.name },
+            transport: try named(.transport) { (transport: Transport) in
                 transport.name
             },
             tuple: try FourTuple(endsFrom: decoder),
@@ -77,7 +77,7 @@ extension ConnectxEvent {
     }
 }
 
-extension UserspaceReport.Kind {
+extension Notice.Kind {
     /// A stable name, for machines.
     package var name: String {
         switch self {
@@ -97,7 +97,7 @@ extension UserspaceReport.Kind {
     }
 }
 
-extension UserspaceReport.Transport {
+extension Transport {
     package var name: String {
         switch self {
         case .tcp: "tcp"

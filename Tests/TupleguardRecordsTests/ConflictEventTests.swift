@@ -158,11 +158,11 @@ struct GuardEventTests {
 
 struct ConnectxEventTests {
     private func makeEvent(
-        _ kind: UserspaceReport.Kind = .lostRace, count: UInt32 = 3, command: String? = "client"
+        _ kind: Notice.Kind = .lostRace, count: UInt32 = 3, command: String? = "client"
     ) -> ConnectxEvent {
         ConnectxEvent(
             time: noon,
-            notice: UserspaceReport(kind: kind, transport: .udp, tuple: tuple, count: count),
+            notice: Notice(kind: kind, transport: .udp, tuple: tuple, count: count),
             sender: ProcessIdentity(
                 pid: 4711, uid: 1000, command: command, cgroup: "/a.slice", cgroupId: 12))
     }
@@ -176,7 +176,7 @@ struct ConnectxEventTests {
     func fields() {
         #expect(encodeJSON(makeEvent()) == Self.complete)
         #expect(followed(Self.complete).map { encodeJSON($0 as! ConnectxEvent) } == Self.complete)
-        for kind in UserspaceReport.Kind.allCases {
+        for kind in Notice.Kind.allCases {
             let event = followed(encodeJSON(makeEvent(kind))) as? ConnectxEvent
             #expect(event?.notice.kind == kind)
         }
