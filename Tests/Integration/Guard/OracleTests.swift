@@ -99,6 +99,30 @@ extension IntegrationTests {
                 buckets: buckets, atLeast: 2)
         }
 
+        /// Nor does it help to change the socket between the hook and the connect, where nothing is
+        /// taken on trust; nor to wait for a victim that begins to share its port late.
+        @Test(arguments: [nil, 16])
+        func theVictimReceivesUnderAStrictGuard(_ buckets: Int?) throws {
+            try expectNothing(
+                "hostile", ["--attacks", "late,again,range,group,bind,share,lose"], policy: strict,
+                buckets: buckets, atLeast: 2)
+        }
+
+        @Test(arguments: [nil, 16])
+        func samesocketUnderAStrictGuard(_ buckets: Int?) throws {
+            try expectNothing("samesocket", policy: strict, buckets: buckets)
+        }
+
+        @Test func reuseportUnderAStrictGuard() throws {
+            try expectNothing("reuseport", policy: strict, buckets: nil)
+        }
+
+        private var strict: Policy {
+            var policy = Policy()
+            policy.isStrict = true
+            return policy
+        }
+
         /// A load balancer of a cgroup below is seen through: its program runs before the guard's.
         @Test(arguments: [nil, 16])
         func aRewriterBelow(_ buckets: Int?) throws {
