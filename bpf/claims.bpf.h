@@ -242,9 +242,10 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 	if (seen_final && my_final && !is_same(seen->source, key->local))
 		return SHARE;
 	holding = read_holding(seen->sock, seen->cookie, key, &local);
+	if (holding == WAITING || (holding == NOT_HELD && is_young(me, seen->time_ns)))
+		return REFUSE_IN_FLIGHT;
 	if (holding != HELD_NOW)
-		return holding == NOT_HELD && is_young(me, seen->time_ns) ? REFUSE_IN_FLIGHT
-									  : TAKE_OVER;
+		return TAKE_OVER;
 	if (seen_final || !my_final || is_zero(local.address) || is_same(local.address, key->local))
 		return REFUSE_HELD;
 	/*

@@ -132,8 +132,20 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
+struct wait_queue_head {
+	struct list_head head;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct {
+		int owned;
+		struct wait_queue_head wq;
+	} sk_lock;
 	struct dst_entry *sk_dst_cache;
 	__u16 sk_protocol;
 	__u8 sk_userlocks : 4;

@@ -159,7 +159,10 @@ static __always_inline bool is_over(const struct claimant *me, const struct tg_h
 				    __u64 time_ns)
 {
 	/* A thread's own earlier connect is over, since that thread is here. */
-	return held->thread == me->held.thread || !is_young(me, time_ns);
+	if (held->thread == me->held.thread)
+		return true;
+	/* We have the lock now, so whoever waits for it may be that connect. */
+	return !is_young(me, time_ns) && !has_waiters(me->wanted.claim.sock);
 }
 
 /*
@@ -241,6 +244,8 @@ __noinline int revisit_tuple(struct claimant *me, struct tg_held *held, __u64 in
 		renew_claim(&tuple, mine->cookie, mine->time_ns);
 		return false;
 	}
+	if (held->thread != me->held.thread && has_waiters(mine->sock))
+		return false;
 	if (!drop_claim(&tuple, mine->cookie,
 			held->thread == me->held.thread ? 0 : mine->time_ns - policy.grace_ns))
 		return false;

@@ -163,8 +163,27 @@ static __always_inline bool is_socket(__u64 sk, __u64 cookie)
 enum holding {
 	GONE,	  /* the socket that was meant no longer exists */
 	NOT_HELD, /* it is not connected, or with another tuple */
+	WAITING,  /* nor is this one, but a connect may be on its way, however long that takes */
 	HELD_NOW,
 };
+
+/* Whether threads wait for the lock of `sk` (__lock_sock). */
+static __always_inline bool has_waiters(__u64 sk)
+{
+	__u64 head = sk + bpf_core_field_offset(struct sock, sk_lock.wq.head);
+
+	return as_number(SOCK_FIELD(sk, sk_lock.wq.head.next)) != head;
+}
+
+/*
+ * Whether a thread has the lock of `sk`, or waits for it. A connect that was allowed
+ * takes it once more to happen (inet_autobind, ip4_datagram_connect); who has it in
+ * sendto(MSG_MORE), from a page that comes late, keeps the connect waiting at will.
+ */
+static __always_inline bool is_locked(__u64 sk)
+{
+	return SOCK_FIELD(sk, sk_lock.owned) || has_waiters(sk);
+}
 
 /* Returns an enum holding; where it is held, also from which local address. */
 __noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple, struct local *out)
@@ -172,7 +191,7 @@ __noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple
 	if (!tuple || !out || !is_socket(sk, cookie))
 		return GONE;
 	if (!is_connected(HAS_CASTS, sk, key_of(tuple)))
-		return is_socket(sk, cookie) ? NOT_HELD : GONE;
+		return !is_socket(sk, cookie) ? GONE : is_locked(sk) ? WAITING : NOT_HELD;
 	read_local(sk, is_mapped(tuple->remote), out->address);
 	return is_socket(sk, cookie) ? HELD_NOW : GONE;
 }

@@ -94,7 +94,7 @@ package struct Policy: Hashable, Sendable {
     package static let defaultTableSize = 262_144
 
     /// How long a claim may wait for its connect before another may take it
-    /// over. A connect takes microseconds; this covers one that is stalled.
+    /// over. A connect takes microseconds; this covers one that waits for a processor.
     static let graceNanoseconds: UInt64 = 1_000_000_000
 
     /// As above; tests shorten it rather than wait.

@@ -91,11 +91,12 @@ extension IntegrationTests {
             try expectNothing("reuseport", buckets: buckets)
         }
 
-        /// Whatever form a tuple is asked for in, the victim keeps it.
+        /// Whatever form a tuple is asked for in, the victim keeps it, also from a connect that was
+        /// allowed before it came and is kept waiting until it is there.
         @Test(arguments: [nil, 16])
         func theVictimReceives(_ buckets: Int?) throws {
             try expectNothing(
-                "hostile", ["--attacks", "again,wildcard,mapped,device,alias,range,group"],
+                "hostile", ["--attacks", "again,wildcard,mapped,device,alias,range,group,stall"],
                 buckets: buckets, atLeast: 2)
         }
 
@@ -104,7 +105,8 @@ extension IntegrationTests {
         @Test(arguments: [nil, 16])
         func theVictimReceivesUnderAStrictGuard(_ buckets: Int?) throws {
             try expectNothing(
-                "hostile", ["--attacks", "late,again,range,group,bind,share,lose"], policy: strict,
+                "hostile", ["--attacks", "late,again,range,group,bind,share,lose,stall"],
+                policy: strict,
                 buckets: buckets, atLeast: 2)
         }
 

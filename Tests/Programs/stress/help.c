@@ -105,12 +105,13 @@ const char hostile_help[] =
     "\n"
     "  --attacks LIST   some of these, with commas between them (all)\n"
     "    again, wildcard, mapped, device, alias, range, group: the tuple is asked for in various\n"
-    "                     forms; a guard keeps it from these in any case\n"
+    "                     forms\n"
+    "    stall            a connect is kept waiting between the hook and the kernel's own for\n"
+    "                     longer than claims wait for it\n"
     "    bind, share, lose: another thread gives the socket a port, or another one, between the\n"
     "                     hook and the connect\n"
-    "    stall            a connect is kept waiting there for longer than claims wait for it\n"
     "    late             the victim itself begins to share its port when it is connected\n"
-    "Only a guard that is attached with --strict promises to keep it from the latter.\n"
+    "Only a guard that is attached with --strict promises to keep its tuple from the last four.\n"
     "\n" CREW_HELP;
 
 const char outsiders_help[] =
