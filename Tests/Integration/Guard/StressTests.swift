@@ -13,10 +13,10 @@ extension IntegrationTests {
     @Suite(.serialized) struct Stress {
         private let stress = Sandbox.program("tupleguard-stress")
 
-        private func run(_ arguments: [String], policy: Policy = Policy(), _ title: String = "")
-            throws
-        {
-            try Sandbox.run { sandbox in
+        private func run(
+            _ arguments: [String], policy: Policy = Policy(), buckets: Int? = nil
+        ) throws {
+            try Sandbox.run(buckets: buckets) { sandbox in
                 try sandbox.attach(policy, tableSize: 65536)
                 let outcome = try sandbox.command(
                     stress, arguments + ["--netns"], in: sandbox.cgroup)
@@ -96,6 +96,22 @@ extension IntegrationTests {
                     in: sandbox.cgroup)
                 #expect(outcome.status == 1, "\(outcome.output)\(outcome.errors)")
             }
+        }
+
+        /// Where nearly every claim overflows into the hash maps.
+        @Test(arguments: [8, 16], Policy.Discover.allCases.filter { $0 != .off })
+        func fewBuckets(_ buckets: Int, _ discover: Policy.Discover) throws {
+            var policy = Policy()
+            policy.discover = discover
+            try run(
+                ["race", "--threads", "4", "--rounds", "5000", "--family", "mixed"],
+                policy: policy, buckets: buckets)
+            try run(
+                ["chaos", "--unbound", "--operations", "100000", "--processes", "2"],
+                policy: policy, buckets: buckets)
+            try run(
+                ["shared", "--unbound", "--rounds", "2000", "--threads", "4"], policy: policy,
+                buckets: buckets)
         }
 
         @Test func threadsThatShareSockets() throws {
