@@ -61,7 +61,9 @@ let package = Package(
         // The C library. A target has one language: CConnectx is its header and the few C functions
         // that the core stands on, ConnectxLibrary its two functions in Swift. Built here so that
         // they are checked with everything else; scripts/connectx-library makes what is shipped.
-        .target(name: "CConnectx", exclude: ["connectx.3", "connectx.pc", "examples"]),
+        .target(
+            name: "CConnectx", dependencies: ["CTupleguardLinux"],
+            exclude: ["connectx.3", "connectx.pc", "examples"]),
         .target(
             name: "ConnectxLibrary",
             dependencies: ["CConnectx", "CTupleguardLinux", "ConnectxCore", "TupleguardSockets"],
@@ -244,7 +246,7 @@ if Context.environment["TUPLEGUARD_DOCS"] != nil {
 if Context.environment["TUPLEGUARD_LIBRARY_ONLY"] != nil {
     let kept = [
         "CConnectx", "CTupleguardLinux", "Connectx", "ConnectxCore", "ConnectxLibrary",
-        "ConnectxTests", "ThreadTests", "TupleguardLinux", "TupleguardLinuxTests",
+        "ConnectxTests", "ThreadTests", "TupleguardLinux",
         "TupleguardSocketDiag", "TupleguardSocketDiagTests", "TupleguardSockets",
         "TupleguardSocketsTests",
     ]

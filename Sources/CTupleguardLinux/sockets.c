@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 int linux_open_for_reading(const uint8_t *path)
 {
@@ -16,8 +17,31 @@ int linux_open_for_reading(const uint8_t *path)
 
 int linux_random(void *bytes, size_t count)
 {
+	ssize_t had = -1;
+	int device, error;
+
 	// Up to 256 bytes come whole (getrandom(2)), and a kernel that runs programs has them.
-	return getrandom(bytes, count, 0) == (ssize_t)count ? 0 : -1;
+	if (getrandom(bytes, count, 0) == (ssize_t)count)
+		return 0;
+	error = errno;
+	device = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+	if (device >= 0) {
+		had = read(device, bytes, count);
+		close(device);
+	}
+	errno = error;
+	return had == (ssize_t)count ? 0 : -1;
+}
+
+int linux_identify_file(int descriptor, struct linux_file *file)
+{
+	struct stat found;
+
+	if (fstat(descriptor, &found) < 0)
+		return -1;
+	file->device = found.st_dev;
+	file->inode = found.st_ino;
+	return 0;
 }
 
 ssize_t linux_send_fast_open(int socket, const struct sockaddr *name, socklen_t length,
@@ -45,6 +69,13 @@ void linux_pause(long nanoseconds)
 	struct timespec time = {.tv_nsec = nanoseconds};
 
 	nanosleep(&time, NULL);
+}
+
+int linux_set_receive_timeout(int socket, long seconds)
+{
+	struct timeval time = {.tv_sec = seconds};
+
+	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
 }
 
 void linux_set_blocking(int descriptor)

@@ -2,6 +2,7 @@
 // The one way in: a socket, where from, where to. The Swift API and the C library check
 // arguments, call this, and put the outcome into their own words.
 
+import CConnectx
 package import CTupleguardLinux
 import TupleguardSocketDiag
 import TupleguardSockets
@@ -23,10 +24,12 @@ package struct Outcome {
     package var sent = 0
 }
 
-/// Connects `socket` from `source` to `destination`.
+/// Connects `socket` from `source` to `destination`. A thread is not cancelled meanwhile.
 package func connect(
     _ socket: Socket, from source: Source, to destination: Destination, _ data: FirstData = .none
 ) throws(ConnectError) -> Outcome {
+    let cancellation = connectx_defer_cancel()
+    defer { connectx_allow_cancel(cancellation) }
     var socket = socket
     let destination = try settle(destination, for: socket, source)
     if let interface = source.interface {

@@ -14,7 +14,7 @@ extension NamespaceView {
         let range = ports.range(of: call.socket)
         if let technique = try chooseListed(call, range, now: now, &search) { return technique }
         for _ in 0..<Search.randomProbes {
-            let port = randomPort(in: range)
+            let port = try randomPort(call, range)
             guard !ports.isReserved(port) else { continue }
             if let technique = try choose(call, port, &search) { return technique }
         }
@@ -47,7 +47,7 @@ extension NamespaceView {
         _ call: UDPCall, _ range: ClosedRange<UInt16>, now: UInt64, _ search: inout Search
     ) throws(ConnectError) -> Technique? {
         var misses = 0
-        while let port = listed(call, range, now: now) {
+        while let port = try listed(call, range, now: now) {
             if let technique = try choose(call, port, &search) { return technique }
             misses += 1
             if call.local.isIPv4 && !listsMapped && misses == Search.missLimit {
@@ -87,15 +87,23 @@ extension NamespaceView {
         return nil
     }
 
-    private mutating func randomPort(in range: ClosedRange<UInt16>) -> UInt16 {
-        range.lowerBound + UInt16(random.next(below: UInt32(range.count)))
+    private mutating func randomPort(_ call: UDPCall, _ range: ClosedRange<UInt16>)
+        throws(ConnectError) -> UInt16
+    {
+        do throws(Errno) {
+            return range.lowerBound + UInt16(try random.next(below: UInt32(range.count)))
+        } catch {
+            throw call.error(.outOfResources, error.number)
+        }
     }
 
     /// A port from the list for this purpose that may still be chosen.
     private mutating func listed(_ call: UDPCall, _ range: ClosedRange<UInt16>, now: UInt64)
-        -> UInt16?
+        throws(ConnectError) -> UInt16?
     {
-        while let port = free.take(for: call.purpose, from: randomPort(in: range), now: now) {
+        while let port = free.take(
+            for: call.purpose, from: try randomPort(call, range), now: now)
+        {
             if range.contains(port) && !ports.isReserved(port) { return port }
         }
         return nil

@@ -12,11 +12,15 @@ import TupleguardSockets
 /// Views wait in a pool of the process. One is taken out for a call and put back after it, so it
 /// has one user at a time and needs no lock; a process has as many as calls ran at once, and keeps
 /// at most eight. After a fork the child finds its parent's views, knows them by the
-/// process id, and drops them.
+/// process's number, and drops them.
+///
+/// A program may close descriptors that are not its own (closefrom(3)), and get their numbers for
+/// files of its own. So each kept descriptor knows which file it is, and a view with one that has
+/// become another is dropped without touching that.
 struct NamespaceView: ~Copyable {
     /// SO_NETNS_COOKIE
     let cookie: UInt64
-    private let process: pid_t
+    private let process: UInt64
     /// Nil where netlink is refused.
     var diag: SocketDiag?
     private var route: NetlinkSocket?
@@ -34,7 +38,7 @@ struct NamespaceView: ~Copyable {
     private var buffer: UnsafeMutableRawBufferPointer?
 
     /// Of the calling thread's namespace, which has to be that of `cookie`.
-    private init(cookie: UInt64, process: pid_t) throws(Errno) {
+    private init(cookie: UInt64, process: UInt64) throws(Errno) {
         self.cookie = cookie
         self.process = process
         do throws(Errno) {
@@ -70,13 +74,14 @@ struct NamespaceView: ~Copyable {
     private static func take(_ cookie: UInt64) throws(ViewError)
         -> UnsafeMutablePointer<NamespaceView>
     {
-        let process = getpid()
+        let process = connectx_process()
         for place in 0..<UInt32(CONNECTX_POOL_SIZE) {
             guard let view = exchange(place, nil) else { continue }
             if view.pointee.process != process {
                 discard(view)
             } else if view.pointee.cookie == cookie {
-                return view
+                if view.pointee.isIntact { return view }
+                discard(view)
             } else if let displaced = exchange(place, view) {
                 put(displaced)
             }
@@ -111,11 +116,26 @@ struct NamespaceView: ~Copyable {
         connectx_pool_exchange(place, view)?.assumingMemoryBound(to: NamespaceView.self)
     }
 
+    /// Whether the descriptors that the next call uses are still ours. (The one for routes is
+    /// looked at when it is wanted.)
+    private var isIntact: Bool {
+        switch diag {
+        case .some(let diag): guard diag.isIntact else { return false }
+        case nil: break
+        }
+        return ports.isIntact(now: coarseTime())
+    }
+
     // MARK: - What it knows
 
     /// The source address by route. The netlink socket for it is made when it is first wanted.
     mutating func sourceAddress(for question: RouteQuestion) throws(Errno) -> IPAddress? {
-        if route == nil {
+        let isKept =
+            switch route {
+            case .some(let route): route.isIntact
+            case nil: false
+            }
+        if !isKept {
             let socket = try NetlinkSocket(.route)
             guard try SocketOption.networkNamespaceCookie.get(socket.raw) == cookie else {
                 throw Errno(EXDEV)
@@ -149,20 +169,24 @@ func coarseTime() -> UInt64 {
     return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 
-/// Numbers that nobody can guess, from getrandom(2): a source port is also what a forged answer
-/// has to get right.
+/// Numbers that nobody can guess: a source port is also what a forged answer has to get right.
 struct RandomSource: ~Copyable {
     private var pool: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
     private var left = 0
 
     /// Below `bound`, evenly but for one part in 2^32.
-    mutating func next(below bound: UInt32) -> UInt32 {
-        UInt32((UInt64(next()) * UInt64(bound)) >> 32)
+    ///
+    /// - Throws: the error of a system that has none to give.
+    mutating func next(below bound: UInt32) throws(Errno) -> UInt32 {
+        UInt32((UInt64(try next()) * UInt64(bound)) >> 32)
     }
 
-    private mutating func next() -> UInt32 {
+    private mutating func next() throws(Errno) -> UInt32 {
         if left == 0 {
-            withUnsafeMutableBytes(of: &pool) { _ = linux_random($0.baseAddress, $0.count) }
+            let result = withUnsafeMutableBytes(of: &pool) {
+                linux_random($0.baseAddress, $0.count)
+            }
+            guard result == 0 else { throw .last }
             left = 8
         }
         left -= 1

@@ -51,9 +51,16 @@ struct PortSpace: ~Copyable {
     /// How old the answer may be, in nanoseconds: reading both costs 1.2 us.
     private static let validity: UInt64 = 10_000_000
 
+    private func isDue(_ now: UInt64) -> Bool { readAt == 0 || now &- readAt > Self.validity }
+
+    /// Whether the descriptors are still ours, if they are about to be read.
+    func isIntact(now: UInt64) -> Bool {
+        !isDue(now) || rangeFile.isIntact && reservedFile.isIntact
+    }
+
     /// Looks again, if it was long ago.
     mutating func refresh(now: UInt64) {
-        guard readAt == 0 || now &- readAt > Self.validity else { return }
+        guard isDue(now) else { return }
         readAt = now
         readRange()
         readReserved()
@@ -143,13 +150,23 @@ struct PortSpace: ~Copyable {
 private struct SettingFile: ~Copyable {
     /// -1 where there is none.
     private let descriptor: Int32
+    /// What was opened: the descriptor may be somebody else's by now (`NamespaceView`).
+    private var identity = linux_file()
 
     init(_ path: StaticString) {
         descriptor = linux_open_for_reading(path.utf8Start)
+        if descriptor >= 0 { linux_identify_file(descriptor, &identity) }
     }
 
     deinit {
-        if descriptor >= 0 { close(descriptor) }
+        if descriptor >= 0 && isIntact { close(descriptor) }
+    }
+
+    var isIntact: Bool {
+        if descriptor < 0 { return true }
+        var found = linux_file()
+        return linux_identify_file(descriptor, &found) == 0 && found.device == identity.device
+            && found.inode == identity.inode
     }
 
     /// From the beginning; how many bytes, or -1.

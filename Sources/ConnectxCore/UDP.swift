@@ -198,9 +198,7 @@ extension NamespaceView {
     /// Whether the port can be bound to beside those that have it.
     private func isShared(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Bool {
         let scout = try throwAway(call)
-        let error = scout.socket.bindName(
-            Endpoint(call.local, port), scope: call.destination.scope)
-        return error != EADDRINUSE
+        return try bind(scout, beside: call, port) != EADDRINUSE
     }
 
     /// The socket is bound and shares its port: to the destination, if no one else is there.
@@ -226,19 +224,39 @@ extension NamespaceView {
     /// Then the kernel is asked who would receive: if it is we, nobody else holds the tuple, and
     /// nobody can come to hold it until the lock is taken off, when we are connected.
     private mutating func lock(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Attempt {
-        try call.socket.share(false)
         let barrier = try throwAway(call)
-        let refused = barrier.socket.bindName(
-            Endpoint(call.local, port), scope: call.destination.scope)
-        guard refused == EADDRINUSE, let receiver = try receiver(call, port),
-            receiver.cookie == call.cookie
-        else {
-            try call.socket.share(true)
-            return .lost
+        try call.socket.share(false)
+        let outcome: Result<Attempt, Errno>
+        do throws(Errno) {
+            outcome = .success(try connectLocked(call, port, barrier))
+        } catch {
+            outcome = .failure(error)
         }
-        let outcome = finish(call, .lock)
+        // On every way out: a port that stays locked keeps everybody off it.
         try call.socket.share(true)
-        return outcome
+        return try outcome.get()
+    }
+
+    private mutating func connectLocked(
+        _ call: UDPCall, _ port: UInt16, _ barrier: borrowing ThrowAway
+    ) throws(Errno) -> Attempt {
+        guard try bind(barrier, beside: call, port) == EADDRINUSE,
+            let receiver = try receiver(call, port), receiver.cookie == call.cookie
+        else { return .lost }
+        return finish(call, .lock)
+    }
+
+    /// bind(2) of a throw-away socket to where the caller's is or will be: 0, or the error's number.
+    private func bind(_ other: borrowing ThrowAway, beside call: UDPCall, _ port: UInt16)
+        throws(Errno) -> Int32
+    {
+        let name = Endpoint(call.local, port)
+        let error = other.socket.bindName(name, scope: call.destination.scope)
+        guard error == EADDRNOTAVAIL else { return error }
+        // The address is not this host's. The caller's socket may have it all the same: IP_FREEBIND,
+        // IP_TRANSPARENT.
+        try SocketOption.freeBind.set(other.socket.raw, 1)
+        return other.socket.bindName(name, scope: call.destination.scope)
     }
 
     /// A second socket beside the caller's.

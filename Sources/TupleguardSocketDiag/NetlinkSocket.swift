@@ -7,14 +7,24 @@ package import TupleguardSockets
 /// A netlink socket of the network namespace that the thread was in when it was made.
 ///
 /// Only the kernel is heard: the socket is connected to it.
+///
+/// One that is kept between calls may be closed behind our back (closefrom(3)), and its number be
+/// somebody else's by then. So it knows itself by its cookie, and closes only what is still it.
+@frozen @usableFromInline
 package struct NetlinkSocket: ~Copyable {
     package enum Family: Int32, Sendable {
         case route = 0  // NETLINK_ROUTE
         case socketDiag = 4  // NETLINK_SOCK_DIAG
     }
 
-    private let descriptor: OwnedDescriptor
+    /// Borrowed: for socket options.
+    package let raw: Int32
+    /// SO_COOKIE
+    private let cookie: UInt64
     private var sequence: UInt32 = 0
+    /// The kernel answers within the call that asks (netlink_unicast); who waits longer than this
+    /// waits for a reply that another took.
+    private static let patienceSeconds = 1
 
     /// - Throws: EPERM, EACCES or another error where a filter (seccomp) refuses netlink.
     package init(_ family: Family) throws(Errno) {
@@ -30,17 +40,31 @@ package struct NetlinkSocket: ~Copyable {
             }
         }
         if result != 0 { throw .last }
-        self.descriptor = descriptor
+        try self.init(connected: descriptor)
     }
 
     /// Takes over a socket that is connected already. It need not be the kernel's: a test may
     /// answer at the other end.
-    package init(connected descriptor: consuming OwnedDescriptor) {
-        self.descriptor = descriptor
+    package init(connected descriptor: consuming OwnedDescriptor) throws(Errno) {
+        let cookie = try SocketOption.cookie.get(descriptor.raw)
+        let raw = descriptor.raw
+        try Errno.check { linux_set_receive_timeout(raw, Self.patienceSeconds) }
+        self.cookie = cookie
+        self.raw = descriptor.release()
     }
 
-    /// Borrowed: for socket options.
-    package var raw: Int32 { descriptor.raw }
+    deinit {
+        if isIntact { close(raw) }
+    }
+
+    /// Whether the descriptor is still this socket's.
+    package var isIntact: Bool {
+        do throws(Errno) {
+            return try SocketOption.cookie.get(raw) == cookie
+        } catch {
+            return false
+        }
+    }
 
     /// Sends a request, and hands each message of the reply to `visit`.
     ///
@@ -48,24 +72,32 @@ package struct NetlinkSocket: ~Copyable {
     ///   - request: its sequence number is filled in here.
     ///   - buffer: for the replies; a dump is quicker with 32 KB, which is what the kernel
     ///     fills at a time (netlink_dump).
-    /// - Throws: the kernel's error; EPROTO for a reply that is none.
+    /// - Throws: the kernel's error; EPROTO for a reply that is none, ETIMEDOUT without any.
     package mutating func ask(
         _ request: inout NetlinkRequest, buffer: UnsafeMutableRawBufferPointer,
         visit: (NetlinkMessage) -> Void
     ) throws(Errno) {
         sequence &+= 1
-        let raw = descriptor.raw
+        let raw = raw
         _ = try request.withMessage(sequence: sequence) { message throws(Errno) in
             try Errno.check { send(raw, message.baseAddress, message.count, 0) }
         }
         while true {
-            let count = try Errno.check {
-                recv(raw, buffer.baseAddress, buffer.count, Int32(MSG_TRUNC))
-            }
+            let count = try receive(into: buffer)
             guard count <= buffer.count else { throw Errno(EMSGSIZE) }
             var messages = NetlinkMessages(
                 UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer).prefix(count)))
             if try read(&messages, isDump: request.flags == .dump, visit: visit) { return }
+        }
+    }
+
+    private func receive(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        do throws(Errno) {
+            return try Errno.check {
+                recv(raw, buffer.baseAddress, buffer.count, Int32(MSG_TRUNC))
+            }
+        } catch {
+            throw error.number == EAGAIN ? Errno(ETIMEDOUT) : error
         }
     }
 

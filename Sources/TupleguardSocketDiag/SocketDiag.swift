@@ -9,6 +9,8 @@ package import TupleguardSockets
 /// Needs no privilege, except to destroy.
 package struct SocketDiag: ~Copyable {
     private var netlink: NetlinkSocket
+    /// Whether the descriptor is still ours; see `NetlinkSocket`.
+    package var isIntact: Bool { netlink.isIntact }
     /// Of the namespace that is asked (SO_NETNS_COOKIE).
     package let namespaceCookie: UInt64
 

@@ -45,6 +45,8 @@ extension SocketOption where Value == Int32 {
     package static var boundInterface: Self { .init(SOL_SOCKET, SO_BINDTOIFINDEX) }
     /// The port is chosen at connect, so that it needs to be free only for that destination (ip(7)).
     package static var bindAddressNoPort: Self { .init(LINUX_SOL_IP, IP_BIND_ADDRESS_NO_PORT) }
+    /// bind() takes addresses that are not this host's (ip(7)); for sockets of both families.
+    package static var freeBind: Self { .init(LINUX_SOL_IP, IP_FREEBIND) }
     /// connect() returns at once, and the SYN goes with the first data (tcp(7), Linux 4.11).
     package static var fastOpenConnect: Self { .init(LINUX_SOL_TCP, LINUX_TCP_FASTOPEN_CONNECT) }
 }

@@ -41,9 +41,10 @@ private struct Conversation: ~Copyable {
                     $0.baseAddress!.assumingMemoryBound(to: Int32.self))
             }
         }
-        kernel = OwnedDescriptor(taking: ends.0)
-        diag = SocketDiag(
-            NetlinkSocket(connected: OwnedDescriptor(taking: ends.1)), namespaceCookie: 1)
+        let kernel = OwnedDescriptor(taking: ends.0)
+        let netlink = try NetlinkSocket(connected: OwnedDescriptor(taking: ends.1))
+        self.kernel = kernel
+        diag = SocketDiag(netlink, namespaceCookie: 1)
     }
 
     /// A message that will be read as a reply to the request with this number.

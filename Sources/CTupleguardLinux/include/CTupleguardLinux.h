@@ -43,7 +43,8 @@ static inline void linux_set_errno(int number)
 /// open(2) with O_RDONLY and O_CLOEXEC; Swift cannot call a function with varying arguments.
 int linux_open_for_reading(const uint8_t *path);
 
-/// Fills memory with bytes that nobody can guess (getrandom(2)); -1 with errno.
+/// Fills memory with bytes that nobody can guess, from getrandom(2) or, where a filter denies that,
+/// from /dev/urandom; -1 with errno when there are none.
 int linux_random(void *bytes, size_t count);
 
 /// Connects a TCP socket and sends data with the SYN (MSG_FASTOPEN): how many bytes were taken,
@@ -56,6 +57,18 @@ ssize_t linux_send(int socket, const struct iovec *vectors, size_t count);
 
 /// Sleeps at least so long, unless a signal comes (clock_nanosleep(2)).
 void linux_pause(long nanoseconds);
+
+/// Which file a descriptor refers to, as fstat(2) tells.
+struct linux_file {
+	uint64_t device;
+	uint64_t inode;
+};
+
+/// -1 with errno when the descriptor is not open.
+int linux_identify_file(int descriptor, struct linux_file *file);
+
+/// How long recv(2) waits before it gives up with EAGAIN (SO_RCVTIMEO); -1 with errno.
+int linux_set_receive_timeout(int socket, long seconds);
 
 /// Takes O_NONBLOCK off.
 void linux_set_blocking(int descriptor);

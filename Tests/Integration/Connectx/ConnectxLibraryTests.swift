@@ -13,13 +13,13 @@ import TupleguardTestSupport
 
 extension IntegrationTests {
     @Suite struct ConnectxFromC {
-        private static let examples = URL(filePath: #filePath).deletingLastPathComponent()
+        static let examples = URL(filePath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "Sources/CConnectx/examples").path()
 
         /// Runs a Python program that has `connectx`, `socket`, `os`, `errno` and `attempt(...)`, which
         /// gives the name of the errno or "ok".
-        private func python(
+        func python(
             _ sandbox: Sandbox, _ program: String, in cgroup: Cgroup? = nil, asNobody: Bool = false
         ) throws -> RunningProgram {
             let prelude = """
@@ -38,7 +38,7 @@ extension IntegrationTests {
                 environment: ["CONNECTX_LIBRARY": try ConnectxLibrary.path], asNobody: asNobody)
         }
 
-        private func expect(
+        func expect(
             _ program: String, prints expected: String, asNobody: Bool = false,
             sourceLocation: SourceLocation = #_sourceLocation
         ) throws {

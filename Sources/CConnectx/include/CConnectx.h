@@ -2,11 +2,24 @@
 // What the core of connectx needs of C: process-wide places, and the notice to the agent.
 //
 // For the library itself; programs include <connectx.h>.
-#ifndef TUPLEGUARD_CONNECTX_RUNTIME_H
-#define TUPLEGUARD_CONNECTX_RUNTIME_H
+#ifndef TUPLEGUARD_C_CONNECTX_H
+#define TUPLEGUARD_C_CONNECTX_H
 
-#include <stdbool.h>
-#include <stddef.h>
+// First, so that the headers of libc, which connectx.h includes too, are of that module.
+#include <CTupleguardLinux.h>
+
+#include "connectx.h"
+
+/// A number that this process has and none that it was forked from, nor one that was forked from
+/// it; never 0. Read from memory that fork(2) wipes, without a system call.
+uint64_t connectx_process(void);
+
+/// Keeps the thread from being cancelled (pthread_cancel(3)): how it was, for
+/// connectx_allow_cancel.
+///
+/// A thread that is cancelled within a call would leave descriptors open and a port locked.
+int connectx_defer_cancel(void);
+void connectx_allow_cancel(int before);
 
 /// How many things the pool has room for.
 #define CONNECTX_POOL_SIZE 8

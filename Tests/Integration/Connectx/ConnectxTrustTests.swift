@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// What libconnectx keeps between calls, in programs that close, fork, cancel and deny.
+
+import Foundation
+import Glibc
+import Testing
+import TupleguardTestSupport
+
+extension IntegrationTests.ConnectxFromC {
+    /// Denies a system call with EPERM from here on (seccomp(2)).
+    private static let deny = """
+        def deny(x86_64, aarch64):
+            libc = ctypes.CDLL(None, use_errno=True)
+            number = x86_64 if platform.machine() == 'x86_64' else aarch64
+            steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number),
+                     (0x06, 0, 0, 0x00050000 | errno.EPERM), (0x06, 0, 0, 0x7fff0000)]
+            code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *s) for s in steps))
+            class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('steps', ctypes.c_void_p)]
+            filter = Program(len(steps), ctypes.addressof(code))
+            assert libc.prctl(38, 1, 0, 0, 0) == 0
+            assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
+
+        """
+
+    // MARK: - Descriptors
+
+    /// A daemon closes every descriptor; those that it opens next get the library's numbers.
+    @Test func descriptorsThatBecameOthers() throws {
+        try expect(
+            """
+            import tempfile
+            to, folder = ('127.0.0.1', 9), tempfile.mkdtemp()
+            def files(): return [os.open(f'{folder}/{i}', os.O_RDWR | os.O_CREAT) for i in range(30)]
+            def intact(mine): return all(
+                os.readlink(f'/proc/self/fd/{f}') == f'{folder}/{i}' and os.fstat(f).st_size == 0
+                for i, f in enumerate(mine))
+            def three(): return [attempt(udp(), to) for _ in range(3)]
+            attempt(udp(), to); attempt(udp(), to, ('127.0.0.1', 42000))
+            child = os.fork()
+            if child == 0:
+                os.closerange(3, 1000); mine = files()
+                os._exit(0 if three() == ['ok'] * 3 and intact(mine) else 1)
+            print('child', os.waitpid(child, 0)[1])
+            os.closerange(3, 1000); mine = files()
+            print(three(), intact(mine))
+            os.closerange(3, 1000)
+            pairs = [s for _ in range(15) for s in socket.socketpair()]
+            for s in pairs: s.settimeout(0)
+            def received(s):
+                try: return len(s.recv(10000))
+                except BlockingIOError: return 0
+            print(three(), sum(map(received, pairs)))
+            import shutil; shutil.rmtree(folder)
+            """,
+            prints: """
+                child 0
+                ['ok', 'ok', 'ok'] True
+                ['ok', 'ok', 'ok'] 0
+                """)
+    }
+
+    /// Parent and child have one process id, each 1 in its own PID namespace, and no netlink socket
+    /// in common.
+    @Test func processesWithOneProcessId() throws {
+        try expect(
+            """
+            libc = ctypes.CDLL(None)
+            to = ('127.0.0.1', 9)
+            def tries(): return {attempt(udp(), to) for _ in range(1000)}
+            assert libc.unshare(0x20000000) == 0
+            first = os.fork()
+            if first == 0:
+                signal.alarm(30)
+                attempt(udp(), to)
+                assert libc.unshare(0x20000000) == 0
+                child = os.fork()
+                if child == 0: signal.alarm(30)
+                said = os.getpid(), tries()
+                if child == 0: os._exit(0 if said == (1, {'ok'}) else 1)
+                print(os.waitpid(child, 0)[1], said, flush=True); os._exit(0)
+            print(os.waitpid(first, 0)[1])
+            """, prints: "0 (1, {'ok'})\n0")
+    }
+
+    /// Processes that fork, close and connect as they please: files keep what they are, and no
+    /// process fails.
+    @Test func aThousandProcesses() throws {
+        try expect(
+            """
+            import random, tempfile
+            to, folder, bad, mine = ('127.0.0.1', 9), tempfile.mkdtemp(), 0, []
+            def go(seed, depth):
+                dice, failures, mine = random.Random(seed), 0, []
+                for step in range(6):
+                    action = dice.choice(['close', 'open', 'connect', 'connect', 'fork'])
+                    if action == 'close': os.closerange(3, 200); mine = []
+                    if action == 'open':
+                        for i in range(dice.randrange(12)):
+                            path = f'{folder}/{os.getpid()}-{step}-{i}'
+                            mine.append((os.open(path, os.O_RDWR | os.O_CREAT), path))
+                    if action == 'connect': failures += attempt(udp(), to) != 'ok'
+                    if action == 'fork' and depth < 3:
+                        child = os.fork()
+                        if child == 0: os._exit(go(dice.random(), depth + 1))
+                        failures += os.waitpid(child, 0)[1] != 0
+                    for f, path in mine:
+                        try: failures += os.readlink(f'/proc/self/fd/{f}') != path or os.fstat(f).st_size != 0
+                        except OSError: failures += 1
+                return min(failures, 100)
+            total = 0
+            for seed in range(400):
+                child = os.fork()
+                if child == 0: attempt(udp(), to); os._exit(go(seed, 0))
+                bad += os.waitpid(child, 0)[1] != 0
+            print(bad)
+            import shutil; shutil.rmtree(folder)
+            """, prints: "0")
+    }
+
+    /// Whatever runs out, the port of a failed call is left as open to others as it can be.
+    @Test func noDescriptorLeftForTheBarrier() throws {
+        try expect(
+            """
+            import resource
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+            attempt(udp(), ('127.0.0.1', 9), ('127.0.0.1', 42000))
+            results = set()
+            for spare in range(6):
+                s = udp()
+                resource.setrlimit(resource.RLIMIT_NOFILE, (s.fileno() + 1 + spare, limit[1]))
+                result = attempt(s, ('127.0.0.1', 9), ('127.0.0.1', 20000 + spare))
+                resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+                isBound = s.getsockname()[1] != 0
+                results.add(result)
+                assert not isBound or s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1, spare
+            print(sorted(results))
+            """, prints: "['EMFILE', 'ok']")
+    }
+
+    // MARK: - Cancellation
+
+    /// Threads that are cancelled while they connect leave nothing open.
+    @Test func cancelledThreads() throws {
+        let program = """
+            #include <arpa/inet.h>
+            #include <connectx.h>
+            #include <dirent.h>
+            #include <pthread.h>
+            #include <stdio.h>
+            #include <unistd.h>
+            static struct sockaddr_in to = {.sin_family = AF_INET};
+            static int descriptors(void) {
+                DIR *folder = opendir("/proc/self/fd");
+                int count = 0;
+                while (readdir(folder)) count++;
+                closedir(folder);
+                return count;
+            }
+            static void close_socket(void *socket) { close(*(int *)socket); }
+            static void *connect_again_and_again(void *unused) {
+                sa_endpoints_t endpoints = {.sae_dstaddr = (struct sockaddr *)&to, .sae_dstaddrlen = sizeof(to)};
+                int state;
+                for (;;) {
+                    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+                    int udp = socket(AF_INET, SOCK_DGRAM, 0);
+                    pthread_cleanup_push(close_socket, &udp);
+                    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+                    connectx(udp, &endpoints, 0, 0, NULL, 0, NULL, NULL);
+                    pthread_testcancel();
+                    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+                    pthread_cleanup_pop(1);
+                }
+                return unused;
+            }
+            int main(void) {
+                int before = descriptors();
+                inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+                to.sin_port = htons(9);
+                for (int i = 0; i < 200; i++) {
+                    pthread_t thread;
+                    pthread_create(&thread, NULL, connect_again_and_again, NULL);
+                    usleep(500 + i * 3);
+                    pthread_cancel(thread);
+                    pthread_join(thread, NULL);
+                }
+                puts(descriptors() - before <= 8 ? "bounded" : "leaked");
+                return 0;
+            }
+            """
+        try Sandbox.run { sandbox in
+            let folder = try ConnectxLibrary.folder
+            let source = NSTemporaryDirectory() + "tupleguard-test-cancel-\(getpid())"
+            defer { for path in [source, source + ".c"] { unlink(path) } }
+            try program.write(toFile: source + ".c", atomically: true, encoding: .utf8)
+            let build = try sandbox.command(
+                "/bin/sh",
+                [
+                    "-c",
+                    "exec clang -pthread -I'\(folder)/include' '\(source).c' -L'\(folder)/lib' -lconnectx -o '\(source)'",
+                ])
+            #expect(build.status == 0, "\(build.errors)")
+            let outcome = try sandbox.command(
+                source, [], environment: ["LD_LIBRARY_PATH": folder + "/lib"])
+            #expect(outcome.output == "bounded\n", "\(outcome.errors)")
+        }
+    }
+
+    // MARK: - Numbers that nobody can guess
+
+    /// Without getrandom(2) the ports are as hard to foretell as with it.
+    @Test func getrandomIsDenied() throws {
+        try expect(
+            Self.deny + """
+                deny(318, 278)
+                held = [udp() for _ in range(8)]
+                said = [attempt(s, (f'127.0.0.{i + 1}', 9)) for i, s in enumerate(held)]
+                print(set(said), len({s.getsockname()[1] for s in held}) > 4)
+                """, prints: "{'ok'} True")
+    }
+
+    /// Where there are no such numbers at all, a port that could be foretold is not taken.
+    @Test func nothingIsRandom() throws {
+        try expect(
+            Self.deny + """
+                import tempfile
+                folder = tempfile.mkdtemp(); os.chroot(folder); os.chdir('/')
+                deny(318, 278)
+                s = udp()
+                print(attempt(s, ('127.0.0.1', 9)), s.getsockname()[1], attempt(s, ('127.0.0.1', 9), ('127.0.0.1', 42000)))
+                """, prints: "EPERM 0 ok")
+    }
+
+    // MARK: - Sources that are not this host's
+
+    /// Transparent proxies connect from their clients' addresses.
+    @Test func sourcesThatAreNotLocal() throws {
+        try expect(
+            """
+            for c in ('link add va type veth peer name vb', 'addr add 10.0.0.1/24 dev va', 'link set va up',
+                      'link set vb up', '-6 addr add 2001:db8::1/64 dev va nodad',
+                      'route add default via 10.0.0.2', '-6 route add default via 2001:db8::2'):
+                assert os.system('ip ' + c) == 0
+            def named_and_not(family, level, option, source, to):
+                said = []
+                for port in (42000 + option, 0):
+                    s = socket.socket(family, socket.SOCK_DGRAM); s.setsockopt(level, option, 1)
+                    said += [attempt(s, to, (source, port)), s.getsockname()[0]]
+                return said
+            four, six = ('10.0.0.5', 9), ('2001:db8::5', 9)
+            print(named_and_not(socket.AF_INET, 0, 19, '203.0.113.9', four))
+            for option in (75, 78): print(named_and_not(socket.AF_INET6, 41, option, '2001:db8:1::9', six))
+            print(attempt(udp(), four, ('203.0.113.9', 42001)), attempt(udp(), four, ('203.0.113.9', 0)))
+            """,
+            prints: """
+                ['ok', '203.0.113.9', 'ok', '203.0.113.9']
+                ['ok', '2001:db8:1::9', 'ok', '2001:db8:1::9']
+                ['ok', '2001:db8:1::9', 'ok', '2001:db8:1::9']
+                EADDRNOTAVAIL EADDRNOTAVAIL
+                """)
+    }
+}
