@@ -9,6 +9,7 @@
  * already, and sweep.bpf.c drops claims whose socket left without a release hook.
  */
 #include "bind.bpf.h"
+#include "broadcast.bpf.h"
 #include "discovery.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -181,7 +182,7 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 	}
 	if (policy.look_up && !me->is_discovered && me->verdict == GRANTED &&
 	    is_held_outside(ctx, me)) {
-		me->reason = TG_REASON_OUTSIDE;
+		me->reason = is_insider(me->holder.sock) ? TG_REASON_HELD : TG_REASON_OUTSIDE;
 		return reject(me, counters);
 	}
 	if (me->verdict == GRANTED)
@@ -257,6 +258,11 @@ on_connect(struct bpf_sock_addr *ctx,
 	read_own_if_final(sk, number, &me.tuple);
 	if (is_multicast(me.tuple.remote) || is_multicast(me.tuple.local)) {
 		COUNT(counters, exempt_multicast);
+		return ALLOW;
+	}
+	if (is_mapped(me.tuple.remote) && may_broadcast(number) &&
+	    is_subnet_broadcast(number, me.tuple.remote[3])) {
+		COUNT(counters, exempt_broadcast);
 		return ALLOW;
 	}
 	me.tuple.remote_port = bpf_ntohs(ctx->user_port);

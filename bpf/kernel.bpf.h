@@ -17,6 +17,7 @@
 #define SOCK_BINDADDR_LOCK 4
 #define SOCK_BINDPORT_LOCK 8
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h: also a connected UDP socket */
+#define IFF_UP 1
 #define RTCF_BROADCAST 0x10000000
 #define INET_FLAGS_BIND_ADDRESS_NO_PORT 18 /* include/net/inet_sock.h, an enum without a name */
 #define EPERM 1
@@ -58,6 +59,29 @@ struct udp_table {
 	unsigned int mask;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
+struct in_ifaddr {
+	struct in_ifaddr *ifa_next;
+	__be32 ifa_address, ifa_mask, ifa_broadcast;
+};
+
+struct in_device {
+	struct in_ifaddr *ifa_list;
+};
+
+struct net_device {
+	struct list_head dev_list; /* of the namespace's devices */
+	unsigned int flags;
+	struct in_device *ip_ptr;
+};
+
+enum sock_flags {
+	SOCK_BROADCAST,
+};
+
 struct netns_ipv4 {
 	struct local_ports ip_local_ports;
 	struct udp_table *udp_table;		    /* since 6.2 */
@@ -67,6 +91,7 @@ struct netns_ipv4 {
 struct net {
 	__u64 net_cookie;
 	__u32 hash_mix;
+	struct list_head dev_base_head;
 	struct netns_ipv4 ipv4;
 };
 
@@ -104,6 +129,7 @@ struct sock_common {
 	unsigned char skc_reuseport : 1;
 	struct hlist_node skc_node; /* among those of the port */
 	struct proto *skc_prot;
+	unsigned long skc_flags;
 	possible_net_t skc_net;
 	struct {
 		__u32 in6_u[4];
@@ -130,10 +156,6 @@ struct css_set {
 
 struct sock_cgroup_data {
 	struct cgroup *cgroup;
-};
-
-struct list_head {
-	struct list_head *next;
 };
 
 struct wait_queue_head {

@@ -48,4 +48,25 @@ static __noinline int is_held_outside(struct bpf_sock_addr *ctx, struct claimant
 	return held;
 }
 
+enum { MOST_ANCESTORS = 64 };
+
+/*
+ * Whether a socket that was found is of this guard's own cgroup after all: one that
+ * had its port alone has no claim, and can be met when it shares the port later.
+ */
+static __noinline int is_insider(__u64 sk)
+{
+	struct cgroup *cgroup = SOCK_FIELD(sk, sk_cgrp_data.cgroup), *ancestor = NULL;
+	/* An index that is known at run time cannot be relocated. */
+	struct cgroup **ancestors = __builtin_preserve_access_index(&cgroup->ancestors[0]);
+	int level = BPF_CORE_READ(cgroup, level);
+
+	for (int i = 0; i < MOST_ANCESTORS && i <= level; i++) {
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), ancestors + i);
+		if (BPF_CORE_READ(ancestor, kn, id) == policy.attachment)
+			return true;
+	}
+	return false;
+}
+
 #endif

@@ -189,7 +189,58 @@ extension IntegrationTests {
                     try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
                     #expect(socket.connect("10.9.0.255:6000") == nil)
                 }
-                #expect(try sandbox.counters()[.exemptBroadcast] == 1)
+                #expect(try sandbox.counters()[.exemptBroadcast] == 2)
+            }
+        }
+
+        /// However many addresses the port has, whichever family the socket is, whatever failed before.
+        @Test func subnetBroadcastIsAlwaysExempt() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let broadcast = "127.255.255.255:9"
+                for address in ["127.0.0.1", "127.0.0.2", "127.0.0.2", "0.0.0.0"] {
+                    let socket = try sandbox.socket(bound: "\(address):5000")
+                    try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
+                    #expect(socket.connect(broadcast) == nil, "\(address)")
+                }
+                for _ in 0..<2 {
+                    let socket = try sandbox.socket(.v6, bound: "[::ffff:127.0.0.1]:5001")
+                    try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
+                    #expect(socket.connect("[::ffff:127.255.255.255]:9") == nil)
+                }
+                let without = try sandbox.socket(bound: "127.0.0.1:5002")
+                #expect(without.connect(broadcast) == "EACCES")
+                let with = try sandbox.socket(bound: "127.0.0.1:5002")
+                try with.set(SOL_SOCKET, SO_BROADCAST, 1)
+                #expect(with.connect(broadcast) == nil)
+                // A unicast address is guarded, with SO_BROADCAST or without.
+                for expected in [nil, "EPERM"] {
+                    let socket = try sandbox.socket(bound: "127.0.0.1:5003")
+                    try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
+                    #expect(socket.connect("127.0.0.9:6000") == expected)
+                }
+            }
+        }
+
+        /// A socket of the cgroup that the look-up finds has no claim, but is no outsider.
+        @Test(arguments: [(Sandbox.Kind.v4, "127.0.0.1"), (.v6, "[::1]")])
+        func whoIsInsideIsNotCountedAsOutside(_ kind: Sandbox.Kind, _ address: String) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let first = try sandbox.socket(kind, sharing: false)
+                #expect(first.connect("\(address):6000") == nil)
+                try first.set(SOL_SOCKET, SO_REUSEADDR, 1)
+                let name = "\(address):\(first.local!.port)"
+                #expect(
+                    try sandbox.socket(kind, bound: name).connect("\(address):6000") == "EPERM")
+                let outsider = try sandbox.socket(
+                    kind, bound: "\(address):5000", in: sandbox.outside)
+                #expect(outsider.connect("\(address):6000") == nil)
+                #expect(
+                    try sandbox.socket(kind, bound: "\(address):5000").connect("\(address):6000")
+                        == "EPERM")
+                #expect(try sandbox.counters()[.refusedHeld] == 1)
+                #expect(try sandbox.counters()[.refusedOutside] == 1)
             }
         }
 
