@@ -176,6 +176,7 @@ enum tg_reason {
 	TG_REASON_EXISTING = 7,	 /* found while seeding: both sockets hold it already */
 	TG_REASON_EXHAUSTED = 8, /* every local port is taken for this destination */
 	TG_REASON_UNLOCKED = 9,	 /* strict: the port could still change meanwhile */
+	TG_REASON_SHADOW = 10, /* found while seeding: both hold it, one of them without a claim */
 };
 
 /* One conflict, as sent through the ring buffer. */
@@ -256,6 +257,7 @@ struct tg_policy {
 /* What seeding is to do, and how much of it. */
 struct tg_seeding {
 	__u64 outsiders; /* 0: claim for sockets of guarded cgroups; 1: for others */
+	__u64 again;	 /* 1: it was done before, and whatever shares a tuple since is new */
 	__u64 room;	 /* for outsiders: claims that they may still have */
 };
 

@@ -49,15 +49,32 @@ static __noinline int share_tuple(__u64 sk, __u64 other, const struct tg_tuple *
 	       is_connected_to(other, key_of(tuple));
 }
 
+/*
+ * Whether the table has a claim of the socket's for the tuple that it holds. One
+ * with a record may have come elsewhere since its hook: see the threat model.
+ */
+static __noinline int has_claim(struct claimant *me)
+{
+	struct tg_tuple tuple = me->tuple;
+	struct tg_group *group = find_group(key_of(&tuple));
+	struct tg_further *more;
+
+	if (group && (READ_WORD(&group->word) & TG_WORD_INLINE) &&
+	    group->claim.cookie == me->wanted.claim.cookie)
+		return true;
+	more = bpf_map_lookup_elem(&claims_more, &tuple);
+	return more && more->claim.cookie == me->wanted.claim.cookie;
+}
+
 /* The same pair is found by every seeding; once is enough. */
-static __noinline int report_existing(struct claimant *me)
+static __noinline int report_sharing(struct claimant *me, bool again)
 {
 	struct tg_conflict *known = bpf_map_lookup_elem(&conflicts, &me->tuple);
 	struct tg_counters *counters = find_counters();
 
 	if (known && known->last.claimant_cookie == me->wanted.claim.cookie)
 		return 0;
-	me->reason = TG_REASON_EXISTING;
+	me->reason = again ? TG_REASON_SHADOW : TG_REASON_EXISTING;
 	report(me, 0, true, counters);
 	return 0;
 }
@@ -128,15 +145,17 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	struct tg_socket_record *home = find_home(cookie);
 	struct tg_seeding *now;
 	__u32 zero = 0;
+	bool is_recorded;
 
 	now = bpf_map_lookup_elem(&seeding, &zero);
 	if (!home || !now || !is_due(sk, now))
 		return TG_SEEDED_NOT_DUE;
-	if (find_record(home, cookie))
-		return TG_SEEDED_KNOWN;
+	is_recorded = find_record(home, cookie) != NULL;
 	describe(sk, me);
 	if (!is_guardable(sk, &me->tuple))
-		return TG_SEEDED_NOT_DUE;
+		return is_recorded ? TG_SEEDED_KNOWN : TG_SEEDED_NOT_DUE;
+	if (is_recorded && has_claim(me))
+		return TG_SEEDED_KNOWN;
 	if (now->outsiders && READ_WORD(&now->room) == 0)
 		return TG_SEEDED_OVER_SHARE;
 	claim(me);
@@ -151,9 +170,12 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 		return TG_SEEDED_NO_ROOM;
 	default:
 		if (me->reason == TG_REASON_HELD && share_tuple(sk, me->holder.sock, &me->tuple))
-			report_existing(me);
+			report_sharing(me, now->again);
 		return TG_SEEDED_CONFLICT;
 	}
+	/* The record is its hooks' to write, so this claim goes with a sweep or a takeover. */
+	if (is_recorded)
+		return TG_SEEDED_CLAIMED;
 	/* It may have been released meanwhile, with nothing to give back yet. */
 	if (is_socket(sk, cookie) && is_guardable(sk, &me->tuple) &&
 	    remember_first(home, me) == REMEMBERED) {

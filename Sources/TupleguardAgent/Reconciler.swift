@@ -20,10 +20,13 @@ package struct AgentConfiguration: Sendable {
     package var detachOnExit: Bool
     /// Between two sweeps of the claim table.
     package var sweepInterval: Duration
+    /// What is done where two sockets are found to share a tuple.
+    package var onShadow: OnShadow
 
     package init(
         cgroups: [String], policy: Policy, tableSize: Int?, state: GuardState, runFolder: RunFolder,
-        logFormat: LogFormat, detachOnExit: Bool, sweepInterval: Duration
+        logFormat: LogFormat, detachOnExit: Bool, sweepInterval: Duration,
+        onShadow: OnShadow = .report
     ) {
         self.cgroups = cgroups
         self.policy = policy
@@ -33,6 +36,7 @@ package struct AgentConfiguration: Sendable {
         self.logFormat = logFormat
         self.detachOnExit = detachOnExit
         self.sweepInterval = sweepInterval
+        self.onShadow = onShadow
     }
 }
 
@@ -185,9 +189,17 @@ actor Reconciler: Service {
                     "swept: of \(swept.claims) claims \(swept.dropped) had no socket; \(swept.records) records freed"
                 )
             }
-            try state.seed(after: swept)
+            try state.seed(after: swept, again: true)
+            if configuration.onShadow == .destroy { try endNewcomers() }
         } catch {
             logger.error("sweeping: \(error)")
+        }
+    }
+
+    private func endNewcomers() throws {
+        let shadows = try state.conflicts().map(\.last).filter { $0.reason == .shadow }
+        for ended in Newcomers.end(of: shadows) {
+            logger.notice("ended a socket that had come to another's tuple: \(ended)")
         }
     }
 

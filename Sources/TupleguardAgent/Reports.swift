@@ -103,7 +103,7 @@ package struct ConflictEventReport: Codable, Sendable {
     package init(_ event: ConflictEvent, cgroups: CgroupNames) {
         source = .kernel
         time = timestamp(event.time)
-        action = event.reason == .existing ? "found" : event.wasAllowed ? "observed" : "refused"
+        action = event.wasFound ? "found" : event.wasAllowed ? "observed" : "refused"
         reason = event.reason.name
         local = event.tuple.local.description
         remote = event.tuple.remote.description

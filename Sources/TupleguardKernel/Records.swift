@@ -70,6 +70,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
     case existing = 7
     case exhausted = 8
     case unlocked = 9
+    case shadow = 10
 
     /// A stable name, for machines.
     package var name: String {
@@ -83,6 +84,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
         case .existing: "existing"
         case .exhausted: "exhausted"
         case .unlocked: "unlocked"
+        case .shadow: "shadow"
         }
     }
 
@@ -97,6 +99,7 @@ package enum Reason: UInt32, CaseIterable, Sendable {
         case .busy: "too many connects are in flight on this socket"
         case .existing: "both sockets were connected before the guard was attached"
         case .exhausted: "every local port is taken for this destination"
+        case .shadow: "both sockets hold it, and one of them has not claimed it"
         case .unlocked: "the kernel chose its port, which could still change (strict)"
         }
     }
@@ -118,6 +121,9 @@ package struct ConflictEvent: Sendable {
     package let holder: Process
     /// 0 where the holder is not known.
     package let holderCookie: UInt64
+
+    /// Whether both sockets held the tuple when it was found out: nothing was refused, nor let through.
+    package var wasFound: Bool { reason == .existing || reason == .shadow }
 
     /// Nil for a record of a reason that does not exist.
     init?(_ event: tg_event) {

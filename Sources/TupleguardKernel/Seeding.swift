@@ -58,15 +58,20 @@ extension GuardState {
     ///
     /// - Parameter swept: what the sweep has found that has to come first: it tells how many claims
     ///   outsiders have, and gives back those that nobody stands behind.
+    /// - Parameter again: it was done before, so two sockets that are found to share a tuple came to
+    ///   it past the guard: a conflict for the reason `shadow` instead of `existing`.
     @discardableResult
-    package func seed(after swept: Swept) throws -> Seeded {
+    package func seed(after swept: Swept, again: Bool = false) throws -> Seeded {
         let share = try tableSize() / Self.outsidersPart
-        return try Seeder(self).seed(roomForOutsiders: max(0, share - swept.outsiders))
+        return try Seeder(self).seed(
+            roomForOutsiders: max(0, share - swept.outsiders), again: again)
     }
 
     /// Sweeps and seeds.
     @discardableResult
-    package func seed() throws -> Seeded { try seed(after: sweep()) }
+    package func seed(again: Bool = false) throws -> Seeded {
+        try seed(after: sweep(), again: again)
+    }
 
     /// Programs that work on the whole table; not pinned: whoever needs them loads them.
     func loadMaintenance(_ set: ProgramSet) throws(GuardError) -> LoadedPrograms {
@@ -104,10 +109,10 @@ struct Seeder: ~Copyable {
         self.programs = programs
     }
 
-    func seed(roomForOutsiders room: Int) throws -> Seeded {
+    func seed(roomForOutsiders room: Int, again: Bool = false) throws -> Seeded {
         var seeded = Seeded()
         for outsiders in [false, true] {
-            try begin(outsiders: outsiders, room: room)
+            try begin(outsiders: outsiders, room: room, again: again)
             // The files of processes first: they tell whose each socket is.
             var throughFiles = Seeded()
             try Iterator(programs.program("seed_files")).run { throughFiles.add($0) }
@@ -117,8 +122,9 @@ struct Seeder: ~Copyable {
     }
 
     /// What follows is about sockets of guarded cgroups, or about others, which get so many claims.
-    func begin(outsiders: Bool, room: Int = 0) throws(GuardError) {
-        var seeding = tg_seeding(outsiders: outsiders ? 1 : 0, room: UInt64(room))
+    func begin(outsiders: Bool, room: Int = 0, again: Bool = false) throws(GuardError) {
+        var seeding = tg_seeding(
+            outsiders: outsiders ? 1 : 0, again: again ? 1 : 0, room: UInt64(room))
         var zero: UInt32 = 0
         let map = programs.map(named: "seeding")
         try perform("begin to seed") { bpf_map_update_elem(map, &zero, &seeding, 0) }

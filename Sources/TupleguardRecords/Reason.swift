@@ -13,6 +13,8 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
     case busy
     case existing
     case exhausted
+    case unlocked
+    case shadow
 
     /// For people, after "because".
     package var explanation: String {
@@ -25,6 +27,8 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
         case .busy: "too many connects are in flight on this socket"
         case .existing: "both sockets were connected before the guard was attached"
         case .exhausted: "every local port is taken for this destination"
+        case .unlocked: "the kernel chose its port, which could still change (strict)"
+        case .shadow: "both sockets hold it, and one of them has not claimed it"
         }
     }
 }

@@ -49,6 +49,14 @@ struct Run: ParsableCommand {
             valueName: "seconds"))
     var sweepInterval = 60
 
+    @Option(
+        help: """
+            What to do where two sockets are found to share a tuple, one of them past the guard, \
+            which is looked for with each sweep. report: log it. destroy: also end the socket that \
+            came later (its program gets ECONNABORTED), if it is the one that receives.
+            """)
+    var onShadow: OnShadow = .report
+
     @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
     @OptionGroup(title: "Places") var places: Places
 
@@ -76,6 +84,7 @@ struct Run: ParsableCommand {
         }
         if !cgroups.isEmpty { throw refuse("--cgroup") }
         if detachOnExit { throw refuse("--detach-on-exit") }
+        if onShadow != .report { throw refuse("--on-shadow") }
         if policyOptions.policy != Policy() || policyOptions.tableSize != nil {
             throw refuse("policy (--mode, --discover and so on)")
         }
@@ -93,8 +102,9 @@ struct Run: ParsableCommand {
                 cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
                 state: places.guardState, runFolder: RunFolder(path: places.runFolder),
                 logFormat: logFormat, detachOnExit: detachOnExit,
-                sweepInterval: .seconds(sweepInterval)))
+                sweepInterval: .seconds(sweepInterval), onShadow: onShadow))
     }
 }
 
 extension LogFormat: ExpressibleByArgument {}
+extension OnShadow: ExpressibleByArgument {}

@@ -52,7 +52,7 @@ struct EventTests {
             (TG_REASON_AMBIGUOUS, .ambiguous), (TG_REASON_OUTSIDE, .outside),
             (TG_REASON_TABLE_FULL, .tableFull), (TG_REASON_BUSY, .busy),
             (TG_REASON_EXISTING, .existing), (TG_REASON_EXHAUSTED, .exhausted),
-            (TG_REASON_UNLOCKED, .unlocked),
+            (TG_REASON_UNLOCKED, .unlocked), (TG_REASON_SHADOW, .shadow),
         ]
         for (number, reason) in expected {
             #expect(decode(bytes(of: makeEvent(reason: number.rawValue)))?.reason == reason)
@@ -67,7 +67,7 @@ struct EventTests {
         #expect(
             Reason.allCases.map(\.name) == [
                 "held", "in-flight", "ambiguous", "outside", "table-full", "busy", "existing",
-                "exhausted", "unlocked",
+                "exhausted", "unlocked", "shadow",
             ])
     }
 

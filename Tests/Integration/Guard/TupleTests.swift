@@ -225,8 +225,10 @@ extension IntegrationTests {
         /// A socket of the cgroup that the look-up finds has no claim, but is no outsider.
         @Test(arguments: [(Sandbox.Kind.v4, "127.0.0.1"), (.v6, "[::1]")])
         func whoIsInsideIsNotCountedAsOutside(_ kind: Sandbox.Kind, _ address: String) throws {
+            var policy = Policy()
+            policy.lookUp = .on
             try Sandbox.run { sandbox in
-                try sandbox.attach()
+                try sandbox.attach(policy)
                 let first = try sandbox.socket(kind, sharing: false)
                 #expect(first.connect("\(address):6000") == nil)
                 try first.set(SOL_SOCKET, SO_REUSEADDR, 1)

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sockets that came to a tuple past the guard: the next seeding finds them, and the agent ends
+// the later one if it is told to.
+
+import Glibc
+import Testing
+import TupleguardSockets
+import TupleguardTestSupport
+
+@testable import TupleguardAgent
+@testable import TupleguardKernel
+
+extension IntegrationTests {
+    @Suite struct PastTheGuard {
+        private static let families: [(Sandbox.Kind, String, String)] = [
+            (.v4, "127.0.0.1", "0.0.0.0"), (.v6, "[::1]", "[::]"),
+        ]
+
+        /// A socket with a port of its own that begins to share it, and another that joins it there.
+        private func overshadow(
+            _ sandbox: Sandbox, _ family: (Sandbox.Kind, String, String), port: Int = 6000
+        ) throws -> (first: TestSocket, second: TestSocket) {
+            let (kind, address, wildcard) = family
+            let first = try sandbox.socket(kind, sharing: false)
+            #expect(first.connect("\(address):\(port)") == nil)
+            try first.set(SOL_SOCKET, SO_REUSEADDR, 1)
+            let second = try sandbox.socket(kind, bound: "\(wildcard):\(first.local!.port)")
+            #expect(second.connect("\(address):\(port)") == nil)
+            #expect(second.local == first.local)
+            return (first, second)
+        }
+
+        private func shadows(_ sandbox: Sandbox) throws -> [ConflictEvent] {
+            let namespace = try sandbox.namespaceCookie()
+            return try sandbox.state.conflicts().map(\.last).filter {
+                $0.networkNamespace == namespace && $0.reason == .shadow
+            }
+        }
+
+        @Test(arguments: families)
+        func seedingAgainReportsBothProcesses(
+            _ family: (Sandbox.Kind, String, String)
+        ) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(tableSize: 65536)
+                try sandbox.state.seed()
+                let (first, second) = try overshadow(sandbox, family)
+                try sandbox.state.seed(again: true)
+                try sandbox.state.seed(again: true)  // told once
+                let found = try shadows(sandbox)
+                #expect(found.count == 1)
+                let shadow = try #require(found.first)
+                #expect(shadow.tuple.local.port == first.local!.port)
+                #expect(shadow.claimant.pid == UInt32(getpid()))
+                #expect(shadow.holder.pid == UInt32(getpid()))
+                #expect(shadow.claimantCookie != shadow.holderCookie)
+                let conflicts = try sandbox.tupleguard("conflicts")
+                #expect(conflicts.output.contains("one of them has not claimed it"))
+                #expect(try sandbox.tupleguard("conflicts", "--json").output.contains("\"shadow\""))
+                _ = second
+            }
+        }
+
+        @Test(arguments: families)
+        func theLaterSocketIsEnded(_ family: (Sandbox.Kind, String, String)) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(tableSize: 65536)
+                try sandbox.state.seed()
+                let server = try sandbox.socket(
+                    family.0, bound: "\(family.1):6000", sharing: false)
+                let (first, second) = try overshadow(sandbox, family)
+                try sandbox.state.seed(again: true)
+                // Somebody lives in the namespace, or nobody could enter it.
+                try ending(sandbox.condition("")) {
+                    #expect(Newcomers.end(of: try shadows(sandbox)).count == 1)
+                    #expect(second.remote == nil)
+                    try server.send("answer", to: first.local!)
+                    #expect(first.receive() == "answer")
+                    #expect(Newcomers.end(of: try shadows(sandbox)).isEmpty)
+                }
+            }
+        }
+
+        /// The one that has a claim is not always the one that came later.
+        @Test(arguments: families)
+        func whoeverHasComeWithoutAClaimIsEndedToo(
+            _ family: (Sandbox.Kind, String, String)
+        ) throws {
+            let (kind, address, _) = family
+            try Sandbox.run { sandbox in
+                try sandbox.attach(tableSize: 65536)
+                try sandbox.state.seed()
+                let server = try sandbox.socket(kind, bound: "\(address):6000", sharing: false)
+                let victim = try sandbox.socket(kind, bound: "\(address):5000")
+                #expect(victim.connect("\(address):6000") == nil)
+                // The guard does not see this one: as if it had got past.
+                let newcomer = try sandbox.socket(
+                    kind, bound: "\(address):5000", in: sandbox.outside)
+                #expect(newcomer.connect("\(address):6000") == nil)
+                try sandbox.state.seed(again: true)
+                try ending(sandbox.condition("")) {
+                    #expect(Newcomers.end(of: try shadows(sandbox)).count == 1)
+                    #expect(newcomer.remote == nil)
+                    try server.send("answer", to: victim.local!)
+                    #expect(victim.receive() == "answer")
+                }
+            }
+        }
+
+        @Test func theAgentEndsNewcomersWhenItIsToldTo() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.startAgent([
+                    "--on-shadow", "destroy", "--sweep-interval", "1",
+                ])
+                let (first, second) = try overshadow(sandbox, Self.families[0])
+                #expect(eventually { second.remote == nil })
+                #expect(first.remote != nil)
+                #expect(eventually { agent.errorsSoFar.contains("ended a socket") })
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+    }
+}
