@@ -13,7 +13,7 @@
 #ifndef TUPLEGUARD_CLAIMS_BPF_H
 #define TUPLEGUARD_CLAIMS_BPF_H
 
-#include "groups.bpf.h"
+#include "busy.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -58,6 +58,7 @@ struct discovery {
 	bool found : 1;	     /* the next port to try is in the tuple */
 	bool make_share : 1; /* the program has not set SO_REUSEADDR */
 	bool alone : 1;	     /* nor is it set for it: the port must be nobody else's */
+	__u8 slot;	     /* of the destination's bitmap (busy.bpf.h); or NO_SLOT, or DENIED */
 };
 
 /* A connect that wants a tuple, and what became of it. */
@@ -160,11 +161,13 @@ static __always_inline struct tg_further *view_further(const struct tg_tuple *ke
 static __always_inline bool remove_inline(struct tg_group *group, __u64 word,
 					  const struct tg_tuple *key)
 {
-	if (word & TG_WORD_FURTHER)
-		return swap_word(&group->word, word, new_id() | (word & TG_WORD_FURTHER));
-	if (!swap_word(&group->word, word, 0))
+	__u64 left = word & TG_WORD_FURTHER ? new_id() | (word & TG_WORD_FURTHER) : 0;
+
+	if (!swap_word(&group->word, word, left))
 		return false;
-	remove_group(key_of(key));
+	if (!left)
+		remove_group(key_of(key));
+	clear_hints_of(key_of(key));
 	return true;
 }
 
@@ -197,6 +200,7 @@ __noinline int count_down(const struct tg_tuple *tuple)
 	key = *key_of(tuple);
 	/* Nobody else would ever do it: so many lost swaps in a row do not happen. */
 	bpf_loop(1 << 16, count_down_once, &key, 0);
+	clear_hints_of(&key);
 	return 0;
 }
 

@@ -5,11 +5,11 @@
  * choose one that no other socket has, or, with SO_REUSEADDR, one that may make
  * two sockets hold one tuple.
  *
- * Ports are looked at in an order that seems random and visits each once: first
- * for one that has no claim with this destination, which costs little, and in
- * three quarters of the range, then in all of it, then, if there is none, for one
- * whose claim turns out to be stale, or another local address's. The socket is bound to the port
- * that is claimed, and keeps it.
+ * A random port is tried at once; where it has a claim with this destination
+ * already, search.bpf.h finds one that has none, in three quarters of the range,
+ * then in all of it, or, if all have, one whose claim turns out to be stale, or
+ * another local address's. The socket is bound to the port that is claimed, and
+ * keeps it.
  *
  * Which ports may be chosen is read from the kernel at each connect, so that a
  * changed sysctl counts at once, and in every network namespace.
@@ -20,29 +20,22 @@
 #include "records.bpf.h"
 #include "events.bpf.h"
 #include "outside.bpf.h"
+#include "search.bpf.h"
 #include "ports.bpf.h"
 
 enum {
 	/*
 	 * A part of the range, one in so many, is left to sockets that need a port which
 	 * nobody shares: those outside, and those that bind. It is looked at only when
-	 * so many of the other ports were taken for the destination.
+	 * many of the other ports were taken for the destination, or all.
 	 */
 	LEFT_TO_OTHERS = 4,
-	COURTEOUS_PROBES = 64,
 	/*
 	 * A socket that did not ask to share is given a port that nobody has, unless so
 	 * many were seen to be in use: when it goes on to another destination, as
 	 * getaddrinfo's do to compare routes, no other socket is there before it.
 	 */
 	PASSED_BY = 12,
-	/* With 99% of the ports taken, so many in a row are in one of 10^7 connects. */
-	PROBES = 3072,
-	/* Of so many neighbours the buckets are neighbours too: one miss in the TLB for all. */
-	BLOCK = 8,
-	/* Then: ports to look at for a claim that can be taken over, and such claims to judge. */
-	PROBES_IN_DOUBT = 256,
-	DOUBTS = 128,
 	/* Ports held by sockets that don't share, which only binding finds out. */
 	FAILED_BINDS = 512,
 	/* The bound of a loop that the others end. */
@@ -78,10 +71,10 @@ static __always_inline bool is_to_be_discovered(bool shares)
 	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
 }
 
-/* A hook that looks for a port, for the callbacks. */
+/* A hook that looks for a port, for the callback. */
 struct search {
+	struct claimant me;
 	struct bpf_sock_addr *ctx;
-	struct claimant *me;
 };
 
 /* Names of sockets, large enough for both families. */
@@ -102,35 +95,28 @@ struct socket_name {
 static __always_inline __u32 read_namespace_range(struct net *net)
 {
 	struct net___array *old = (struct net___array *)net;
-	int ports[2] = {};
-	__u32 range = 0;
 
-	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range)) {
-		bpf_core_read(&range, sizeof(range), &net->ipv4.ip_local_ports.range);
-	} else if (bpf_core_field_exists(old->ipv4.ip_local_ports.range)) {
-		/* Half of a change may be seen: the next connect sees the whole. */
-		bpf_core_read(ports, sizeof(ports), &old->ipv4.ip_local_ports.range);
-		range = ports[1] << 16 | ports[0];
-	}
-	return range;
+	if (bpf_core_field_exists(net->ipv4.ip_local_ports.range))
+		return READ(HAS_CASTS, net, ipv4.ip_local_ports.range);
+	/* Half of a change may be seen: the next connect sees the whole. */
+	if (bpf_core_field_exists(old->ipv4.ip_local_ports.range))
+		return READ(HAS_CASTS, old, ipv4.ip_local_ports.range[1]) << 16 |
+		       READ(HAS_CASTS, old, ipv4.ip_local_ports.range[0]);
+	return 0;
 }
 
 /* IP_LOCAL_PORT_RANGE in the same form; 0 when it is not set, or this kernel has none. */
 static __always_inline __u32 read_socket_range(__u64 sk)
 {
-	struct inet_sock *inet = (struct inet_sock *)sk;
-	struct inet_sock___pair *old = (struct inet_sock___pair *)sk;
-	__u16 low = 0, high = 0;
-	__u32 range = 0;
+	struct inet_sock *inet = AT(HAS_CASTS, struct inet_sock, sk);
+	struct inet_sock___pair *old = (struct inet_sock___pair *)inet;
 
-	if (bpf_core_field_exists(old->local_port_range.lo)) {
-		bpf_core_read(&low, sizeof(low), &old->local_port_range.lo);
-		bpf_core_read(&high, sizeof(high), &old->local_port_range.hi);
-		range = (__u32)high << 16 | low;
-	} else if (bpf_core_field_exists(inet->local_port_range)) {
-		bpf_core_read(&range, sizeof(range), &inet->local_port_range);
-	}
-	return range;
+	if (bpf_core_field_exists(old->local_port_range.lo))
+		return (__u32)READ(HAS_CASTS, old, local_port_range.hi) << 16 |
+		       READ(HAS_CASTS, old, local_port_range.lo);
+	if (bpf_core_field_exists(inet->local_port_range))
+		return READ(HAS_CASTS, inet, local_port_range);
+	return 0;
 }
 
 /*
@@ -139,11 +125,10 @@ static __always_inline __u32 read_socket_range(__u64 sk)
  */
 static __noinline int read_ports(__u64 sk, struct discovery *out)
 {
-	struct net *net = SOCK_FIELD(sk, __sk_common.skc_net.net);
+	struct sock *it = as_sock(sk);
+	struct net *net = READ(HAS_CASTS, it, __sk_common.skc_net.net);
 	__u32 range = read_namespace_range(net), own = read_socket_range(sk);
 	__u32 low = range & 0xffff, high = range >> 16;
-	unsigned long *reserved = NULL;
-
 	if (!low || low > high)
 		return false;
 	if (own) {
@@ -152,110 +137,10 @@ static __noinline int read_ports(__u64 sk, struct discovery *out)
 		if (low <= own >> 16 && own >> 16 <= high)
 			high = own >> 16;
 	}
-	bpf_core_read(&reserved, sizeof(reserved), &net->ipv4.sysctl_local_reserved_ports);
-	out->reserved = (__u64)reserved;
+	out->reserved = (__u64)READ(HAS_CASTS, net, ipv4.sysctl_local_reserved_ports);
 	out->low = low;
 	out->high = high;
 	return true;
-}
-
-static __always_inline bool is_reserved(const struct discovery *it, __u16 port)
-{
-	__u64 bits = 0;
-
-	if (!it->reserved)
-		return false;
-	bpf_probe_read_kernel(&bits, sizeof(bits), (void *)(it->reserved + port / 64 * 8));
-	return bits >> port % 64 & 1;
-}
-
-/* What a look tells: a claim that may be stale, or leave room beside it, counts as well. */
-static __always_inline bool seems_taken(const struct tg_tuple *tuple)
-{
-	struct tg_group *group = find_group(key_of(tuple));
-	__u64 word;
-
-	if (!group)
-		return false;
-	word = READ_WORD(&group->word);
-	if (is_zero(tuple->local))
-		return word & (TG_WORD_INLINE | TG_WORD_FURTHER);
-	if ((word & TG_WORD_INLINE) &&
-	    (is_zero(group->source) || is_same(group->source, tuple->local)))
-		return true;
-	return (word & TG_WORD_FURTHER) && bpf_map_lookup_elem(&claims_more, tuple);
-}
-
-/* The smallest 2^n - 1 that is no less. */
-static __always_inline __u32 mask_over(__u32 number)
-{
-	number |= number >> 1;
-	number |= number >> 2;
-	number |= number >> 4;
-	return number | number >> 8;
-}
-
-/* Looks from one port to the next, for those worth an attempt. */
-struct look {
-	struct tg_tuple tuple; /* a key has to be on the stack */
-	struct discovery at;
-};
-
-/* Less one: how many steps lead through all blocks, as many as the next power of two. */
-static __always_inline __u32 last_step(const struct discovery *it)
-{
-	return mask_over(it->high - it->low / BLOCK * BLOCK) | (BLOCK - 1);
-}
-
-/*
- * The port of a step. From a random one through its block, and on from block
- * to block by an odd stride, which leads through every one of a power of two.
- */
-static __always_inline __u32 port_of_step(const struct discovery *it, __u32 step)
-{
-	__u32 stride = it->random >> 16 | 1;
-	__u32 block = it->random / BLOCK + step / BLOCK * stride;
-	__u32 place = block * BLOCK + (it->random + step) % BLOCK;
-
-	return it->low / BLOCK * BLOCK + (place & last_step(it));
-}
-
-static long step_once(__u32 round, struct look *look)
-{
-	struct discovery *it = &look->at;
-	__u32 port = port_of_step(it, it->steps++);
-
-	if (port < it->low || port > it->high)
-		return 0;
-	if (it->probes >= (it->courteous  ? COURTEOUS_PROBES
-			   : it->in_doubt ? COURTEOUS_PROBES + PROBES + PROBES_IN_DOUBT
-					  : COURTEOUS_PROBES + PROBES))
-		return 1;
-	it->probes++;
-	look->tuple.local_port = port;
-	if (seems_taken(&look->tuple) != it->in_doubt || is_reserved(it, port))
-		return 0;
-	it->found = true;
-	return 1;
-}
-
-/* Goes on to the next port that is worth an attempt; false when there is none. */
-__noinline int find_port(struct claimant *me)
-{
-	struct look look;
-	__u32 steps;
-
-	if (!me)
-		return false;
-	look.tuple = me->tuple;
-	look.at = me->discovery;
-	look.at.found = false;
-	steps = last_step(&look.at) + 1;
-	if (look.at.steps < steps)
-		bpf_loop(steps - look.at.steps, step_once, &look, 0);
-	me->tuple.local_port = look.tuple.local_port;
-	me->discovery = look.at;
-	return look.at.found;
 }
 
 /* Binds the socket to its own address and this port; 0 gives it its address back. */
@@ -317,17 +202,57 @@ static __always_inline bool is_to_be_unused(const struct discovery *it)
 	return it->alone || (it->make_share && it->courteous && it->passed < PASSED_BY);
 }
 
-/* Tries the next port, or the same again after a lost race; returns 1 when the search is over. */
-static long attempt_once(__u32 round, struct search *search)
+static __always_inline bool is_passed_by(struct claimant *me)
 {
-	struct claimant *me = search->me;
+	struct discovery *it = &me->discovery;
+
+	if (!is_to_be_unused(it) || !is_used(me->wanted.claim.sock, me->tuple.local_port))
+		return false;
+	it->passed++;
+	return true;
+}
+
+/* The claim is made: binds the socket. Returns 1 when the search is over. */
+static __noinline int keep_port(struct bpf_sock_addr *ctx, struct claimant *me)
+{
 	struct discovery *it = &me->discovery;
 	int error;
 
-	if (me->verdict != UNDECIDED && !find_port(me))
+	if (policy.look_up && me->verdict == GRANTED && is_held_outside(ctx, me)) {
+		withdraw(me);
+		return 0;
+	}
+	error = take_port(ctx, me);
+	if (!error) {
+		me->is_discovered = true;
+		if (it->slot < TG_BUSY)
+			mark_taken(&me->tuple, it->slot);
+		return 1;
+	}
+	it->failed_binds++;
+	withdraw(me);
+	if (error == -EADDRINUSE || error == -EACCES)
+		return it->failed_binds == FAILED_BINDS ? 1 : 0;
+	me->verdict = IMPOSSIBLE;
+	return 1;
+}
+
+static __always_inline bool find_next(struct claimant *me)
+{
+	if (me->discovery.in_doubt && me->discovery.slot < TG_BUSY)
+		return find_doubtful(me);
+	return find_port(me);
+}
+
+/* Tries the next port, or the same again after a lost race; returns 1 when the search is over. */
+static long attempt_once(__u32 round, struct search *search)
+{
+	struct claimant *me = &search->me;
+	struct discovery *it = &me->discovery;
+
+	if (me->verdict != UNDECIDED && !find_next(me))
 		return look_further(it) ? 0 : 1;
-	if (is_to_be_unused(it) && is_used(me->wanted.claim.sock, me->tuple.local_port)) {
-		it->passed++;
+	if (is_passed_by(me)) {
 		me->verdict = CONFLICT;
 		return 0;
 	}
@@ -339,25 +264,11 @@ static long attempt_once(__u32 round, struct search *search)
 	case NO_ROOM:
 		return 1;
 	case CONFLICT:
-		if (it->in_doubt && ++it->doubts == DOUBTS)
+		if (it->in_doubt && ++it->doubts >= DOUBTS)
 			return 1;
 		return 0;
 	}
-	if (policy.look_up && me->verdict == GRANTED && is_held_outside(search->ctx, me)) {
-		withdraw(me);
-		return 0;
-	}
-	error = take_port(search->ctx, me);
-	if (!error) {
-		me->is_discovered = true;
-		return 1;
-	}
-	it->failed_binds++;
-	withdraw(me);
-	if (error == -EADDRINUSE || error == -EACCES)
-		return it->failed_binds == FAILED_BINDS ? 1 : 0;
-	me->verdict = IMPOSSIBLE;
-	return 1;
+	return keep_port(search->ctx, me) ? 1 : 0;
 }
 
 /* Gives a socket that stays without a port what it had. */
@@ -388,14 +299,37 @@ static __always_inline __u32 draw(void)
 	return number >> 32;
 }
 
+/* A random port of a destination that is not known to be busy, if nobody is there. */
+static __always_inline bool claim_first_port(struct claimant *me)
+{
+	struct discovery *it = &me->discovery;
+
+	me->tuple.local_port = first_port(it);
+	it->slot =
+	    may_be_busy(&me->key) ? find_slot(&me->tuple, me->wanted.claim.time_ns) : NO_SLOT;
+	if (it->slot == NO_SLOT && it->high - it->lowest < SMALL_RANGE)
+		it->slot = DENIED;
+	if (it->slot < TG_BUSY || is_reserved(it, me->tuple.local_port))
+		return false;
+	it->probes = 1;
+	if (is_passed_by(me))
+		return false;
+	me->wanted.word = new_id() | TG_WORD_INLINE;
+	if (!insert_into_bucket(&me->key, &me->wanted, &me->held))
+		return false;
+	me->verdict = GRANTED;
+	return true;
+}
+
 /*
  * Looks for a port, claims it, and binds the socket to it. Without success the
  * verdict is CONFLICT where all ports are taken, NO_ROOM where the claim table
  * is full, and IMPOSSIBLE where ports can't be chosen for this socket at all.
  */
-static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *me, bool shares)
+static __always_inline int discover(struct search *search, bool shares)
 {
-	struct search search = {.ctx = ctx, .me = me};
+	struct bpf_sock_addr *ctx = search->ctx;
+	struct claimant *me = &search->me;
 	__u64 sk = me->wanted.claim.sock;
 
 	me->verdict = IMPOSSIBLE;
@@ -415,7 +349,8 @@ static __always_inline int discover(struct bpf_sock_addr *ctx, struct claimant *
 		me->discovery.low += (me->discovery.high - me->discovery.low + 1) / LEFT_TO_OTHERS;
 	}
 	me->verdict = CONFLICT;
-	bpf_loop(ATTEMPTS, attempt_once, &search, 0);
+	if (!claim_first_port(me) || !keep_port(ctx, me))
+		bpf_loop(ATTEMPTS, attempt_once, search, 0);
 	if (me->verdict == UNDECIDED)
 		me->verdict = CONFLICT;
 	if (!me->is_discovered)

@@ -37,6 +37,9 @@ struct {
 	__type(value, struct tg_group);
 } groups SEC(".maps");
 
+/* Unrolled, a loop's rounds have variables of their own on the stack. */
+#define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
+
 #define READ_WORD(p) (*(volatile __u64 *)(p))
 
 static __always_inline bool swap_word(__u64 *word, __u64 from, __u64 to)
@@ -56,21 +59,26 @@ static __always_inline void add_to_word(__u64 *word, __u64 number)
 #define PORT_SHIFT 32
 #define PORT_MASK 0xffffULL
 
+/* Of all but the local port. */
+static __always_inline __u64 hash_destination(const struct tg_group_key *key)
+{
+	__u64 words[3], hash;
+
+	__builtin_memcpy(words, key, sizeof(words));
+	words[0] &= ~(PORT_MASK << PORT_SHIFT);
+	hash = words[0] * 0x9e3779b97f4a7c15 + words[1] * 0xc2b2ae3d27d4eb4f +
+	       words[2] * 0x165667b19e3779f9;
+	hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93;
+	return hash ^ hash >> 32;
+}
+
 /*
  * Keys that differ only in the local port get neighbouring buckets: ports are
  * often used in sequence, and a search for a free one stays in few pages.
  */
 static __always_inline __u64 hash_key(const struct tg_group_key *key)
 {
-	__u64 words[3], hash, port;
-
-	__builtin_memcpy(words, key, sizeof(words));
-	port = words[0] >> PORT_SHIFT & PORT_MASK;
-	words[0] &= ~(PORT_MASK << PORT_SHIFT);
-	hash = words[0] * 0x9e3779b97f4a7c15 + words[1] * 0xc2b2ae3d27d4eb4f +
-	       words[2] * 0x165667b19e3779f9;
-	hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93;
-	return (hash ^ hash >> 32) + port;
+	return hash_destination(key) + key->local_port;
 }
 
 static __always_inline __u32 bucket_of(__u64 hash)

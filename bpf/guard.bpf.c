@@ -197,9 +197,9 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
  * kernel, which takes one that no other socket has, unless the socket is ready
  * to share.
  */
-static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claimant *me,
-					struct tg_counters *counters)
+static __always_inline int without_port(struct search *search, struct tg_counters *counters)
 {
+	struct claimant *me = &search->me;
 	bool shares = shares_port(me->wanted.claim.sock);
 
 	if (!is_to_be_discovered(shares)) {
@@ -209,7 +209,7 @@ static __always_inline int without_port(struct bpf_sock_addr *ctx, struct claima
 			COUNT(counters, exclusive_port);
 		return ALLOW;
 	}
-	discover(ctx, me, shares);
+	discover(search, shares);
 	switch (me->verdict) {
 	case CONFLICT:
 		me->reason = TG_REASON_EXHAUSTED;
@@ -233,7 +233,8 @@ on_connect(struct bpf_sock_addr *ctx,
 	   void (*write_remote)(struct bpf_sock_addr *, const struct tg_tuple *))
 {
 	struct tg_counters *counters;
-	struct claimant me = {};
+	struct search search = {.ctx = ctx};
+	struct claimant *me = &search.me;
 	struct bpf_sock *sk = ctx->sk;
 	__u64 number;
 	int answer = UNANSWERED;
@@ -248,37 +249,37 @@ on_connect(struct bpf_sock_addr *ctx,
 		COUNT(counters, already_rejected);
 		return ALLOW; /* which leaves the rejection as it is */
 	}
-	me.tuple.local_port = sk->src_port;
+	me->tuple.local_port = sk->src_port;
 	number = as_number(sk);
-	v4 = read_remote(ctx, &me.tuple);
-	if (is_zero(me.tuple.remote)) {
-		resolve_this_host(&me.tuple, v4, number);
-		write_remote(ctx, &me.tuple);
+	v4 = read_remote(ctx, &me->tuple);
+	if (is_zero(me->tuple.remote)) {
+		resolve_this_host(&me->tuple, v4, number);
+		write_remote(ctx, &me->tuple);
 	}
-	read_own_if_final(sk, number, &me.tuple);
-	if (is_multicast(me.tuple.remote) || is_multicast(me.tuple.local)) {
+	read_own_if_final(sk, number, &me->tuple);
+	if (is_multicast(me->tuple.remote) || is_multicast(me->tuple.local)) {
 		COUNT(counters, exempt_multicast);
 		return ALLOW;
 	}
-	if (is_mapped(me.tuple.remote) && may_broadcast(number) &&
-	    is_subnet_broadcast(number, me.tuple.remote[3])) {
+	if (is_mapped(me->tuple.remote) && may_broadcast(number) &&
+	    is_subnet_broadcast(number, me->tuple.remote[3])) {
 		COUNT(counters, exempt_broadcast);
 		return ALLOW;
 	}
-	me.tuple.remote_port = bpf_ntohs(ctx->user_port);
-	introduce(ctx, &me, number);
-	if (!me.tuple.local_port) {
-		answer = without_port(ctx, &me, counters);
+	me->tuple.remote_port = bpf_ntohs(ctx->user_port);
+	introduce(ctx, me, number);
+	if (!me->tuple.local_port) {
+		answer = without_port(&search, counters);
 	} else if (policy.strict && !is_port_locked(number)) {
-		me.reason = TG_REASON_UNLOCKED;
-		answer = reject(&me, counters);
+		me->reason = TG_REASON_UNLOCKED;
+		answer = reject(me, counters);
 	}
 	if (answer == UNANSWERED)
-		answer = guard(ctx, &me, counters);
-	if (me.pruned)
-		COUNT_MORE(counters, pruned, me.pruned);
-	if (me.taken_over)
-		COUNT_MORE(counters, taken_over, me.taken_over);
+		answer = guard(ctx, me, counters);
+	if (me->pruned)
+		COUNT_MORE(counters, pruned, me->pruned);
+	if (me->taken_over)
+		COUNT_MORE(counters, taken_over, me->taken_over);
 	return answer;
 }
 

@@ -20,6 +20,9 @@ enum {
 	/* Ports looked at for one connect: 1, 2, up to 4, up to 8, and so on; the last has the
 	   rest. */
 	TG_PROBE_BUCKETS = 12,
+	/* Destinations that can have a bitmap of their taken ports at one time. */
+	TG_BUSY = 64,
+	TG_PORTS = 65536,
 };
 
 /* What the pinned `abi` map holds: one element, written once. */
@@ -122,6 +125,20 @@ struct tg_bucket {
 struct tg_further {
 	__u64 word;
 	struct tg_claim claim;
+};
+
+/* Which ports were seen to be taken for one destination, and one local address (or none). */
+struct tg_busy {
+	struct tg_tuple destination; /* local port 0 */
+	__u64 used_ns;		     /* when a port was last looked for, as in struct tg_claim */
+	__u64 cursor;		     /* how many taken ports were looked at for stale claims */
+	__u64 reserved;
+	__u64 taken[TG_PORTS / 64];
+};
+
+/* Whose bitmaps they are: a hash of the destination; 0: nobody's. */
+struct tg_busy_tags {
+	__u64 tag[TG_BUSY];
 };
 
 enum tg_held_kind {

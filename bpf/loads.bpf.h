@@ -51,6 +51,16 @@ static __always_inline __u64 as_number(void *sk)
 		value_;                                                                            \
 	})
 
+#define READ_PLACE(casts, pointer)                                                                 \
+	({                                                                                         \
+		typeof(*(pointer) + 0) value_;                                                     \
+		if (casts)                                                                         \
+			value_ = *(pointer);                                                       \
+		else                                                                               \
+			bpf_probe_read_kernel(&value_, sizeof(value_), pointer);                   \
+		value_;                                                                            \
+	})
+
 #define READ_BITS(casts, pointer, field)                                                           \
 	((casts) ? BPF_CORE_READ_BITFIELD(pointer, field)                                          \
 		 : BPF_CORE_READ_BITFIELD_PROBED(pointer, field))

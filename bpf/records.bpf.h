@@ -31,9 +31,6 @@ struct {
 	__type(value, struct tg_record_more);
 } socket_records_more SEC(".maps");
 
-/* Unrolled, a loop's rounds have variables of their own on the stack. */
-#define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
-
 /* Owner of an element that is being filled in, or given back by a sweep. */
 #define COOKIE_RESERVED (~0ULL)
 
@@ -110,11 +107,15 @@ static __always_inline void copy_tuple(struct tg_tuple *to, const struct tg_buck
 /* Takes the claim off; false when its word changed meanwhile. */
 static __always_inline bool remove_held(struct tg_bucket *bucket, __u64 word)
 {
-	if (word & TG_WORD_FURTHER)
-		return swap_word(&bucket->group.word, word, new_id() | (word & TG_WORD_FURTHER));
-	if (!swap_word(&bucket->group.word, word, 0))
+	__u64 left = word & TG_WORD_FURTHER ? new_id() | (word & TG_WORD_FURTHER) : 0;
+	__u64 hash = hash_destination(&bucket->key);
+	__u16 port = bucket->key.local_port;
+
+	if (!swap_word(&bucket->group.word, word, left))
 		return false;
-	free_bucket(bucket);
+	if (!left)
+		free_bucket(bucket);
+	clear_hints(hash, port);
 	return true;
 }
 

@@ -118,10 +118,18 @@ static __always_inline const struct tg_group_key *key_of(const struct tg_tuple *
 	return (const struct tg_group_key *)tuple;
 }
 
+/* Compared by halves, so that a probe read needs little of the stack. */
+static __always_inline bool is_remote6(bool casts, struct sock *it, const __u32 remote[4])
+{
+	const __u64 *halves = (const __u64 *)&it->__sk_common.skc_v6_daddr;
+
+	return READ_PLACE(casts, halves) == ((const __u64 *)remote)[0] &&
+	       READ_PLACE(casts, halves + 1) == ((const __u64 *)remote)[1];
+}
+
 static __always_inline bool is_connected(bool casts, __u64 sk, const struct tg_group_key *key)
 {
 	struct sock *it = AT(casts, struct sock, sk);
-	__u32 remote[4];
 
 	if (READ(casts, it, __sk_common.skc_state) != TCP_ESTABLISHED ||
 	    READ(casts, it, __sk_common.skc_num) != key->local_port ||
@@ -131,8 +139,7 @@ static __always_inline bool is_connected(bool casts, __u64 sk, const struct tg_g
 		return is_mapped(key->remote) &&
 		       READ(casts, it, __sk_common.skc_daddr) == key->remote[3];
 	/* The kernel keeps the mapped form here for IPv4 traffic. */
-	READ_ADDRESS6(casts, it, __sk_common.skc_v6_daddr, remote);
-	return is_same(remote, key->remote);
+	return is_remote6(casts, it, key->remote);
 }
 
 /* With a stack of its own, which probe reads need. */
@@ -202,13 +209,12 @@ __noinline int read_holding(__u64 sk, __u64 cookie, const struct tg_tuple *tuple
  */
 static __always_inline bool is_broadcast(__u64 sk)
 {
-	struct rtable *route = (struct rtable *)SOCK_FIELD(sk, sk_dst_cache);
-	unsigned int flags = 0;
+	struct sock *it = as_sock(sk);
+	__u64 route = (__u64)READ(HAS_CASTS, it, sk_dst_cache);
 
-	if (SOCK_FIELD(sk, __sk_common.skc_family) != AF_INET || !route)
+	if (READ(HAS_CASTS, it, __sk_common.skc_family) != AF_INET || !route)
 		return false;
-	bpf_core_read(&flags, sizeof(flags), &route->rt_flags);
-	return flags & RTCF_BROADCAST;
+	return READ(HAS_CASTS, AT(HAS_CASTS, struct rtable, route), rt_flags) & RTCF_BROADCAST;
 }
 
 #endif

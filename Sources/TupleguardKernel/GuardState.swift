@@ -3,8 +3,8 @@
 //
 //   FOLDER/                     mode 0750; locked (flock) by whoever changes it
 //     maps/                     what all guarded cgroups share
-//       abi buckets groups claims_more socket_records socket_records_more ids conflicts
-//       events
+//       abi buckets groups claims_more socket_records socket_records_more busy busy_tags ids
+//       conflicts events
 //     cgroup-ID/                a guarded cgroup
 //       guard_connect4 guard_connect6 guard_release    links
 //       policy counters                                maps of its own

@@ -85,13 +85,15 @@ enum MapName: String, CaseIterable {
     case claimsMore = "claims_more"
     case socketRecords = "socket_records"
     case socketRecordsMore = "socket_records_more"
+    case busy
+    case busyTags = "busy_tags"
     case ids, conflicts, events
     case counters
     case policy = ".rodata"
 
     static let shared: [MapName] = [
-        .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .ids, .conflicts,
-        .events,
+        .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .busy, .busyTags,
+        .ids, .conflicts, .events,
     ]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]

@@ -24,6 +24,8 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_socket_record>.size == 64)
         #expect(MemoryLayout<tg_record_key>.size == 16)
         #expect(MemoryLayout<tg_record_more>.size == 64)
+        #expect(MemoryLayout<tg_busy>.size == 64 + 65536 / 8)
+        #expect(MemoryLayout<tg_busy_tags>.size == 64 * 8)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
         #expect(MemoryLayout<tg_counters>.size == 37 * 8)
@@ -181,6 +183,8 @@ struct EmbeddedObjectTests {
             (.buckets, 4, size(tg_bucket.self)),
             (.socketRecords, 4, size(tg_socket_record.self)),
             (.socketRecordsMore, size(tg_record_key.self), size(tg_record_more.self)),
+            (.busy, 4, size(tg_busy.self)),
+            (.busyTags, 4, size(tg_busy_tags.self)),
             (.ids, 4, 8),
             (.conflicts, size(tg_tuple.self), size(tg_conflict.self)),
             (.events, 0, 0),
