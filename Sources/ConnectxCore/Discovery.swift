@@ -13,11 +13,7 @@ extension NamespaceView {
     {
         let range = ports.range(of: call.socket)
         if let technique = try chooseListed(call, range, now: now, &search) { return technique }
-        for _ in 0..<Search.randomProbes {
-            let port = try randomPort(call, range)
-            guard !ports.isReserved(port) else { continue }
-            if let technique = try choose(call, port, &search) { return technique }
-        }
+        if let technique = try chooseRandom(call, range, &search) { return technique }
         for _ in 0..<Search.listings {
             let doubts = search.doubts
             let hadMapped = listsMapped
@@ -32,6 +28,23 @@ extension NamespaceView {
             linux_pause(Search.pauseNanoseconds)
         }
         throw exhausted(call)
+    }
+
+    /// A few random ports, and more for as long as a listing would take: with more destinations in
+    /// turn than there are lists, each call would make one else.
+    private mutating func chooseRandom(
+        _ call: UDPCall, _ range: ClosedRange<UInt16>, _ search: inout Search
+    ) throws(ConnectError) -> Technique? {
+        let start = monotonicTime()
+        var probes = 0
+        repeat {
+            probes += 1
+            let port = try randomPort(call, range)
+            guard !ports.isReserved(port) else { continue }
+            if let technique = try choose(call, port, &search) { return technique }
+        } while probes < Search.randomProbes
+            || probes < range.count && monotonicTime() &- start < listingNanoseconds
+        return nil
     }
 
     private mutating func exhausted(_ call: UDPCall) -> ConnectError {
@@ -113,6 +126,8 @@ extension NamespaceView {
     private mutating func list(
         _ call: UDPCall, _ range: ClosedRange<UInt16>, _ search: inout Search
     ) throws(ConnectError) -> Bool {
+        let start = monotonicTime()
+        defer { listingNanoseconds = monotonicTime() &- start }
         var set = PortSet()
         for port in range where !ports.isReserved(port) { set.insert(port) }
         do throws(Errno) {

@@ -16,21 +16,25 @@ struct PortPurpose: Equatable {
 /// destination its answer serves them all. Hints only: a port is always tried before it is used.
 struct FreePorts: ~Copyable {
     private struct List: ~Copyable {
-        var purpose: PortPurpose?
-        var ports = PortSet()
-        var madeAt: UInt64 = 0
+        let purpose: PortPurpose
+        var ports: PortSet
+        let madeAt: UInt64
     }
 
-    /// Room for `limit` lists; the memory is taken with the first of them.
+    /// Room for `limit` lists of 8 KB, of which the first `count` are there.
     private var lists: UnsafeMutablePointer<List>?
+    private var count = 0
+    /// The oldest, once all are there.
     private var next = 0
-    private static let limit = 4
+    /// As many destinations as are taken in turn for one service (127.0.0.1 to 127.0.0.254): with
+    /// fewer lists, each would be made anew for every connection.
+    static let limit = 256
     /// How long a list serves, in nanoseconds: ports that came free since are not in it.
     private static let validity: UInt64 = 1_000_000_000
 
     deinit {
         guard let lists else { return }
-        lists.deinitialize(count: Self.limit)
+        lists.deinitialize(count: count)
         lists.deallocate()
     }
 
@@ -47,23 +51,23 @@ struct FreePorts: ~Copyable {
 
     /// Keeps a list; one for the same purpose, or the oldest, makes way.
     mutating func keep(_ ports: consuming PortSet, for purpose: PortPurpose, now: UInt64) {
-        let lists = allocated()
-        let index = index(of: purpose) ?? next
-        if index == next { next = (next + 1) % Self.limit }
-        lists[index] = List(purpose: purpose, ports: ports, madeAt: now)
+        let lists = lists ?? .allocate(capacity: Self.limit)
+        self.lists = lists
+        let list = List(purpose: purpose, ports: ports, madeAt: now)
+        if let index = index(of: purpose) {
+            lists[index] = list
+        } else if count < Self.limit {
+            (lists + count).initialize(to: list)
+            count += 1
+        } else {
+            lists[next] = list
+            next = (next + 1) % Self.limit
+        }
     }
 
     private func index(of purpose: PortPurpose) -> Int? {
         guard let lists else { return nil }
-        for index in 0..<Self.limit where lists[index].purpose == purpose { return index }
+        for index in 0..<count where lists[index].purpose == purpose { return index }
         return nil
-    }
-
-    private mutating func allocated() -> UnsafeMutablePointer<List> {
-        if let lists { return lists }
-        let made = UnsafeMutablePointer<List>.allocate(capacity: Self.limit)
-        for index in 0..<Self.limit { (made + index).initialize(to: List()) }
-        lists = made
-        return made
     }
 }

@@ -31,6 +31,8 @@ struct NamespaceView: ~Copyable {
     var notices = NoticeSender()
     /// How many more candidates are tried with a throw-away socket first; see `attempt`.
     var scouting = 0
+    /// How long the last listing took.
+    var listingNanoseconds: UInt64 = 0
     /// Whether listings for IPv4 ask for sockets with v4-mapped addresses too; see `chooseListed`.
     var listsMapped = false
     /// Whether IP_LOCAL_PORT_RANGE is there (Linux 6.3, and 6.1 of Debian).
@@ -163,9 +165,14 @@ enum ViewError: Error {
 }
 
 /// Monotonic time in nanoseconds, to the tick (1 to 10 ms): read without entering the kernel.
-func coarseTime() -> UInt64 {
+func coarseTime() -> UInt64 { time(of: CLOCK_MONOTONIC_COARSE) }
+
+/// Monotonic time in nanoseconds, also without entering the kernel.
+func monotonicTime() -> UInt64 { time(of: CLOCK_MONOTONIC) }
+
+private func time(of clock: clockid_t) -> UInt64 {
     var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
+    clock_gettime(clock, &now)
     return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 

@@ -56,9 +56,10 @@ import TupleguardSockets
 
     @Test func theOldestListMakesWay() {
         var free = FreePorts()
-        for number: UInt16 in 1...5 { free.keep(ports(number), for: purpose(number), now: 0) }
+        let last = UInt16(FreePorts.limit) + 1
+        for number in 1...last { free.keep(ports(number), for: purpose(number), now: 0) }
         #expect(free.take(for: purpose(1), from: 0, now: 0) == nil)
-        for number: UInt16 in 2...5 {
+        for number in 2...last {
             #expect(free.take(for: purpose(number), from: 0, now: 0) == number)
         }
     }
