@@ -41,6 +41,7 @@ int linux_identify_file(int descriptor, struct linux_file *file)
 		return -1;
 	file->device = found.st_dev;
 	file->inode = found.st_ino;
+	file->user = found.st_uid;
 	return 0;
 }
 

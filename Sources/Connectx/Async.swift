@@ -21,7 +21,13 @@ public func connectx(
     if connection.result.state == .inProgress {
         error = await WritableWait(connection.descriptor.raw, timeout: options.timeout).run()
     }
-    if connection.result.state != .deferred { try opening.finish(&connection, error) }
+    if connection.result.state != .deferred {
+        try opening.finish(&connection, error)
+        while try !opening.sendRest(&connection) {
+            error = await WritableWait(connection.descriptor.raw, timeout: options.timeout).run()
+            try opening.check(error, connection.tuple)
+        }
+    }
     return connection
 }
 

@@ -34,14 +34,15 @@ public struct ConnectOptions: Sendable {
         public static let bindRetry = Strategy.bindRetry(attempts: 8)
     }
 
-    /// The first data of a TCP connection.
+    /// The first data of a connection.
     public enum Data: Hashable, Sendable {
         /// Nothing: the handshake is made at once.
         case none
-        /// In the SYN, where the kernel has a Fast Open cookie of the server; else after the handshake.
+        /// TCP: in the SYN, where the kernel has a Fast Open cookie of the server; else after the
+        /// handshake. UDP: as the first datagram.
         /// It may arrive twice (RFC 7413): send only what does no harm then.
         case fastOpen([UInt8])
-        /// The connection is opened by the first write, where the kernel has a cookie; else at once.
+        /// TCP: the connection is opened by the first write, where the kernel has a cookie; else at once.
         case deferred
     }
 
@@ -67,8 +68,9 @@ public struct Connected: Hashable, Sendable {
     public let technique: Technique
     /// As getsockname and getpeername tell it. The remote end is what was asked for.
     public let tuple: FourTuple
-    /// How many bytes of the first data the kernel took.
-    public let sent: Int
+    /// How many bytes of the first data the kernel took: all, unless the socket does not block. What
+    /// is left is then to be sent when it can be written to.
+    public internal(set) var sent: Int
 }
 
 /// A connected socket with one owner, which closes it.
@@ -107,8 +109,12 @@ public func connectx(
     let opening = Opening(transport, destination, source, options)
     var connection = try opening.open(isNonBlocking: options.timeout != nil)
     guard connection.result.state == .inProgress, !options.isNonBlocking else { return connection }
-    let error = waitUntilConnected(connection.descriptor.raw, timeout: options.timeout)
-    try opening.finish(&connection, error)
+    let deadline = options.timeout.map { ContinuousClock.now + $0 }
+    let raw = connection.descriptor.raw
+    try opening.finish(&connection, waitUntilWritable(raw, until: deadline))
+    while try !opening.sendRest(&connection) {
+        try opening.check(waitUntilWritable(raw, until: deadline), connection.tuple)
+    }
     return connection
 }
 

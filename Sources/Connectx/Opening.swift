@@ -108,21 +108,44 @@ struct Opening: Sendable {
 
     /// What waiting came to: `error` is 0, or an error's number.
     func finish(_ connection: inout Connection, _ error: Int32) throws(ConnectError) {
-        guard error == 0 else {
-            let reason =
-                error == ETIMEDOUT
-                ? ConnectError.Reason.timedOut : .init(error, isFromBind: false)
-            throw ConnectError(reason, error, connection.tuple)
-        }
+        try check(error, connection.tuple)
         let raw = connection.descriptor.raw
         if !options.isNonBlocking { linux_set_blocking(raw) }
         connection.result.state = .connected
     }
+
+    /// Throws what waiting came to, unless it is 0.
+    func check(_ error: Int32, _ tuple: FourTuple) throws(ConnectError) {
+        guard error != 0 else { return }
+        let reason =
+            error == ETIMEDOUT ? ConnectError.Reason.timedOut : .init(error, isFromBind: false)
+        throw ConnectError(reason, error, tuple)
+    }
+
+    /// Sends what the connect left of the first data, as far as there is room; false when some is
+    /// left.
+    func sendRest(_ connection: inout Connection) throws(ConnectError) -> Bool {
+        guard case .fastOpen(let bytes) = options.firstData else { return true }
+        while connection.result.sent < bytes.count {
+            let sent = bytes[connection.result.sent...].withUnsafeBytes {
+                send(
+                    connection.descriptor.raw, $0.baseAddress, $0.count,
+                    Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+            }
+            if sent >= 0 {
+                connection.result.sent += sent
+            } else if errno == EAGAIN {
+                return false
+            } else if errno != EINTR {
+                try check(errno, connection.tuple)
+            }
+        }
+        return true
+    }
 }
 
-/// Waits until a socket that was connecting is connected: 0, or why it is not.
-func waitUntilConnected(_ socket: Int32, timeout: Duration?) -> Int32 {
-    let deadline = timeout.map { ContinuousClock.now + $0 }
+/// Waits until a socket is connected and can be written to: 0, or why it cannot.
+func waitUntilWritable(_ socket: Int32, until deadline: ContinuousClock.Instant?) -> Int32 {
     while true {
         var ready = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
         let result = poll(&ready, 1, deadline.map(milliseconds) ?? -1)

@@ -10,17 +10,27 @@ import TupleguardSockets
 /// When the first data goes out.
 package enum FirstData {
     case none
-    /// With the SYN (TCP), where the server's cookie is known.
+    /// Once the socket is connected.
+    case afterConnect(UnsafeBufferPointer<iovec>)
+    /// With the SYN (TCP), where the server's cookie is known; else as `afterConnect`.
     case withConnect(UnsafeBufferPointer<iovec>)
     /// The caller's first write opens the connection (TCP).
     case deferred
+
+    fileprivate var vectors: UnsafeBufferPointer<iovec>? {
+        switch self {
+        case .none, .deferred: nil
+        case .afterConnect(let vectors), .withConnect(let vectors): vectors
+        }
+    }
 }
 
 /// What came of a call that did not fail.
 package struct Outcome {
     package var technique: Technique
     package let progress: Progress
-    /// Bytes of the first data that the kernel took.
+    /// Bytes of the first data that the kernel took. While a connect is under way it has taken none,
+    /// unless with the SYN: what is left is then for the caller to send.
     package var sent = 0
 }
 
@@ -41,12 +51,37 @@ package func connect(
                 socket.tuple(to: destination.endpoint))
         }
     }
-    switch socket.transport {
-    case .tcp: return try connectTCP(socket, source, destination, data)
-    case .udp:
+    let outcome: Outcome
+    switch (socket.transport, data) {
+    case (.tcp, _): outcome = try connectTCP(socket, source, destination, data)
+    case (.udp, .deferred):
+        throw ConnectError(.invalidArgument, EOPNOTSUPP, socket.tuple(to: destination.endpoint))
+    case (.udp, _):
         let technique = try connectUDP(socket, source, destination)
-        return Outcome(technique: technique, progress: .connected)
+        outcome = Outcome(technique: technique, progress: .connected)
     }
+    return try deliver(data, on: socket, to: destination, outcome)
+}
+
+/// Sends the first data that did not go with the connect. Where that fails, the connection is ended:
+/// data that was given is delivered, or there is an error and no connection.
+private func deliver(
+    _ data: FirstData, on socket: Socket, to destination: Destination, _ outcome: Outcome
+) throws(ConnectError) -> Outcome {
+    guard outcome.progress == .connected, outcome.sent == 0, let vectors = data.vectors else {
+        return outcome
+    }
+    var outcome = outcome
+    let sent = linux_send(socket.raw, vectors.baseAddress, vectors.count)
+    let error = linux_errno()
+    // Of a socket that does not block, and has no room: the caller sees from `sent` what is left.
+    guard sent < 0, error != EAGAIN else {
+        outcome.sent = max(sent, 0)
+        return outcome
+    }
+    socket.disconnect()
+    throw ConnectError(
+        .init(error, isFromBind: false), error, socket.tuple(to: destination.endpoint))
 }
 
 /// The destination as the kernel will take it, once the arguments are seen to fit together.
@@ -113,11 +148,16 @@ private func openTCP(
     let call = TCPCall(socket: socket, source: source, destination: destination)
     let technique = socket.local.port == 0 ? try call.prepare() : .plain
     switch data {
-    case .none: return Outcome(technique: technique, progress: try call.connect())
-    case .deferred: return Outcome(technique: .fastOpen, progress: try call.connectDeferred())
+    case .none, .afterConnect: return Outcome(technique: technique, progress: try call.connect())
+    case .deferred:
+        let progress = try call.connectDeferred()
+        return Outcome(
+            technique: progress == .deferred ? .fastOpen : technique, progress: progress)
     case .withConnect(let vectors):
-        let (progress, sent) = try call.connect(sending: vectors)
-        return Outcome(technique: .fastOpen, progress: progress, sent: sent)
+        if let (progress, sent) = try call.connect(sending: vectors) {
+            return Outcome(technique: .fastOpen, progress: progress, sent: sent)
+        }
+        return Outcome(technique: technique, progress: try call.connect())
     }
 }
 
@@ -197,9 +237,9 @@ private struct Wish {
     private func localAddress(_ view: inout NamespaceView) throws(ViewError) -> IPAddress {
         if let address = source.address, !address.isAny { return address }
         if !socket.local.address.isAny { return socket.local.address }
+        let bound = socket.local.port
         let question = RouteQuestion(
-            destination: destination, interface: socket.interface,
-            mark: (try? SocketOption.mark.get(socket.raw)) ?? 0)
+            socket, destination, port: bound != 0 ? bound : source.port ?? 0)
         do throws(Errno) {
             return try view.sourceAddress(for: question) ?? .unspecified
         } catch {

@@ -5,13 +5,39 @@ import CTupleguardLinux
 import TupleguardSocketDiag
 import TupleguardSockets
 
-/// What the route depends on besides the destination.
+/// All that the route of a UDP socket depends on (ip4_datagram_connect, ip-rule(8)).
 struct RouteQuestion {
     let destination: Destination
-    /// The device that the socket is bound to, or 0.
-    let interface: UInt32
+    /// The source port where it is known, else 0.
+    let port: UInt16
+    /// The device that the socket is bound to, or else is to send by; or 0.
+    private(set) var interface: UInt32 = 0
     /// SO_MARK, or 0.
-    let mark: UInt32
+    private(set) var mark: UInt32 = 0
+    /// IP_TOS; IPv6 does not look at its like.
+    private(set) var serviceType: UInt8 = 0
+    /// The user that the socket belongs to; nil for the caller.
+    private(set) var user: UInt32?
+
+    /// Asks the socket for what the caller may have set.
+    init(_ socket: Socket, _ destination: Destination, port: UInt16) {
+        self.destination = destination
+        self.port = port
+        interface = socket.interface != 0 ? socket.interface : destination.scope
+        if socket.isNew { return }
+        let raw = socket.raw
+        let isIPv4 = destination.endpoint.address.isIPv4
+        mark = (try? SocketOption.mark.get(raw)) ?? 0
+        if isIPv4 {
+            serviceType = UInt8(truncatingIfNeeded: (try? SocketOption.serviceType.get(raw)) ?? 0)
+        }
+        if interface == 0 {
+            let option: SocketOption<UInt32> = isIPv4 ? .unicastInterface : .unicastInterface6
+            interface = UInt32(bigEndian: (try? option.get(raw)) ?? 0)
+        }
+        var file = linux_file()
+        if linux_identify_file(raw, &file) == 0 { user = file.user }
+    }
 }
 
 extension NetlinkSocket {
@@ -36,11 +62,15 @@ extension RouteQuestion {
         var body = rtmsg()
         body.rtm_family = UInt8(address.isIPv4 ? AF_INET : AF_INET6)
         body.rtm_dst_len = address.isIPv4 ? 32 : 128
+        body.rtm_tos = serviceType & 0xfc  // without the bits of ECN (INET_DSCP_MASK)
         var request = NetlinkRequest(type: UInt16(RTM_GETROUTE))
         request.append(body)
-        let output = interface != 0 ? interface : destination.scope
-        request.append(attribute: 4, output)  // RTA_OIF
+        request.append(attribute: 4, interface)  // RTA_OIF
         request.append(attribute: 16, mark)  // RTA_MARK
+        request.append(attribute: 27, Transport.udp.rawValue)  // RTA_IP_PROTO
+        if port != 0 { request.append(attribute: 28, port.bigEndian) }  // RTA_SPORT
+        request.append(attribute: 29, destination.endpoint.port.bigEndian)  // RTA_DPORT
+        if let user { request.append(attribute: 25, user) }  // RTA_UID
         let words = address.networkWords
         if address.isIPv4 {
             request.append(attribute: 1, words.3)  // RTA_DST

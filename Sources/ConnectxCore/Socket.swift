@@ -71,7 +71,7 @@ package struct Socket {
         }
     }
 
-    private var isConnected: Bool {
+    var isConnected: Bool {
         let peer: SocketName?
         do throws(Errno) { peer = try SocketName { getpeername(raw, $0, $1) } } catch { peer = nil }
         return peer != nil

@@ -73,15 +73,16 @@ struct TCPCall {
             }
         }
         let progress = try connect()
-        return progress == .connected ? .deferred : progress
+        // Without a cookie the handshake was made at once, and there is a peer.
+        return progress == .connected && !socket.isConnected ? .deferred : progress
     }
 
     /// Sends the SYN with data (MSG_FASTOPEN).
     ///
-    /// - Returns: how many bytes the kernel took. 0 while a connect that does not block is under
-    ///   way: the data is then still the caller's to send.
+    /// - Returns: how many bytes the kernel took, 0 while a connect that does not block is under way;
+    ///   nil where Fast Open is switched off (tcp_fastopen without 1), and nothing has happened.
     func connect(sending vectors: UnsafeBufferPointer<iovec>) throws(ConnectError)
-        -> (progress: Progress, sent: Int)
+        -> (progress: Progress, sent: Int)?
     {
         let result = destination.endpoint.withSocketAddress(
             family: socket.family, scope: destination.scope
@@ -91,8 +92,7 @@ struct TCPCall {
         if result >= 0 { return (.connected, result) }
         switch linux_errno() {
         case EINPROGRESS: return (.inProgress, 0)
-        // Switched off (tcp_fastopen without 1): the data goes after the handshake.
-        case EOPNOTSUPP, ENOPROTOOPT: return (try connect(), 0)
+        case EOPNOTSUPP, ENOPROTOOPT: return nil
         case let number: throw failure(number)
         }
     }

@@ -21,7 +21,7 @@ public func connectx(
         let data = UnsafeBufferPointer(start: vectors, count: Int(vectorCount))
         let first = try FirstData(flags: flags, data, hasVectors: vectors != nil)
         let call = try Call(descriptor, endpoints.pointee, first)
-        let sent = try call.run(data)
+        let sent = try call.run()
         length?.pointee = sent
         return 0
     } catch {
@@ -52,7 +52,10 @@ extension FirstData {
         guard flags & ~known == 0, hasVectors == !data.isEmpty, data.count <= 1024,
             !(isDeferred && hasVectors), !(isIdempotent && !hasVectors && !isDeferred)
         else { throw Errno(EINVAL) }
-        self = isDeferred ? .deferred : isIdempotent ? .withConnect(data) : .none
+        self =
+            isDeferred
+            ? .deferred
+            : isIdempotent ? .withConnect(data) : hasVectors ? .afterConnect(data) : .none
     }
 }
 
@@ -91,8 +94,8 @@ private struct Call {
         return try SocketName(UnsafeRawBufferPointer(start: pointer, count: Int(length)))
     }
 
-    /// Connects; then sends what did not go with the connect. How many bytes went.
-    func run(_ data: UnsafeBufferPointer<iovec>) throws(Errno) -> Int {
+    /// How many bytes of the first data were taken.
+    func run() throws(Errno) -> Int {
         let outcome: Outcome
         do throws(ConnectError) {
             outcome = try connect(socket, from: source, to: destination, first)
@@ -101,10 +104,6 @@ private struct Call {
         }
         if outcome.progress == .inProgress { throw Errno(EINPROGRESS) }
         if outcome.progress == .interrupted { throw Errno(EINTR) }
-        if data.isEmpty || outcome.sent > 0 { return outcome.sent }
-        let sent = linux_send(socket.raw, data.baseAddress, data.count)
-        // It is connected; what the socket had no room for is the caller's to send.
-        if sent < 0 && linux_errno() != EAGAIN { throw .last }
-        return max(sent, 0)
+        return outcome.sent
     }
 }

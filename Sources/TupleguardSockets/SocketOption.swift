@@ -47,6 +47,8 @@ extension SocketOption where Value == Int32 {
     package static var bindAddressNoPort: Self { .init(LINUX_SOL_IP, IP_BIND_ADDRESS_NO_PORT) }
     /// bind() takes addresses that are not this host's (ip(7)); for sockets of both families.
     package static var freeBind: Self { .init(LINUX_SOL_IP, IP_FREEBIND) }
+    /// The type of service, which routing policy may depend on (ip(7)).
+    package static var serviceType: Self { .init(LINUX_SOL_IP, IP_TOS) }
     /// connect() returns at once, and the SYN goes with the first data (tcp(7), Linux 4.11).
     package static var fastOpenConnect: Self { .init(LINUX_SOL_TCP, LINUX_TCP_FASTOPEN_CONNECT) }
 }
@@ -55,6 +57,10 @@ extension SocketOption where Value == UInt32 {
     /// The lowest and, in the upper half, the highest port that the kernel may choose; 0: the
     /// namespace's (ip(7), Linux 6.3).
     package static var localPortRange: Self { .init(LINUX_SOL_IP, LINUX_IP_LOCAL_PORT_RANGE) }
+    /// The interface to send by, in network order, for a socket that is not bound to one; 0: none
+    /// (ip(7), ipv6(7)).
+    package static var unicastInterface: Self { .init(LINUX_SOL_IP, IP_UNICAST_IF) }
+    package static var unicastInterface6: Self { .init(LINUX_SOL_IPV6, IPV6_UNICAST_IF) }
     /// SO_MARK, which routing policy may depend on.
     package static var mark: Self { .init(SOL_SOCKET, SO_MARK) }
 }

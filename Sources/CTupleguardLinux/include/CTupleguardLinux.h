@@ -25,6 +25,7 @@
 // Enumeration constants of <netinet/in.h> as Swift wants levels: as numbers.
 #define LINUX_SOL_IP 0
 #define LINUX_SOL_TCP 6
+#define LINUX_SOL_IPV6 41
 // Newer than the headers of some distributions, and <netinet/tcp.h> must not be included here.
 #define LINUX_TCP_FASTOPEN_CONNECT 30
 #define LINUX_IP_LOCAL_PORT_RANGE 51
@@ -62,6 +63,8 @@ void linux_pause(long nanoseconds);
 struct linux_file {
 	uint64_t device;
 	uint64_t inode;
+	/// Who owns it; of a socket, the user that its routes and its traffic are counted to.
+	uint32_t user;
 };
 
 /// -1 with errno when the descriptor is not open.

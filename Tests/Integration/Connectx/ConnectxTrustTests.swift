@@ -258,4 +258,84 @@ extension IntegrationTests.ConnectxFromC {
                 EADDRNOTAVAIL EADDRNOTAVAIL
                 """)
     }
+
+    // MARK: - Routes
+
+    /// Whatever the routing policy looks at, the source is the one that connect() takes.
+    @Test func theSourceIsConnects() throws {
+        try expect(
+            """
+            def ip(c): assert os.system('ip ' + c) == 0, c
+            for c in ('link add va type veth peer name vb', 'link set va up', 'link set vb up',
+                      'link add vc type veth peer name vd', 'link set vc up', 'link set vd up',
+                      'addr add 10.0.0.1/24 dev va', 'addr add 10.0.0.7/32 dev va', 'addr add 10.1.0.1/24 dev vc',
+                      'route add default via 10.0.0.2', 'route add default via 10.0.0.2 src 10.0.0.7 table 100',
+                      'route add 10.9.0.0/16 dev va metric 40', 'route add 10.9.0.0/16 dev vc metric 50',
+                      '-6 addr add 2001:db8::1/64 dev va nodad', '-6 addr add 2001:db8::7/128 dev va nodad',
+                      '-6 addr add 2001:db8:1::1/64 dev vc nodad',
+                      '-6 route add default via 2001:db8::2 src 2001:db8::1',
+                      '-6 route add default via 2001:db8::2 src 2001:db8::7 table 100',
+                      '-6 route add 2001:db8:9::/48 dev va metric 40', '-6 route add 2001:db8:9::/48 dev vc metric 50'):
+                ip(c)
+            def sources(family, to, option=None, port=None):
+                said, source = [], port and (('0.0.0.0', '::')[family == socket.AF_INET6], port)
+                for call in (lambda s: s.connect(to), lambda s: connectx.connect(s, to, source)):
+                    s = socket.socket(family, socket.SOCK_DGRAM)
+                    if option: s.setsockopt(*option)
+                    if source and not said: s.bind(source)
+                    call(s); said.append(s.getsockname()[0])
+                return said
+            vc = struct.pack('!I', socket.if_nametoindex('vc'))
+            four, six = ('10.200.0.1', 5353), ('2001:db8:200::1', 5353)
+            differing, changed = [], 0
+            def look(name, said, plain):
+                global changed
+                changed += said[0] != plain
+                if said[0] != said[1]: differing.append((name, said))
+            for rule, option, port in (
+                    ('dport 5353', None, None), ('dport 5354', None, None), ('ipproto udp', None, None),
+                    ('ipproto tcp', None, None), ('tos 0x10', (0, 1, 0x10), None), ('fwmark 7', (1, 36, 7), None),
+                    ('sport 5000', None, 5000), ('uidrange 0-0', None, None), ('uidrange 1-9', None, None)):
+                ip(f'rule add {rule} lookup 100 pref 50')
+                look(rule, sources(socket.AF_INET, four, option, port), '10.0.0.1')
+                ip('rule del pref 50')
+                if 'tos' in rule: continue
+                ip(f'-6 rule add {rule} lookup 100 pref 50')
+                look('-6 ' + rule, sources(socket.AF_INET6, six, option, port), '2001:db8::1')
+                ip('-6 rule del pref 50')
+            look('IP_UNICAST_IF', sources(socket.AF_INET, ('10.9.0.1', 9), (0, 50, vc)), '10.0.0.1')
+            look('IPV6_UNICAST_IF', sources(socket.AF_INET6, ('2001:db8:9::1', 9), (41, 76, vc)), '2001:db8::7')
+            print(differing, changed)
+            """, prints: "[] 13")
+    }
+
+    // MARK: - First data
+
+    /// Without Fast Open the data follows the handshake; where it cannot be sent there is no connection.
+    @Test func firstDataIsDeliveredOrAnError() throws {
+        try expect(
+            """
+            listener = tcp(); listener.bind(('127.0.0.1', 50001)); listener.listen()
+            for setting in '0', '1', '3':
+                open('/proc/sys/net/ipv4/tcp_fastopen', 'w').write(setting)
+                s = tcp(); print(connectx.connect(s, ('127.0.0.1', 50001), flags=connectx.DATA_IDEMPOTENT, data=b'hello'), listener.accept()[0].recv(9))
+            s = udp(); print(attempt(s, ('127.0.0.1', 9), data=bytes(70000)))
+            try: s.getpeername()
+            except OSError as error: print(errno.errorcode[error.errno])
+            print(attempt(s, ('127.0.0.1', 9)), attempt(udp(), ('127.0.0.1', 9), flags=connectx.RESUME_ON_READ_WRITE) in ('EOPNOTSUPP', 'ENOTSUP'))
+            """, prints: "5 b'hello'\n5 b'hello'\n5 b'hello'\nEMSGSIZE\nENOTCONN\nok True")
+    }
+
+    // MARK: - Many destinations
+
+    /// Destinations in turn, nearly all the ports of each: every one is found.
+    @Test func destinationsInTurn() throws {
+        try expect(
+            """
+            open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('40000 40099')
+            held = [udp() for _ in range(20 * 95)]
+            said = {attempt(s, (f'127.0.0.{i % 20 + 1}', 9)) for i, s in enumerate(held)}
+            print(said, len({(s.getsockname(), s.getpeername()) for s in held}))
+            """, prints: "{'ok'} 1900")
+    }
 }

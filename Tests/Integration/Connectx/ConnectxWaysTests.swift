@@ -163,15 +163,59 @@ extension IntegrationTests {
                     try server.set(IPPROTO_TCP, 23, &queue)
                     var options = ConnectOptions()
                     options.firstData = .deferred
-                    for _ in 0..<2 {
+                    // The first has no cookie yet: it is opened at once, and says so.
+                    for isDeferred in [false, true] {
                         let connection = try connectx(.tcp, to: server.endpoint, options: options)
-                        #expect(connection.result.state == .deferred)
+                        #expect(connection.result.state == (isDeferred ? .deferred : .connected))
+                        #expect(connection.technique == (isDeferred ? .fastOpen : .plain))
                         #expect(send(connection.descriptor.raw, "message 0", 9, 0) == 9)
                         #expect(server.bounceNext())
                         #expect(read(connection) == "message 0")
                     }
                 }
             }
+        }
+
+        /// With a timeout, async, without Fast Open, over UDP: what is given arrives, once.
+        @Test(arguments: [Transport.tcp, .udp], [1, 1_000_000])
+        func firstDataArrivesEveryWay(_ transport: Transport, size: Int) async throws {
+            let size = transport == .udp ? min(size, 60_000) : size
+            let data = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+            let server = try DataServer(transport)
+            for way in 0..<3 {
+                var options = ConnectOptions()
+                options.firstData = .fastOpen(data)
+                let received = Task.detached { server.receive(size) }
+                let connection: Connection
+                switch way {
+                case 0: connection = try blocking(transport, server.endpoint, options)
+                case 1:
+                    options.timeout = .seconds(10)
+                    connection = try blocking(transport, server.endpoint, options)
+                default:
+                    connection = try await connectx(
+                        transport, to: server.endpoint, options: options)
+                }
+                #expect(connection.result.sent == size, "\(way)")
+                #expect(await received.value == data, "\(way)")
+            }
+        }
+
+        private func blocking(
+            _ transport: Transport, _ endpoint: Endpoint, _ options: ConnectOptions
+        ) throws(ConnectError) -> Connection {
+            try connectx(transport, to: endpoint, options: options)
+        }
+
+        /// A datagram that is too large is an error, and no connection.
+        @Test func firstDataThatCannotBeSent() throws {
+            var options = ConnectOptions()
+            options.firstData = .fastOpen([UInt8](repeating: 0, count: 70_000))
+            let error = failure { () throws(ConnectError) in
+                _ = try connectx(
+                    .udp, to: Endpoint(IPAddress(v4: 127, 0, 0, 1), 9), options: options)
+            }
+            #expect(error?.errno.number == EMSGSIZE)
         }
 
         private func read(_ connection: borrowing Connection) -> String? {
@@ -312,5 +356,43 @@ extension IntegrationTests {
                 #expect(result.technique == .lock)
             }
         }
+    }
+}
+
+/// Takes what one client sends after another.
+private final class DataServer: Sendable {
+    let endpoint: Endpoint
+    private let transport: Transport
+    private let raw: Int32
+
+    init(_ transport: Transport) throws {
+        self.transport = transport
+        let kind = transport == .tcp ? Kind.tcp4 : .udp4
+        let raw = try rawSocket(kind, bound: kind.endpoint(0)).release()
+        self.raw = raw
+        if transport == .tcp { try Errno.check { listen(raw, 8) } }
+        endpoint = try Endpoint { getsockname(raw, $0, $1) }
+    }
+
+    deinit { close(raw) }
+
+    /// The next client's first bytes, `size` of them; fewer when they do not come within seconds.
+    func receive(_ size: Int) -> [UInt8] {
+        guard isReadable(raw) else { return [] }
+        let peer = transport == .tcp ? accept(raw, nil, nil) : dup(raw)
+        defer { close(peer) }
+        var received: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while received.count < size, isReadable(peer) {
+            let count = recv(peer, &buffer, buffer.count, 0)
+            guard count > 0 else { break }
+            received += buffer[..<count]
+        }
+        return received
+    }
+
+    private func isReadable(_ descriptor: Int32) -> Bool {
+        var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return poll(&ready, 1, 10_000) == 1
     }
 }
