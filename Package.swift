@@ -104,17 +104,17 @@ let package = Package(
         .target(
             name: "TupleguardDiagnosis",
             dependencies: [
-                "TupleguardHostSurvey", "TupleguardLinux", "TupleguardRecords",
-                "TupleguardSocketDiag", "TupleguardSockets",
+                "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux",
+                "TupleguardRecords", "TupleguardSocketDiag", "TupleguardSockets",
             ],
             swiftSettings: strict),
         .target(
             name: "TupleguardLab",
             dependencies: [
-                "CTupleguardLinux", "Connectx", "TupleguardLinux", "TupleguardSocketDiag",
-                "TupleguardSockets",
+                "CTupleguardLibbpf", "CTupleguardLinux", "Connectx", "TupleguardKernel",
+                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
             ],
-            swiftSettings: strict),
+            swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
         .target(
             name: "TupleguardAgent",
             dependencies: [

@@ -7,6 +7,7 @@ import Synchronization
 import TupleguardHostSurvey
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSocketDiag
 import TupleguardSockets
 

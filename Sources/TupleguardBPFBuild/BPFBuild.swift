@@ -6,6 +6,14 @@ import PackagePlugin
 
 @main
 struct TupleguardBPFBuild: BuildToolPlugin {
+    /// By target: which sources of bpf/ it embeds, and under what names.
+    private static let objects = [
+        "TupleguardKernel": [
+            ("guard", "guardObject"), ("seed", "seedObject"), ("sweep", "sweepObject"),
+        ],
+        "TupleguardLab": [("lookup", "lookUpObject")],
+    ]
+
     func createBuildCommands(context: PluginContext, target: Target) throws -> [Command] {
         let sources = context.package.directoryURL.appending(path: "bpf")
         let script = context.package.directoryURL.appending(path: "scripts/embed-bpf")
@@ -13,11 +21,7 @@ struct TupleguardBPFBuild: BuildToolPlugin {
             at: sources, includingPropertiesForKeys: nil
         ).filter { ["c", "h"].contains($0.pathExtension) }
         let clang = try context.tool(named: "clang").url
-        let objects = [
-            ("guard", "guardObject"), ("seed", "seedObject"), ("sweep", "sweepObject"),
-            ("lookup", "lookUpObject"),
-        ]
-        return objects.map { source, name in
+        return (Self.objects[target.name] ?? []).map { source, name in
             let output = context.pluginWorkDirectoryURL.appending(path: "\(name).swift")
             return .buildCommand(
                 displayName: "Compiling \(source).bpf.c",

@@ -1,69 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-// All that was found out, and all diagnoses made from it.
+// What comes of the evidence: diagnoses, and what could not be seen.
 
-package import TupleguardHostSurvey
+import TupleguardHostSurvey
 import TupleguardLinux
-import TupleguardSockets
 
-/// Everything that the diagnoses are made from.
-package struct Evidence: Sendable {
-    package let survey: Survey
-    /// The same a little earlier, for rates.
-    package let earlier: Survey?
-    package let owners: SocketOwners
-    /// Of the sockets that are overshadowed, and of those that overshadow them.
-    package let shadowOwners: SocketOwners
-    package let descriptors: [DescriptorUse]
-    /// Processes whose descriptors could not be counted.
-    package var uncountedDescriptors = 0
-    package let files: HostFiles?
-    package let guardSight: GuardSight
-    /// Path of the cgroup with an id; nil where it is not known.
-    package let cgroupPath: @Sendable (UInt64) -> String?
+/// What was found, ready to be shown.
+package struct Examination: Sendable {
+    package let evidence: Evidence
+    /// Most urgent first.
+    package let findings: [Finding]
+    /// What could not be seen, each a sentence.
+    package let unseen: [String]
 
-    package init(
-        survey: Survey, earlier: Survey?, owners: SocketOwners, shadowOwners: SocketOwners,
-        descriptors: [DescriptorUse], files: HostFiles?, guardSight: GuardSight,
-        cgroupPath: @escaping @Sendable (UInt64) -> String?
-    ) {
-        self.survey = survey
-        self.earlier = earlier
-        self.owners = owners
-        self.shadowOwners = shadowOwners
-        self.descriptors = descriptors
-        self.files = files
-        self.guardSight = guardSight
-        self.cgroupPath = cgroupPath
+    package init(_ evidence: Evidence) {
+        self.evidence = evidence
+        findings = evidence.findings()
+        unseen = evidence.unseen()
     }
 
-    /// Seconds between the two looks.
-    var seconds: Double {
-        earlier.map { Double(survey.time - $0.time) / 1e9 } ?? 0
-    }
+    package var worst: Severity? { findings.map(\.severity).max() }
+}
 
-    /// The earlier look at the same namespace.
-    func before(_ namespace: NamespaceSurvey) -> NamespaceSurvey? {
-        earlier?.namespaces.first { $0.namespace.inode == namespace.namespace.inode }
-    }
-
-    /// The processes with the most of these sockets.
-    func processes(of inodes: some Sequence<UInt32>, limit: Int = 3) -> [Finding.Involved] {
-        owners.count(inodes).prefix(limit).compactMap { pid, sockets in
-            ProcessIdentity(pid: pid).map { .init($0, amount(sockets, "socket")) }
-        }
-    }
-
+extension Evidence {
     /// Every diagnosis, most urgent first.
     package func findings() -> [Finding] {
         var findings: [Finding] = []
         for namespace in survey.namespaces {
-            findings += portFindings(namespace)
-            findings += rangeFindings(namespace)
-            findings += lockedPorts(namespace)
+            for pressure in pressures(namespace) {
+                findings += [destinationFinding(pressure), timeWaitFinding(pressure)]
+                    .compactMap(\.self)
+            }
+            findings += sourceFindings(namespace)
+            findings += smallRangeFinding(namespace) + fragmentedRangeFinding(namespace)
+            findings += lockedPortFindings(namespace)
         }
-        findings += overshadowed()
-        findings += descriptorFindings()
-        findings += guardFindings()
+        findings += overshadowedFindings()
+        findings += descriptorFindings() + hostFilesFinding()
+        switch guardSight {
+        case .unseen: break
+        case .none: findings += unguardedFinding()
+        case .attached(let facts):
+            findings += guardTooLowFinding(facts) + guardTableFinding(facts)
+            findings += guardEventsFinding(facts)
+        }
         // sort(by:) keeps no order among equals; the index does.
         return findings.enumerated().sorted { a, b in
             if a.element.isMoreUrgent(than: b.element) { return true }

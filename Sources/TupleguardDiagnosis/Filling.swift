@@ -10,8 +10,8 @@ package struct Filling: Hashable, Sendable {
     /// Whether it fills by more than chance.
     private let isTrend: Bool
 
-    /// Where many come and go, one look finds some more than the other although nothing fills up. What
-    /// is believed is three times the standard deviation of that.
+    /// Where many come and go, one look finds some more than the other although nothing fills up.
+    /// What is believed is three times the standard deviation of that.
     static let deviations = 3.0
 
     /// - Parameters:
@@ -65,36 +65,4 @@ package struct Filling: Hashable, Sendable {
         if usage >= Self.filling || time.map({ $0 <= Self.hourLeft }) == true { return .warning }
         return nil
     }
-}
-
-/// "#######.........", of so many characters. Empty and full are shown only when they are.
-package func bar(_ usage: Double, width: Int = 20) -> String {
-    let usage = min(1, max(0, usage))
-    var filled = Int((usage * Double(width)).rounded())
-    if usage > 0 { filled = max(1, filled) }
-    if usage < 1 { filled = min(width - 1, filled) }
-    return String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled)
-}
-
-/// "70%"; 100% only when it is.
-package func percent(_ usage: Double) -> String {
-    usage < 1 ? "\(min(99, Int((usage * 100).rounded())))%" : "100%"
-}
-
-/// "in 40 s", "in 7 min", "in 3 h", "in 12 days", "now".
-package func timeUntil(_ seconds: Double) -> String {
-    switch seconds {
-    case ..<0.5: "now"
-    case ..<120: "in \(Int(seconds.rounded(.up))) s"
-    case ..<7200: "in \(Int(seconds / 60)) min"
-    case ..<172_800: "in \(Int(seconds / 3600)) h"
-    case ..<31_536_000: "in \(Int(seconds / 86_400)) days"
-    default: "in years"
-    }
-}
-
-/// "+30/s", "-2/s"; nil when there is no change to speak of.
-package func rateText(_ rate: Double?) -> String? {
-    guard let rate, abs(rate) >= 0.5 else { return nil }
-    return (rate > 0 ? "+" : "") + grouped(Int(rate.rounded())) + "/s"
 }

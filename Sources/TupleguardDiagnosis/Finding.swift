@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the doctor says: how bad, what, how it is known, what to do.
 
-package import TupleguardHostSurvey
 package import TupleguardLinux
+package import TupleguardRecords
 
 /// How soon somebody has to act.
 package enum Severity: String, Codable, CaseIterable, Comparable, Sendable {
@@ -51,20 +51,27 @@ package struct Finding: Encodable, Sendable {
 
     /// A process and its part in this.
     package struct Involved: Encodable, Hashable, Sendable {
-        package let pid: Int32
-        package let uid: UInt32
-        package let command: String
+        package let process: ProcessIdentity
         /// What it is doing here: "receives", "40 sockets".
         package let role: String
 
         package init(_ process: ProcessIdentity, _ role: String) {
-            pid = process.pid
-            uid = process.uid
-            command = process.command
+            self.process = process
             self.role = role
         }
 
-        package var description: String { "\(command) (pid \(pid), uid \(uid)): \(role)" }
+        package var description: String { "\(process.nameAndNumbers): \(role)" }
+
+        private enum CodingKeys: CodingKey {
+            case role
+        }
+
+        /// The process, with one field more.
+        package func encode(to encoder: any Encoder) throws {
+            try process.encode(to: encoder)
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(role, forKey: .role)
+        }
     }
 
     package let severity: Severity

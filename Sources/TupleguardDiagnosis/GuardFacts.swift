@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the doctor wants to know of the guard, whoever reads it.
+// What the diagnosis wants to know of the guard.
+
+package import TupleguardKernel
 
 /// The guard as it is attached.
 package struct GuardFacts: Sendable {
@@ -34,10 +36,38 @@ package struct GuardFacts: Sendable {
     }
 }
 
+extension GuardFacts {
+    /// - Throws: `GuardError.noGuard` where no cgroup is guarded.
+    package init(_ state: GuardState) throws {
+        let attachments = try state.attachments()
+        if attachments.isEmpty { throw GuardError.noGuard(path: state.folder) }
+        let counters = try attachments.reduce(Counters()) { try $0 + state.counters(of: $1.id) }
+        self.init(
+            cgroups: attachments.compactMap(\.path), claims: try state.claimCount(),
+            tableSize: try state.tableSize(), largestTable: GuardError.tableSizes.upperBound,
+            eventsDropped: Int(clamping: counters[.eventsDropped]),
+            refusedOutside: Int(clamping: counters[.refusedOutside]),
+            withoutRoom: Int(clamping: counters[.allowedTableFull])
+                + Int(clamping: counters[.refusedTableFull]))
+    }
+}
+
 /// What could be seen of the guard.
 package enum GuardSight: Sendable {
     case attached(GuardFacts)
     case none
     /// With the reason.
     case unseen(String)
+
+    /// Looks at a guard's state, as far as we may.
+    package init(of state: GuardState) {
+        do {
+            try Platform.requireCapabilities()
+            self = .attached(try GuardFacts(state))
+        } catch GuardError.noGuard {
+            self = .none
+        } catch {
+            self = .unseen("\(error)")
+        }
+    }
 }

@@ -2,6 +2,9 @@
 // Which ports are in use, and which of them more than once: 16 KB of bits.
 
 /// Counts for each port whether it was met never, once, or more often.
+///
+/// The library's set of ports is another: it is searched, not counted, and compiled for Embedded
+/// Swift.
 struct PortBits: Sendable {
     private var once = [UInt64](repeating: 0, count: 1024)
     private var again = [UInt64](repeating: 0, count: 1024)
@@ -11,6 +14,13 @@ struct PortBits: Sendable {
         let bit: UInt64 = 1 << UInt64(port & 63)
         again[word] |= once[word] & bit
         once[word] |= bit
+    }
+
+    mutating func remove(_ port: UInt16) {
+        let word = Int(port >> 6)
+        let others = ~(1 << UInt64(port & 63) as UInt64)
+        once[word] &= others
+        again[word] &= others
     }
 
     func contains(_ port: UInt16) -> Bool { once[Int(port >> 6)] & 1 << UInt64(port & 63) != 0 }

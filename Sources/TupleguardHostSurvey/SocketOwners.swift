@@ -3,31 +3,11 @@
 
 import Glibc
 package import TupleguardLinux
-import TupleguardSockets
-
-/// A process as /proc describes it.
-package struct ProcessIdentity: Encodable, Hashable, Sendable {
-    package let pid: Int32
-    package let uid: UInt32
-    /// /proc/PID/comm, unprintable characters as "?".
-    package let command: String
-
-    /// Nil when there is no such process.
-    package init?(pid: Int32, _ proc: Proc = .system) {
-        guard let uid = proc.user(of: pid), let name = proc.command(of: pid) else { return nil }
-        self.pid = pid
-        self.uid = uid
-        command = printable(name)
-    }
-
-    /// "nginx (pid 4711, uid 33)"
-    package var description: String { "\(command) (pid \(pid), uid \(uid))" }
-}
 
 /// Which processes have which sockets open.
 ///
-/// Every descriptor of every process is looked at once, about a microsecond each; what is kept is eight
-/// bytes for each socket that was asked for.
+/// Every descriptor of every process is looked at once, about a microsecond each; what is kept is
+/// eight bytes for each socket that was asked for.
 package struct SocketOwners: Sendable {
     private let inodes: [UInt32]
     /// The first process that was found with each, 0 for none.

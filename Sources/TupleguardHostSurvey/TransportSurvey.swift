@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sockets of one protocol in one network namespace, added up while the kernel tells them.
+// What the sockets of one protocol come to in one network namespace.
 
-import TupleguardLinux
-import TupleguardSocketDiag
 package import TupleguardSockets
 
 /// What the sockets of one protocol come to in one network namespace.
@@ -32,11 +30,12 @@ package struct TransportSurvey: Sendable {
         package let used: Int
         /// Those of them in TIME_WAIT (TCP).
         package let timeWait: Int
-        /// Those of these for less than a second: no new connection takes their ports, whatever tcp_tw_reuse says.
+        /// Those of these for less than a second: no new connection takes their ports, whatever
+        /// tcp_tw_reuse says.
         package let freshTimeWait: Int
-        /// Ports that connect() cannot use for this destination, because sockets to other ones, or to none, have
-        /// them from bind(), at whatever address (TCP): listeners, sockets that are not connected yet,
-        /// and see `SolePort`.
+        /// Ports that connect() cannot use for this destination, because sockets to other ones, or
+        /// to none, have them from bind(), at whatever address (TCP): listeners, sockets that are
+        /// not connected yet, and see `SolePort`.
         package let locked: Int
         /// The sockets' inodes; only for the busiest.
         package let inodes: [UInt32]
@@ -48,21 +47,19 @@ package struct TransportSurvey: Sendable {
         package let source: IPAddress
         /// Whether the port has an odd distance from the lowest of the range.
         ///
-        /// bind() to port 0 takes those while there are some (inet_csk_find_open_port), connect() the others
-        /// (__inet_hash_connect): the port tells how it was chosen.
+        /// bind() to port 0 takes those while there are some (inet_csk_find_open_port), connect()
+        /// the others (__inet_hash_connect): the port tells how it was chosen.
         package let isOdd: Bool
     }
 
-    /// All sockets, of whatever ports.
-    package internal(set) var sockets = 0
-    package internal(set) var timeWait = 0
     /// Most ports first.
     package internal(set) var sources: [Source] = []
     /// The busiest, most first.
     package internal(set) var destinations: [Destination] = []
     /// Whether there are more than these.
     package internal(set) var hasMoreDestinations = false
-    /// TCP sockets, bound without IP_BIND_ADDRESS_NO_PORT or not bound at all, whose port nobody else uses.
+    /// TCP sockets, bound without IP_BIND_ADDRESS_NO_PORT or not bound at all, whose port nobody
+    /// else uses.
     package internal(set) var solePorts: [SolePort] = []
     /// Whether bind() has used up nearly all the ports that it takes first.
     package internal(set) var oddPortsAreScarce = false
@@ -72,189 +69,4 @@ package struct TransportSurvey: Sendable {
     package internal(set) var unlistedSources = 0
 
     package init() {}
-}
-
-/// Adds sockets up. Each takes 16 bytes, each pair of address and destination about 100.
-struct TransportTally {
-    private static let sourceLimit = 1000
-    private static let busiest = 10
-    private static let noDestination = UInt32.max
-
-    private struct SourceCount {
-        let address: IPAddress
-        var ports = PortBits()
-        var sockets = 0
-        var timeWait = 0
-    }
-
-    private struct DestinationCount {
-        let pair: TransportSurvey.Pair
-        var used = 0
-        var timeWait = 0
-        var freshTimeWait = 0
-        /// Ports that sockets to it have from bind().
-        var locks = 0
-    }
-
-    private struct Member {
-        let inode: UInt32
-        let destination: UInt32
-        let source: UInt16
-        let port: UInt16
-        let bindsWithoutPort: Bool
-    }
-
-    private let transport: Transport
-    private let settings: PortSettings
-    /// Whether a port is one that the kernel chooses.
-    private let isEphemeral: [Bool]
-    private var listening = PortBits()
-    /// Ephemeral ports of TCP sockets that are bound and not connected. connect() passes over them.
-    private var bound = PortBits()
-    /// Those that connected sockets have from bind(): see `TransportSurvey.SolePort`.
-    private var locks = PortBits()
-    private var survey = TransportSurvey()
-    private var sourceIndex: [IPAddress: Int] = [:]
-    private var sources: [SourceCount] = []
-    private var destinationIndex: [TransportSurvey.Pair: Int] = [:]
-    private var destinations: [DestinationCount] = []
-    private var members: [Member] = []
-
-    private static let timeWaitState: UInt8 = 6
-    private static let listenState: UInt8 = 10
-    /// Milliseconds: TIME_WAIT takes a minute (TCP_TIMEWAIT_LEN), and may be reused after a second.
-    private static let reusableTimeWait = 59_000
-
-    init(_ transport: Transport, _ settings: PortSettings) {
-        self.transport = transport
-        self.settings = settings
-        var isEphemeral = [Bool](repeating: false, count: 65_536)
-        for port in settings.range { isEphemeral[Int(port)] = true }
-        for hole in settings.reserved { for port in hole { isEphemeral[Int(port)] = false } }
-        self.isEphemeral = isEphemeral
-    }
-
-    /// A port that connections come in on: they take none of the ephemeral ones.
-    mutating func addListener(_ record: SocketRecord) {
-        let port = record.tuple.local.port
-        listening.insert(port)
-        if isEphemeral[Int(port)] { bound.insert(port) }
-    }
-
-    mutating func add(_ record: SocketRecord) {
-        survey.sockets += 1
-        let isTimeWait = transport == .tcp && record.state == Self.timeWaitState
-        if isTimeWait { survey.timeWait += 1 }
-        let local = record.tuple.local
-        guard isEphemeral[Int(local.port)], record.state != Self.listenState,
-            transport == .udp || !listening.contains(local.port)
-        else { return }
-        guard let source = index(ofSource: local.address) else { return }
-        sources[source].ports.insert(local.port)
-        sources[source].sockets += 1
-        if isTimeWait { sources[source].timeWait += 1 }
-        var destination = Self.noDestination
-        if record.tuple.remote.port != 0 {
-            let index = index(of: .init(source: local.address, remote: record.tuple.remote))
-            destinations[index].used += 1
-            if isTimeWait { destinations[index].timeWait += 1 }
-            if isTimeWait && record.expires > Self.reusableTimeWait {
-                destinations[index].freshTimeWait += 1
-            }
-            destination = UInt32(index)
-        } else if transport == .tcp {
-            bound.insert(local.port)
-        }
-        guard record.inode != 0 else { return }
-        members.append(
-            Member(
-                inode: record.inode, destination: destination, source: UInt16(source),
-                port: local.port, bindsWithoutPort: record.bindsAddressWithoutPort))
-    }
-
-    private mutating func index(ofSource address: IPAddress) -> Int? {
-        if let index = sourceIndex[address] { return index }
-        guard sources.count < Self.sourceLimit else {
-            survey.unlistedSources += 1
-            return nil
-        }
-        sources.append(SourceCount(address: address))
-        sourceIndex[address] = sources.count - 1
-        return sources.count - 1
-    }
-
-    private mutating func index(of pair: TransportSurvey.Pair) -> Int {
-        if let index = destinationIndex[pair] { return index }
-        destinations.append(DestinationCount(pair: pair))
-        destinationIndex[pair] = destinations.count - 1
-        return destinations.count - 1
-    }
-
-    // MARK: - The sum
-
-    consuming func finish() -> TransportSurvey {
-        let everywhere = sources.first { $0.address.isUnspecified }?.ports ?? PortBits()
-        survey.sources = sources.map { source in
-            .init(
-                address: source.address, ports: source.ports.count(with: everywhere),
-                sharedPorts: source.ports.sharedCount, sockets: source.sockets,
-                timeWait: source.timeWait)
-        }.sorted { $0.ports > $1.ports }
-        switch transport {
-        case .udp:
-            survey.inodes = members.filter {
-                !sources[Int($0.source)].ports.isShared($0.port)
-            }.map(\.inode)
-        case .tcp: findSolePorts()
-        }
-        survey.destinations = busiestDestinations()
-        survey.hasMoreDestinations = destinations.count > survey.destinations.count
-        return survey
-    }
-
-    private func busiestDestinations() -> [TransportSurvey.Destination] {
-        let busiest = destinations.indices.sorted {
-            destinations[$0].used > destinations[$1].used
-        }.prefix(Self.busiest)
-        var inodes: [UInt32: [UInt32]] = [:]
-        var ports: [UInt32: PortBits] = [:]
-        let isBusy = Set(busiest.map { UInt32($0) })
-        for member in members where isBusy.contains(member.destination) {
-            inodes[member.destination, default: []].append(member.inode)
-            if transport == .udp { ports[member.destination, default: .init()].insert(member.port) }
-        }
-        let held = bound.count(with: locks)
-        return busiest.map { index in
-            let count = destinations[index]
-            return .init(
-                // Overshadowed sockets have a port together.
-                pair: count.pair, used: ports[UInt32(index)]?.count ?? count.used,
-                timeWait: count.timeWait, freshTimeWait: count.freshTimeWait,
-                locked: max(0, held - count.locks), inodes: inodes[UInt32(index)] ?? [])
-        }
-    }
-
-    /// A destination that has half of the ports or more gets odd ones from connect() too, so its
-    /// sockets tell nothing; nor is anything lost there by a port that serves one destination. The
-    /// same goes where even ports cannot be had.
-    private mutating func findSolePorts() {
-        let half = settings.possible / 2
-        let odd = sources.map { $0.ports.oddCount(from: settings.range.lowerBound) }.max() ?? 0
-        survey.oddPortsAreScarce = odd * 10 >= half * 9
-        let evenBound = bound.count - bound.oddCount(from: settings.range.lowerBound)
-        for member in members where !member.bindsWithoutPort {
-            let (source, destination) = (Int(member.source), Int(member.destination))
-            guard member.destination != Self.noDestination,
-                destinations[destination].used + evenBound < half,
-                !sources[source].ports.isShared(member.port)
-            else { continue }
-            let isOdd = (member.port ^ settings.range.lowerBound) & 1 == 1
-            survey.solePorts.append(
-                .init(inode: member.inode, source: sources[source].address, isOdd: isOdd))
-            if isOdd {
-                locks.insert(member.port)
-                destinations[destination].locks += 1
-            }
-        }
-    }
 }

@@ -200,7 +200,7 @@ extension GuardState {
 }
 
 /// A BPF link: the attachment of one program to one cgroup.
-struct Link: ~Copyable {
+package struct Link: ~Copyable {
     private let descriptor: OwnedDescriptor
     /// 0 once the cgroup is gone.
     let cgroupID: UInt64
@@ -211,7 +211,7 @@ struct Link: ~Copyable {
         try self.init(taking: raw)
     }
 
-    init(attaching program: Int32, to cgroup: Cgroup, at hook: Hook) throws(GuardError) {
+    package init(attaching program: Int32, to cgroup: Cgroup, at hook: Hook) throws(GuardError) {
         let raw: Int32
         do {
             let target = try OwnedDescriptor(path: cgroup.folder, flags: O_RDONLY | O_DIRECTORY)
@@ -239,7 +239,7 @@ struct Link: ~Copyable {
     }
 
     /// Takes the program off the hook; a link whose cgroup is gone is off already.
-    func detach() {
+    package func detach() {
         _ = bpf_link_detach(descriptor.raw)
     }
 

@@ -96,7 +96,7 @@ func perform<Result: SignedInteger>(
 /// The same for a function of libbpf that does more than one system call: the error has what
 /// libbpf, or the verifier, said of it.
 @discardableResult
-func performByLibbpf<Result: SignedInteger>(
+package func performByLibbpf<Result: SignedInteger>(
     _ what: @autoclosure () -> String, _ call: () -> Result
 ) throws(GuardError) -> Result {
     _ = LibbpfLog.takeDetail()  // of what came before

@@ -104,13 +104,13 @@ enum MapName: String, CaseIterable {
 }
 
 /// An object of libbpf, closed with its owner.
-struct BPFObject: ~Copyable {
-    let pointer: OpaquePointer
+package struct BPFObject: ~Copyable {
+    package let pointer: OpaquePointer
 
     /// Opens an embedded object; nothing is in the kernel yet.
     ///
     /// - Parameter name: what the kernel's listings of programs and maps show.
-    init(_ words: [UInt64], length: Int, name: String) throws(GuardError) {
+    package init(_ words: [UInt64], length: Int, name: String) throws(GuardError) {
         _ = LibbpfLog.install
         let object = words.withUnsafeBytes { bytes in
             name.withCString { name in

@@ -6,8 +6,8 @@ import TupleguardSockets
 
 /// What a technique reached.
 package struct CapacityReport: Encodable, Sendable {
-    /// Connects that succeeded, to one destination and then to the others as well; given up at twice
-    /// the ports for each.
+    /// Connects that succeeded, to one destination and then to the others as well; given up at
+    /// twice the ports for each.
     package internal(set) var openedToOne = 0
     package internal(set) var openedToMany = 0
     /// Different 4-tuples among them, as the kernel tells: what is missing is overshadowed.
@@ -20,7 +20,8 @@ package struct CapacityReport: Encodable, Sendable {
 }
 
 extension Technique {
-    /// The port that connection number `index` is to come from: 0 unless the caller has to name one.
+    /// The port that connection number `index` is to come from: 0 unless the caller has to name
+    /// one.
     func port(of index: Int, in setting: Setting) -> UInt16 {
         guard portChoice == .caller else { return 0 }
         return setting.ports.lowerBound + UInt16(index % setting.ports.count)
@@ -34,10 +35,10 @@ extension Technique {
         var held = HeldSockets()
         var report = CapacityReport()
         for (number, destination) in setting.destinations.enumerated() {
-            var failure: StepFailure?
+            var failure: CallFailure?
             for index in 0..<2 * setting.ports.count where failure == nil {
                 let source = Endpoint(setting.address, port(of: index, in: setting))
-                do throws(StepFailure) {
+                do throws(CallFailure) {
                     held.hold(try open(&kit, Wish(source: source, destination: destination)))
                 } catch {
                     failure = error
@@ -47,7 +48,7 @@ extension Technique {
                 report.openedToOne = held.all.count
                 report.tuplesToOne = Set(held.tuples).count
                 report.errno = failure?.errno.name
-                report.failedCall = failure?.step.rawValue
+                report.failedCall = failure?.call.rawValue
             }
         }
         report.openedToMany = held.all.count
@@ -67,7 +68,7 @@ extension Technique {
         var held = HeldSockets()
         let source = Endpoint(setting.address, portChoice == .kernel ? 0 : port)
         for destination in setting.destinations.prefix(2) {
-            do throws(StepFailure) {
+            do throws(CallFailure) {
                 held.hold(try open(&kit, Wish(source: source, destination: destination)))
             } catch {
                 return false

@@ -114,8 +114,8 @@ private final class Arena: Sendable {
         }
     }
 
-    /// Head starts of all sizes, from nothing to 65 us: races are lost at distances that differ with the
-    /// technique, the processor, and what else runs on it.
+    /// Head starts of all sizes, from nothing to 65 us: races are lost at distances that differ
+    /// with the technique, the processor, and what else runs on it.
     private static func waitAtRandom() {
         let longest = UInt64(1) << UInt64.random(in: 0...16)
         let end = KernelClock.monotonic + UInt64.random(in: 0..<longest)
@@ -123,7 +123,7 @@ private final class Arena: Sendable {
     }
 
     private func attempt(_ kit: inout Kit) {
-        do throws(StepFailure) {
+        do throws(CallFailure) {
             let socket = try technique.open(&kit, wish).release()
             round.withLock {
                 $0.report.attempts += 1

@@ -3,6 +3,7 @@
 
 import CTupleguardLinux
 import Connectx
+import TupleguardKernel
 import TupleguardLinux
 import TupleguardSockets
 
@@ -69,12 +70,12 @@ package struct Row: Sendable {
     let content: Content
 
     /// What must be on the cgroup of this process while the row is measured.
-    package var hook: Hook? {
+    var hook: RequiredHook? {
         if case .technique(let technique) = content { technique.hook } else { nil }
     }
 
-    /// Descriptors that it takes to measure it, amply: what fails for want of these would be laid at the
-    /// door of the technique.
+    /// Descriptors that it takes to measure it, amply: what fails for want of these would be laid
+    /// at the door of the technique.
     var descriptors: Int {
         let others = if case .technique(let technique) = content { technique.others } else { 0 }
         return 700 + others
@@ -97,7 +98,7 @@ package struct Row: Sendable {
 package struct Laboratory {
     private let effort: Effort
     private let descriptorLimit: Int
-    package private(set) var report: LabReport
+    private var report: LabReport
 
     /// Prepares this process: from here on its main thread is in another network namespace.
     ///
@@ -105,13 +106,54 @@ package struct Laboratory {
     /// the namespace takes a user namespace, which only a process with one thread may enter.
     ///
     /// - Throws: `LabNamespaceError`, which says what forbids it.
-    package init(_ effort: Effort, kernel: String) throws {
+    private init(_ effort: Effort) throws {
         try LabNamespace.prepare()
         descriptorLimit = raiseDescriptorLimit()
         self.effort = effort
         report = LabReport(
-            kernel: kernel, processors: Int(linux_processors()),
+            kernel: Platform.kernelRelease, processors: Int(linux_processors()),
             isGuarded: try Self.findOutWhetherGuarded())
+    }
+
+    /// Measures rows one after the other; those that cannot be are in the report, with the reason.
+    ///
+    /// Must be called on the main thread, before the process has another one; from here on that is
+    /// in another network namespace.
+    ///
+    /// - Parameters:
+    ///   - keeper: the arguments with which this program calls `LabKeeper.keep`.
+    ///   - onEach: called before each row.
+    /// - Throws: `LabNamespaceError`, which says what forbids namespaces of the lab's own.
+    package static func measure(
+        _ rows: [Row], _ effort: Effort, keeper: [String], onEach: (Row) -> Void
+    ) throws -> LabReport {
+        var hooks: LabHooks?
+        var whyNoHooks = ""
+        if rows.contains(where: { $0.hook != nil }) {
+            do {
+                hooks = try LabHooks(keeper: keeper)
+            } catch {
+                whyNoHooks = "\(error)"
+            }
+        }
+        var laboratory = try Laboratory(effort)
+        for row in rows {
+            onEach(row)
+            guard let hook = row.hook else {
+                try laboratory.measure(row)
+                continue
+            }
+            do throws(LabHooks.Refusal) {
+                guard hooks != nil else { throw LabHooks.Refusal(why: whyNoHooks) }
+                try hooks!.attach(hook)
+            } catch {
+                laboratory.leaveOut(row, why: error.why)
+                continue
+            }
+            try laboratory.measure(row)
+            hooks!.detach()
+        }
+        return laboratory.report
     }
 
     /// By trying: a second socket goes for the tuple of a first.
@@ -124,20 +166,20 @@ package struct Laboratory {
             destination: setting.destinations[0])
         let first = try Technique.shared(.udp)(&kit, wish)
         defer { _ = first.raw }
-        do throws(StepFailure) {
+        do throws(CallFailure) {
             _ = try Technique.shared(.udp)(&kit, wish)
             return false
         } catch {
-            return error.step == .connect
+            return error.call == .connect
         }
     }
 
-    package mutating func leaveOut(_ row: Row, why: String) {
+    private mutating func leaveOut(_ row: Row, why: String) {
         report.leftOut.append(LeftOut(name: row.name, why: why))
     }
 
     /// Measures a row. What it needs on the cgroup has to be there.
-    package mutating func measure(_ row: Row) throws {
+    private mutating func measure(_ row: Row) throws {
         guard row.descriptors <= descriptorLimit else {
             return leaveOut(
                 row,

@@ -20,7 +20,7 @@ package struct ObservationReport: Encodable, Sendable {
 
     init(
         _ observation: Observation, _ result: String, _ numbers: [String: Int],
-        errno: StepFailure? = nil
+        errno: CallFailure? = nil
     ) {
         name = observation.name
         calls = observation.calls
@@ -58,9 +58,9 @@ struct Observation: Sendable {
     /// Plain TCP connections until one fails; twice the ports at most.
     private static func fill(
         _ setting: Setting, _ destination: Endpoint, into held: inout HeldSockets
-    ) -> (opened: Int, failure: StepFailure?) {
+    ) -> (opened: Int, failure: CallFailure?) {
         for opened in 0..<2 * setting.ports.count {
-            do throws(StepFailure) {
+            do throws(CallFailure) {
                 let socket = try NewSocket(.tcp)
                 try socket.connect(destination)
                 held.hold(socket.take())
@@ -133,7 +133,7 @@ struct Observation: Sendable {
             IPAddress(v4: 127, 0, 0, UInt8($0))
         }
         var held = HeldSockets()
-        var failure: StepFailure?
+        var failure: CallFailure?
         for address in addresses {
             failure = Self.fill(setting, Endpoint(address, port), into: &held).failure ?? failure
         }
@@ -153,14 +153,14 @@ struct Observation: Sendable {
         let wanted = 10 * setting.portCount
         let server = try UnixServer(backlog: wanted)
         var opened = 0
-        var failure: StepFailure?
+        var failure: CallFailure?
         var held = HeldSockets()
         while opened < wanted && failure == nil {
             do throws(Errno) {
                 held.hold(try server.connect())
                 opened += 1
             } catch {
-                failure = StepFailure(.connect, error.number)
+                failure = CallFailure(.connect, error.number)
             }
         }
         return ObservationReport(

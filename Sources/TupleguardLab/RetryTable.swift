@@ -33,7 +33,8 @@ func allCollide(probability: Double, attempts: Int) -> Double {
 enum RetryTable {
     static let percentages = [1, 10, 50]
 
-    /// 400 ports, so that of those among which bind() chooses one in a hundred can be busy; see `isBusy`.
+    /// 400 ports, so that of those among which bind() chooses one in a hundred can be busy; see
+    /// `isBusy`.
     private static let setting = Setting(ports: 41_000...41_399, destinationPorts: 7001...7002)
 
     /// Whether the port at this place in the range is to be busy.
@@ -72,7 +73,7 @@ enum RetryTable {
 
 extension RetryReport {
     /// One trial.
-    fileprivate mutating func add(_ wish: Wish, _ kit: inout Kit) throws(StepFailure) {
+    fileprivate mutating func add(_ wish: Wish, _ kit: inout Kit) throws(CallFailure) {
         trials += 1
         for _ in 0..<Technique.retryAttempts {
             attempts += 1

@@ -29,7 +29,7 @@ struct Kit: ~Copyable {
 }
 
 /// What has to be on the cgroup of the lab's process for a technique to work. It takes BPF.
-package enum Hook: String, Sendable, CaseIterable {
+enum RequiredHook: String, Sendable, CaseIterable {
     case lookUp
     case `guard`
     /// The guard, choosing the port of every socket that connects without one.
@@ -46,14 +46,14 @@ struct Technique: Sendable {
         case either
     }
 
-    typealias Open = @Sendable (inout Kit, Wish) throws(StepFailure) -> OwnedDescriptor
+    typealias Open = @Sendable (inout Kit, Wish) throws(CallFailure) -> OwnedDescriptor
 
     let name: String
     let transport: Transport
     /// In the order in which they are made.
     let calls: String
     let portChoice: PortChoice
-    var hook: Hook?
+    var hook: RequiredHook?
     /// A setting of the network namespace that it goes with, and its value.
     var sysctl: (name: String, value: String)?
     /// Other sockets that have the contended source address and port, each with a destination of

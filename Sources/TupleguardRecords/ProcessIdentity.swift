@@ -42,10 +42,13 @@ package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvert
         return named
     }
 
+    /// "curl"
+    package var name: String { command ?? "a process that has gone" }
+
     /// "curl (pid 4711, uid 1000)"
     package var nameAndNumbers: String {
         if pid == 0 { return "a process that is not known (uid \(uid))" }
-        return "\(command ?? "a process that has gone") (pid \(pid), uid \(uid))"
+        return "\(name) (pid \(pid), uid \(uid))"
     }
 
     /// "curl (pid 4711, uid 1000) in /user.slice"

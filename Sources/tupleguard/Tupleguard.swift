@@ -41,8 +41,8 @@ struct Tupleguard: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
-            Conflicts.self, Claims.self, Overshadow.self, Connect.self, LabCommand.self,
-            Doctor.self, Shadows.self, LabKeeper.self,
+            Conflicts.self, Claims.self, Overshadow.self, Connect.self, Lab.self,
+            Doctor.self, Shadows.self, LabKeeperCommand.self,
         ])
 
     static func main() {

@@ -36,43 +36,6 @@ import Testing
         #expect(Filling(used: 5, possible: 3).usage == 1)
     }
 
-    @Test func barsShowEmptyAndFullOnlyWhenTheyAre() {
-        #expect(bar(0, width: 10) == "..........")
-        #expect(bar(0.001, width: 10) == "#.........")
-        #expect(bar(0.5, width: 10) == "#####.....")
-        #expect(bar(0.999, width: 10) == "#########.")
-        #expect(bar(1, width: 10) == "##########")
-        #expect(bar(7, width: 4) == "####")
-        #expect(bar(-1, width: 4) == "....")
-        #expect(percent(0.999) == "99%")
-        #expect(percent(1) == "100%")
-        #expect(percent(0.004) == "0%")
-    }
-
-    @Test(
-        arguments: [
-            (0, "now"), (0.2, "now"), (1, "in 1 s"), (40.1, "in 41 s"), (119, "in 119 s"),
-            (120, "in 2 min"), (7199, "in 119 min"), (7200, "in 2 h"), (172_800, "in 2 days"),
-            (40_000_000, "in years"),
-        ] as [(Double, String)])
-    func timesAreWordsOfOneUnit(_ seconds: Double, _ expected: String) {
-        #expect(timeUntil(seconds) == expected)
-    }
-
-    @Test func numbersAreGrouped() {
-        #expect(grouped(0) == "0")
-        #expect(grouped(999) == "999")
-        #expect(grouped(28_232) == "28,232")
-        #expect(grouped(-1_234_567) == "-1,234,567")
-        #expect(amount(1, "process") == "1 process")
-        #expect(amount(2000, "process") == "2,000 processes")
-        #expect(amount(2, "socket") == "2 sockets")
-        #expect(rateText(30) == "+30/s")
-        #expect(rateText(-2) == "-2/s")
-        #expect(rateText(0.2) == nil)
-        #expect(rateText(nil) == nil)
-    }
-
     @Test func theWorstComesFirstThenTheSoonestThenTheFullest() {
         let findings = [
             Finding(.info, .smallRange, "info", usage: 0.99),

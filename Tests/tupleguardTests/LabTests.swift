@@ -17,7 +17,7 @@ import Testing
 
     @Test(arguments: ["tcp", "udp-guard,retry", "unix"])
     func takesNamesAndGroups(_ only: String) throws {
-        _ = try parse(LabCommand.self, "lab --only \(only) --thorough --markdown")
+        _ = try parse(Lab.self, "lab --only \(only) --thorough --markdown")
     }
 
     @Test(arguments: [(1, "1 in 10^16"), (10, "1 in 10^8"), (50, "1 in 256"), (20, "1 in 390,625")])

@@ -12,7 +12,7 @@ extension Technique {
     static let tcp = [
         Technique(
             name: "tcp-connect", transport: .tcp, calls: "connect()", portChoice: .kernel
-        ) { _, wish throws(StepFailure) in
+        ) { _, wish throws(CallFailure) in
             let socket = try NewSocket(.tcp)
             try socket.connect(wish.destination)
             return socket.take()
@@ -20,7 +20,7 @@ extension Technique {
         Technique(
             name: "tcp-bind", transport: .tcp, calls: "bind(ip, 0), connect()",
             portChoice: .kernel
-        ) { _, wish throws(StepFailure) in
+        ) { _, wish throws(CallFailure) in
             let socket = try NewSocket(.tcp)
             try socket.bind(wish.source)
             try socket.connect(wish.destination)
@@ -29,7 +29,7 @@ extension Technique {
         Technique(
             name: "tcp-no-port", transport: .tcp,
             calls: "IP_BIND_ADDRESS_NO_PORT, bind(ip, 0), connect()", portChoice: .kernel
-        ) { _, wish throws(StepFailure) in
+        ) { _, wish throws(CallFailure) in
             let socket = try NewSocket(.tcp)
             try socket.set(.bindAddressNoPort, 1)
             try socket.bind(wish.source)
@@ -56,7 +56,7 @@ extension Technique {
 
     /// SO_REUSEADDR, bind, connect.
     static func shared(_ transport: Transport) -> Open {
-        { kit, wish throws(StepFailure) in
+        { kit, wish throws(CallFailure) in
             let socket = try NewSocket(transport)
             try socket.share(true)
             try socket.bind(wish.source)
@@ -66,35 +66,37 @@ extension Technique {
         }
     }
 
-    /// Without it bind() to port 0 takes no port that is bound, shared or not (inet_csk_find_open_port).
+    /// Without it bind() to port 0 takes no port that is bound, shared or not
+    /// (inet_csk_find_open_port).
     static let autobindReuse = (name: "net/ipv4/ip_autobind_reuse", value: "1")
 
-    private static let retrying: Open = { kit, wish throws(StepFailure) in
+    private static let retrying: Open = { kit, wish throws(CallFailure) in
         for _ in 1..<retryAttempts {
             if let socket = try attempt(&kit, wish) { return socket }
         }
         return try shared(.tcp)(&kit, wish)
     }
 
-    /// One attempt of `tcp-retry`; nil when the port that bind() chose is taken for the destination.
-    static func attempt(_ kit: inout Kit, _ wish: Wish) throws(StepFailure) -> OwnedDescriptor? {
-        do throws(StepFailure) {
+    /// One attempt of `tcp-retry`; nil when the port that bind() chose is taken for the
+    /// destination.
+    static func attempt(_ kit: inout Kit, _ wish: Wish) throws(CallFailure) -> OwnedDescriptor? {
+        do throws(CallFailure) {
             return try shared(.tcp)(&kit, wish)
         } catch {
-            guard error == StepFailure(.connect, EADDRNOTAVAIL) else { throw error }
+            guard error == CallFailure(.connect, EADDRNOTAVAIL) else { throw error }
             return nil
         }
     }
 
     /// The library.
     static func connectx(_ transport: Transport) -> Open {
-        { _, wish throws(StepFailure) in
+        { _, wish throws(CallFailure) in
             do throws(ConnectError) {
                 return try Connectx.connectx(
                     transport, to: wish.destination, from: Source(wish.source)
                 ).take()
             } catch {
-                throw StepFailure(.connectx, error.errno.number)
+                throw CallFailure(.connectx, error.errno.number)
             }
         }
     }

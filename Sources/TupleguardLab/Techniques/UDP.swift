@@ -13,7 +13,7 @@ extension Technique {
         Technique(
             name: "udp-reuse", transport: .udp, calls: "SO_REUSEADDR, connect()",
             portChoice: .kernel
-        ) { _, wish throws(StepFailure) in
+        ) { _, wish throws(CallFailure) in
             let socket = try NewSocket(.udp)
             try socket.share(true)
             try socket.connect(wish.destination)
@@ -63,7 +63,7 @@ extension Technique {
     ]
 
     /// connect()
-    private static let plain: Open = { _, wish throws(StepFailure) in
+    private static let plain: Open = { _, wish throws(CallFailure) in
         let socket = try NewSocket(.udp)
         try socket.connect(wish.destination)
         return socket.take()
@@ -74,24 +74,25 @@ extension Technique {
 
     /// The lock as it was published: while SO_REUSEADDR is off nobody else can bind to the port,
     /// and the kernel is asked who would receive.
-    private static let published: Open = { kit, wish throws(StepFailure) in
+    private static let published: Open = { kit, wish throws(CallFailure) in
         let socket = try boundAlone(wish)
         try expectReceiver(&kit, wish, try socket.cookie())
         return try connected(socket, wish)
     }
 
-    /// The same after the bind barrier: a second socket that tries to bind to the port comes through
-    /// the kernel's lock on it (udp_lib_get_port) behind whoever had passed the check before.
-    private static let barred: Open = { kit, wish throws(StepFailure) in
+    /// The same after the bind barrier: a second socket that tries to bind to the port comes
+    /// through the kernel's lock on it (udp_lib_get_port) behind whoever had passed the check
+    /// before.
+    private static let barred: Open = { kit, wish throws(CallFailure) in
         let socket = try boundAlone(wish)
         let barrier = try NewSocket(.udp)
         try barrier.share(true)
-        guard !succeeds(barrier, wish.source) else { throw StepFailure(.bind, EADDRINUSE) }
+        guard !succeeds(barrier, wish.source) else { throw CallFailure(.bind, EADDRINUSE) }
         try expectReceiver(&kit, wish, try socket.cookie())
         return try connected(socket, wish)
     }
 
-    private static func boundAlone(_ wish: Wish) throws(StepFailure) -> NewSocket {
+    private static func boundAlone(_ wish: Wish) throws(CallFailure) -> NewSocket {
         let socket = try NewSocket(.udp)
         try socket.share(true)
         try socket.bind(wish.source)
@@ -100,7 +101,7 @@ extension Technique {
     }
 
     private static func succeeds(_ barrier: borrowing NewSocket, _ name: Endpoint) -> Bool {
-        do throws(StepFailure) {
+        do throws(CallFailure) {
             try barrier.bind(name)
             return true
         } catch {
@@ -110,7 +111,7 @@ extension Technique {
 
     /// Fails with EADDRINUSE when another socket than the one with this cookie would receive.
     private static func expectReceiver(_ kit: inout Kit, _ wish: Wish, _ cookie: UInt64)
-        throws(StepFailure)
+        throws(CallFailure)
     {
         let tuple = FourTuple(local: wish.source, remote: wish.destination)
         do throws(Errno) {
@@ -118,11 +119,11 @@ extension Technique {
                 throw Errno(EADDRINUSE)
             }
         } catch {
-            throw StepFailure(.lookUp, error.number)
+            throw CallFailure(.lookUp, error.number)
         }
     }
 
-    private static func connected(_ socket: consuming NewSocket, _ wish: Wish) throws(StepFailure)
+    private static func connected(_ socket: consuming NewSocket, _ wish: Wish) throws(CallFailure)
         -> OwnedDescriptor
     {
         try socket.connect(wish.destination)

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+// `tupleguard lab`: every known technique, measured on this kernel.
 
 import ArgumentParser
 import Glibc
 import TupleguardAgent
-import TupleguardKernel
 import TupleguardLab
 import TupleguardLinux
-import TupleguardSockets
 
-/// `tupleguard lab`
-struct LabCommand: ParsableCommand {
+struct Lab: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lab",
         abstract: "Measure every known technique for outgoing connections on this kernel.",
@@ -88,37 +86,13 @@ struct LabCommand: ParsableCommand {
     func run() throws {
         Self.unblockSignals()
         let rows = try rows()
-        var hooks: LabHooks?
-        var whyNoHooks = ""
-        if rows.contains(where: { $0.hook != nil }) {
-            do {
-                hooks = try LabHooks()
-            } catch {
-                whyNoHooks = "\(error)"
-            }
-        }
-        var laboratory = try Laboratory(effort, kernel: Platform.kernelRelease)
         var progress = LabProgress(rows: rows.count)
-        for row in rows {
-            progress.show(row.name)
-            guard let hook = row.hook else {
-                try laboratory.measure(row)
-                continue
-            }
-            do throws(LabHooks.Refusal) {
-                guard hooks != nil else { throw LabHooks.Refusal(why: whyNoHooks) }
-                try hooks!.attach(hook)
-            } catch {
-                laboratory.leaveOut(row, why: error.why)
-                continue
-            }
-            try laboratory.measure(row)
-            hooks!.detach()
-        }
+        let report = try Laboratory.measure(
+            rows, effort, keeper: [LabKeeperCommand.configuration.commandName!, "\(getpid())"]
+        ) { progress.show($0.name) }
         progress.end()
-        hooks = nil
-        let output = LabOutput(laboratory.report)
-        print(json ? encodeJSON(laboratory.report) : markdown ? output.markdown : output.text)
+        print(
+            json ? encodeJSON(report) : markdown ? LabText(report).markdown : LabText(report).text)
     }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab's report for people: text that fits 80 columns or so, and Markdown.
 
-import TupleguardDiagnosis
 import TupleguardLab
+import TupleguardLinux
 
-struct LabOutput {
+struct LabText {
     private let report: LabReport
 
     init(_ report: LabReport) {

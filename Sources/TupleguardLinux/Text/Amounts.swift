@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole numbers for people.
+// Numbers for people.
 
 /// "28,232"
 package func grouped(_ number: some BinaryInteger) -> String {
@@ -15,4 +15,15 @@ package func grouped(_ number: some BinaryInteger) -> String {
 /// "1 socket", "1,200 sockets", "2 processes".
 package func amount(_ number: some BinaryInteger, _ noun: String) -> String {
     number == 1 ? "1 \(noun)" : "\(grouped(number)) \(noun)\(noun.hasSuffix("s") ? "es" : "s")"
+}
+
+/// "70%"; 100% only when it is.
+package func percent(_ usage: Double) -> String {
+    usage < 1 ? "\(min(99, Int((usage * 100).rounded())))%" : "100%"
+}
+
+/// "+30/s", "-2/s"; nil when there is no change to speak of.
+package func rateText(_ rate: Double?) -> String? {
+    guard let rate, abs(rate) >= 0.5 else { return nil }
+    return (rate > 0 ? "+" : "") + grouped(Int(rate.rounded())) + "/s"
 }

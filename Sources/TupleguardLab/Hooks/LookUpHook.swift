@@ -2,17 +2,20 @@
 // The look-up-only design, to be measured beside the guard. The guard does not use it.
 
 import CTupleguardLibbpf
-package import TupleguardLinux
+import TupleguardKernel
+import TupleguardLinux
 import TupleguardSockets
 
-/// Programs that refuse a UDP connect (EPERM) when the kernel's socket table has its 4-tuple already,
-/// on a cgroup for as long as this value lives. They have no memory of their own, and lose races.
-package struct LookUpHook: ~Copyable {
+/// Programs that refuse a UDP connect (EPERM) when the kernel's socket table has its 4-tuple
+/// already, on a cgroup for as long as this value lives. They have no memory of their own, and lose
+/// races.
+struct LookUpHook: ~Copyable {
     private let connect4: Link
     private let connect6: Link
 
-    /// - Throws: `GuardError` when they cannot be loaded or attached; nothing is left attached then.
-    package init(attachingTo cgroup: Cgroup) throws(GuardError) {
+    /// - Throws: `GuardError` when they cannot be loaded or attached; nothing is left attached
+    /// then.
+    init(attachingTo cgroup: Cgroup) throws(GuardError) {
         try Platform.check()
         let object = try BPFObject(lookUpObjectWords, length: lookUpObjectLength, name: "look_up")
         let pointer = object.pointer

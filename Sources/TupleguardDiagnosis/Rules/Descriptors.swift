@@ -1,36 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// Descriptor limits that are nearly reached: of a process, and of the host.
+// Processes that nearly have all the descriptors that they may have.
 
 import TupleguardHostSurvey
 import TupleguardLinux
-import TupleguardSockets
+import TupleguardRecords
 
 extension Evidence {
     static let descriptorsFilling = 0.8
     static let descriptorsNearlyFull = 0.95
 
     func descriptorFindings() -> [Finding] {
-        // Who has more open than it may have lowered its limit on purpose, to open nothing any more.
+        // Who has more open than it may have lowered its limit on purpose, to open nothing any
+        // more.
         let worst = descriptors.filter {
-            $0.open <= $0.limit && Self.severity(Filling(used: $0.open, possible: $0.limit)) != nil
+            $0.open <= $0.limit
+                && Self.descriptorSeverity(Filling(used: $0.open, possible: $0.limit)) != nil
         }
         .sorted { $0.open * $1.limit > $1.open * $0.limit }
-        return worst.prefix(10).compactMap(processFinding) + hostFinding()
+        return worst.prefix(10).compactMap(descriptorFinding)
     }
 
-    private static func severity(_ filling: Filling) -> Severity? {
+    static func descriptorSeverity(_ filling: Filling) -> Severity? {
         if filling.usage >= descriptorsNearlyFull { return .critical }
         return filling.usage >= descriptorsFilling ? .warning : nil
     }
 
-    private func processFinding(_ use: DescriptorUse) -> Finding? {
+    private func descriptorFinding(_ use: DescriptorUse) -> Finding? {
         let filling = Filling(used: use.open, possible: use.limit)
-        guard let severity = Self.severity(filling), let process = ProcessIdentity(pid: use.pid)
+        guard let severity = Self.descriptorSeverity(filling),
+            let process = ProcessIdentity(pid: use.pid)
         else { return nil }
         let more = max(use.limit * 4, 65_536)
         return Finding(
             severity, .descriptors,
-            "\(process.command) has \(percent(filling.usage)) of its descriptors open: at the limit socket() gives EMFILE",
+            "\(process.name) has \(percent(filling.usage)) of its descriptors open: at the limit socket() gives EMFILE",
             numbers: ["open": use.open, "limit": use.limit, "hard_limit": use.hardLimit],
             usage: filling.usage,
             notes: ["\(grouped(use.open)) of \(grouped(use.limit)) descriptors"],
@@ -48,20 +51,6 @@ extension Evidence {
         guard let most = Proc.system.numericSetting("fs/nr_open"), most < limit else { return [] }
         return [
             .init("Raise what any process may have.", "sysctl -w fs.nr_open=\(limit)")
-        ]
-    }
-
-    private func hostFinding() -> [Finding] {
-        guard let files else { return [] }
-        let filling = Filling(used: files.open, possible: files.limit)
-        guard let severity = Self.severity(filling) else { return [] }
-        return [
-            Finding(
-                severity, .hostFiles,
-                "the host has \(percent(filling.usage)) of its files open: at the limit everybody gets ENFILE",
-                numbers: ["open": files.open, "limit": files.limit], usage: filling.usage,
-                notes: ["\(grouped(files.open)) of \(grouped(files.limit)) (fs.file-nr)"],
-                remedies: [.init("Raise it.", "sysctl -w fs.file-max=\(files.limit * 4)")])
         ]
     }
 }

@@ -7,8 +7,8 @@ import Glibc
 import TupleguardSockets
 
 /// A call that did not succeed.
-struct StepFailure: Error, Hashable, CustomStringConvertible {
-    enum Step: String {
+struct CallFailure: Error, Hashable, CustomStringConvertible {
+    enum Call: String {
         case socket
         case option = "setsockopt"
         case bind
@@ -18,64 +18,64 @@ struct StepFailure: Error, Hashable, CustomStringConvertible {
         case connectx
     }
 
-    let step: Step
+    let call: Call
     let errno: Errno
 
-    init(_ step: Step, _ errno: Int32) {
-        self.step = step
+    init(_ call: Call, _ errno: Int32) {
+        self.call = call
         self.errno = Errno(errno)
     }
 
     /// "EADDRINUSE (bind)"
-    var description: String { "\(errno.name) (\(step.rawValue))" }
+    var description: String { "\(errno.name) (\(call.rawValue))" }
 }
 
 /// A new IPv4 socket, until it is connected and handed over.
 struct NewSocket: ~Copyable {
     private let descriptor: OwnedDescriptor
 
-    init(_ transport: Transport) throws(StepFailure) {
+    init(_ transport: Transport) throws(CallFailure) {
         let type = transport == .tcp ? SOCK_STREAM : SOCK_DGRAM
         do throws(Errno) {
             descriptor = try OwnedDescriptor {
                 socket(AF_INET, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
             }
         } catch {
-            throw StepFailure(.socket, error.number)
+            throw CallFailure(.socket, error.number)
         }
     }
 
     /// SO_REUSEADDR
-    func share(_ isOn: Bool) throws(StepFailure) {
+    func share(_ isOn: Bool) throws(CallFailure) {
         try set(.reuseAddress, isOn ? 1 : 0)
     }
 
-    func set(_ option: SocketOption<Int32>, _ value: Int32) throws(StepFailure) {
+    func set(_ option: SocketOption<Int32>, _ value: Int32) throws(CallFailure) {
         do throws(Errno) {
             try option.set(descriptor.raw, value)
         } catch {
-            throw StepFailure(.option, error.number)
+            throw CallFailure(.option, error.number)
         }
     }
 
-    func bind(_ name: Endpoint) throws(StepFailure) {
+    func bind(_ name: Endpoint) throws(CallFailure) {
         let raw = descriptor.raw
         let result = name.withSocketAddress(family: AF_INET) { Glibc.bind(raw, $0, $1) }
-        if result != 0 { throw StepFailure(.bind, Glibc.errno) }
+        if result != 0 { throw CallFailure(.bind, Glibc.errno) }
     }
 
-    func connect(_ name: Endpoint) throws(StepFailure) {
+    func connect(_ name: Endpoint) throws(CallFailure) {
         let raw = descriptor.raw
         let result = name.withSocketAddress(family: AF_INET) { Glibc.connect(raw, $0, $1) }
-        if result != 0 { throw StepFailure(.connect, Glibc.errno) }
+        if result != 0 { throw CallFailure(.connect, Glibc.errno) }
     }
 
     /// SO_COOKIE
-    func cookie() throws(StepFailure) -> UInt64 {
+    func cookie() throws(CallFailure) -> UInt64 {
         do throws(Errno) {
             return try SocketOption.cookie.get(descriptor.raw)
         } catch {
-            throw StepFailure(.option, error.number)
+            throw CallFailure(.option, error.number)
         }
     }
 

@@ -2,17 +2,17 @@
 // A UDP socket with one owner.
 
 import Glibc
-package import TupleguardSockets
+import TupleguardSockets
 
 /// A UDP socket that shares its port (SO_REUSEADDR) and does not block.
-package struct UDPSocket: ~Copyable {
+struct UDPSocket: ~Copyable {
     private let descriptor: OwnedDescriptor
     private let family: Int32
 
     /// - Parameters:
     ///   - family: AF_INET or AF_INET6.
     ///   - name: what to bind to; nil leaves it unbound, port 0 lets the kernel choose.
-    package init(family: Int32, bound name: Endpoint? = nil) throws(Errno) {
+    init(family: Int32, bound name: Endpoint? = nil) throws(Errno) {
         let descriptor = try OwnedDescriptor {
             socket(
                 family, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue),
@@ -30,17 +30,17 @@ package struct UDPSocket: ~Copyable {
         self.family = family
     }
 
-    package func connect(to remote: Endpoint) throws(Errno) {
+    func connect(to remote: Endpoint) throws(Errno) {
         let raw = descriptor.raw
         try Errno.check { remote.withSocketAddress(family: family) { Glibc.connect(raw, $0, $1) } }
     }
 
-    package func localName() throws(Errno) -> Endpoint {
+    func localName() throws(Errno) -> Endpoint {
         let raw = descriptor.raw
         return try Endpoint { getsockname(raw, $0, $1) }
     }
 
-    package func send(_ text: String, to remote: Endpoint) throws(Errno) {
+    func send(_ text: String, to remote: Endpoint) throws(Errno) {
         let raw = descriptor.raw
         let bytes = Array(text.utf8)
         try Errno.check {
@@ -49,7 +49,7 @@ package struct UDPSocket: ~Copyable {
     }
 
     /// Takes all datagrams that have come; returns how many.
-    package func receiveAll() -> Int {
+    func receiveAll() -> Int {
         var buffer = [UInt8](repeating: 0, count: 2048)
         var count = 0
         while recv(descriptor.raw, &buffer, buffer.count, 0) >= 0 { count += 1 }

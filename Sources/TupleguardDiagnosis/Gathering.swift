@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gathers the evidence: looks twice, for rates, and at what does not change in between.
+
+import TupleguardHostSurvey
+package import TupleguardKernel
+package import TupleguardLinux
+
+extension Evidence {
+    /// Looks at the host.
+    ///
+    /// - Parameters:
+    ///   - sample: seconds between two looks at the ports; 0 for one look, which knows no rates.
+    /// - Throws: what netlink refuses us in our own network namespace.
+    package static func gather(
+        _ selection: NetworkNamespace.Selection, sample: Double, guardState: GuardState
+    ) throws -> Evidence {
+        let earlier = sample > 0 ? try Survey(selection, .ports) : nil
+        // What does not change in a second is looked at in between.
+        let owners = earlier.map { SocketOwners(of: $0.inodes) }
+        let descriptors = DescriptorUse.all(selection)
+        let guardSight = GuardSight(of: guardState)
+        if let earlier {
+            let passed = Double(KernelClock.monotonic - earlier.time) / 1e9
+            sleep(seconds: max(0, sample - passed))
+        }
+        let survey = try Survey(selection, [.ports, .shadows])
+        let hierarchy = try? CgroupHierarchy()
+        var evidence = Evidence(
+            survey: survey, earlier: earlier, owners: owners ?? SocketOwners(of: survey.inodes),
+            shadowOwners: SocketOwners(of: survey.shadows.flatMap(\.members).map(\.inode)),
+            descriptors: descriptors.uses, files: selection == .all ? .current() : nil,
+            guardSight: guardSight,
+            cgroupPath: { id in id == 0 ? nil : hierarchy?.path(of: id) })
+        evidence.uncountedDescriptors = descriptors.unreadable
+        return evidence
+    }
+}
