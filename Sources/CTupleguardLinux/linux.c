@@ -118,9 +118,12 @@ int linux_cgroup_id(int descriptor, uint64_t *id)
 	return 0;
 }
 
+// Weak: neither musl has it nor glibc before 2.32, and nothing but a name depends on it.
+extern const char *strerrorname_np(int number) __attribute__((weak));
+
 const char *linux_errno_name(int number)
 {
-	return strerrorname_np(number);
+	return strerrorname_np ? strerrorname_np(number) : NULL;
 }
 
 int linux_mount_bpffs(const char *path)

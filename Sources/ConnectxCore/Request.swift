@@ -10,6 +10,8 @@ public struct Destination: Hashable, Sendable {
     public var endpoint: Endpoint
     /// The index of the interface that a link-local IPv6 address belongs to (`sin6_scope_id`); else 0.
     public var scope: UInt32
+    /// `sin6_flowinfo`, in network order: the flow label of a C caller's address.
+    package var flowInfo: UInt32 = 0
 
     /// An endpoint and, for a link-local address, the interface it is reached through.
     public init(_ endpoint: Endpoint, scope: UInt32 = 0) {

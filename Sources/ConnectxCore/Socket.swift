@@ -92,7 +92,9 @@ package struct Socket {
 
     /// connect(2): 0, or the error's number.
     func connectName(_ destination: Destination) -> Int32 {
-        destination.endpoint.withSocketAddress(family: family, scope: destination.scope) {
+        destination.endpoint.withSocketAddress(
+            family: family, scope: destination.scope, flowInfo: destination.flowInfo
+        ) {
             connect(raw, $0, $1) == 0 ? 0 : linux_errno()
         }
     }

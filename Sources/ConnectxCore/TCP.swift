@@ -85,7 +85,7 @@ struct TCPCall {
         -> (progress: Progress, sent: Int)?
     {
         let result = destination.endpoint.withSocketAddress(
-            family: socket.family, scope: destination.scope
+            family: socket.family, scope: destination.scope, flowInfo: destination.flowInfo
         ) { name, length in
             linux_send_fast_open(socket.raw, name, length, vectors.baseAddress, vectors.count)
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C functions: arguments checked, handed to the core, the outcome as errno.
+// The C functions in Swift: arguments checked, handed to the core, the outcome as errno.
 //
 // scripts/connectx-library compiles this and what it stands on in Embedded Swift.
 
@@ -8,8 +8,8 @@ public import CTupleguardLinux
 import ConnectxCore
 import TupleguardSockets
 
-@_cdecl("connectx")
-public func connectx(
+@_cdecl("connectx_call")
+public func connectxCall(
     _ descriptor: Int32, _ endpoints: UnsafePointer<sa_endpoints_t>?, _ association: UInt32,
     _ flags: UInt32, _ vectors: UnsafePointer<iovec>?, _ vectorCount: UInt32,
     _ length: UnsafeMutablePointer<Int>?, _ connection: UnsafeMutablePointer<UInt32>?
@@ -30,15 +30,39 @@ public func connectx(
     }
 }
 
-@_cdecl("disconnectx")
-public func disconnectx(_ descriptor: Int32, _ association: UInt32, _ connection: UInt32) -> Int32 {
+@_cdecl("disconnectx_call")
+public func disconnectxCall(
+    _ descriptor: Int32, _ association: UInt32, _ connection: UInt32
+) -> Int32 {
     guard association == 0 || association == .max, connection == 0 || connection == .max else {
         linux_set_errno(EINVAL)
+        return -1
+    }
+    do throws(Errno) {
+        // Of a listening socket it would end the listening.
+        guard try hasPeer(descriptor) else { throw Errno(ENOTCONN) }
+    } catch {
+        linux_set_errno(error.number)
         return -1
     }
     var name = sockaddr()
     name.sa_family = sa_family_t(AF_UNSPEC)
     return connect(descriptor, &name, socklen_t(MemoryLayout<sockaddr>.size))
+}
+
+/// Whether a socket is connected, or a TCP socket is about to be.
+private func hasPeer(_ descriptor: Int32) throws(Errno) -> Bool {
+    do throws(Errno) {
+        _ = try SocketName { getpeername(descriptor, $0, $1) }
+        return true
+    } catch {
+        guard error.number == ENOTCONN else { throw error }
+        do throws(Errno) {
+            return try SocketOption.tcpState.get(descriptor) == 2  // TCP_SYN_SENT
+        } catch {
+            return false
+        }
+    }
 }
 
 extension FirstData {
@@ -70,7 +94,9 @@ private struct Call {
         guard let name = try Self.name(endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) else {
             throw Errno(EINVAL)
         }
-        destination = Destination(name.endpoint, scope: name.scope)
+        var destination = Destination(name.endpoint, scope: name.scope)
+        destination.flowInfo = name.flowInfo
+        self.destination = destination
         let from = try Self.name(endpoints.sae_srcaddr, endpoints.sae_srcaddrlen)
         source = Source(
             from?.endpoint ?? Endpoint(.unspecified, 0),

@@ -7,9 +7,11 @@ extension Endpoint {
     /// Calls `body` with this endpoint as the `sockaddr` of a socket of `family`
     /// (AF_INET or AF_INET6; an IPv4 address becomes v4-mapped in the latter).
     ///
-    /// - Parameter scope: the interface that a link-local address belongs to (`sin6_scope_id`).
+    /// - Parameters:
+    ///   - scope: the interface that a link-local address belongs to (`sin6_scope_id`).
+    ///   - flowInfo: `sin6_flowinfo`, in network order.
     package func withSocketAddress<Result, Failure: Error>(
-        family: Int32, scope: UInt32 = 0,
+        family: Int32, scope: UInt32 = 0, flowInfo: UInt32 = 0,
         _ body: (UnsafePointer<sockaddr>, socklen_t) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         if family == AF_INET {
@@ -24,6 +26,7 @@ extension Endpoint {
         name.sin6_port = port.bigEndian
         name.sin6_addr.__in6_u.__u6_addr32 = address.networkWords
         name.sin6_scope_id = scope
+        name.sin6_flowinfo = flowInfo
         return try withSocketAddress(of: &name, body)
     }
 
@@ -53,6 +56,8 @@ package struct SocketName: Hashable, Sendable {
     package let endpoint: Endpoint
     /// `sin6_scope_id`: the index of an interface, or 0.
     package let scope: UInt32
+    /// `sin6_flowinfo`, in network order, or 0.
+    package let flowInfo: UInt32
 
     /// Reads a `sockaddr` of `bytes.count` bytes, as a caller of connect(2) gives it.
     ///
@@ -68,6 +73,7 @@ package struct SocketName: Hashable, Sendable {
                 IPAddress(networkWords: (0, 0, UInt32(0xffff).bigEndian, name.sin_addr.s_addr)),
                 UInt16(bigEndian: name.sin_port))
             scope = 0
+            flowInfo = 0
         case AF_INET6:
             // Without sin6_scope_id it is what the kernel accepts as well (SIN6_LEN_RFC2133).
             guard bytes.count >= MemoryLayout<sockaddr_in6>.size - MemoryLayout<UInt32>.size
@@ -80,6 +86,7 @@ package struct SocketName: Hashable, Sendable {
                 IPAddress(networkWords: name.sin6_addr.__in6_u.__u6_addr32),
                 UInt16(bigEndian: name.sin6_port))
             scope = name.sin6_scope_id
+            flowInfo = name.sin6_flowinfo
         default:
             throw Errno(EAFNOSUPPORT)
         }

@@ -71,3 +71,8 @@ extension SocketOption where Value == UInt64 {
     /// The same for the network namespace that the socket is in (Linux 5.14).
     package static var networkNamespaceCookie: Self { .init(SOL_SOCKET, SO_NETNS_COOKIE) }
 }
+
+extension SocketOption where Value == UInt8 {
+    /// The state of a TCP socket, as in net/tcp_states.h: the first member of TCP_INFO (tcp(7)).
+    package static var tcpState: Self { .init(LINUX_SOL_TCP, LINUX_TCP_INFO) }
+}

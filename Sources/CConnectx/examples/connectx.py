@@ -41,8 +41,8 @@ def _name(address):
     if ":" not in host:
         return (socket.AF_INET.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big")
                 + socket.inet_pton(socket.AF_INET, host) + bytes(8))
-    scope = rest[1] if len(rest) > 1 else 0
-    return (socket.AF_INET6.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big") + bytes(4)
+    flow, scope = (*rest, 0, 0)[:2]
+    return (socket.AF_INET6.to_bytes(2, sys.byteorder) + port.to_bytes(2, "big") + flow.to_bytes(4, "big")
             + socket.inet_pton(socket.AF_INET6, host) + scope.to_bytes(4, sys.byteorder))
 
 

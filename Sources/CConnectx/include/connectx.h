@@ -19,11 +19,11 @@ extern "C" {
 
 typedef uint32_t sae_associd_t;
 #define SAE_ASSOCID_ANY 0
-#define SAE_ASSOCID_ALL ((sae_associd_t)(-1ULL))
+#define SAE_ASSOCID_ALL ((sae_associd_t)-1)
 
 typedef uint32_t sae_connid_t;
 #define SAE_CONNID_ANY 0
-#define SAE_CONNID_ALL ((sae_connid_t)(-1ULL))
+#define SAE_CONNID_ALL ((sae_connid_t)-1)
 
 /* Where from and where to. What is 0 or null is chosen: see connectx(3). */
 typedef struct sa_endpoints {

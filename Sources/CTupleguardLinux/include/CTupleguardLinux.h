@@ -27,6 +27,7 @@
 #define LINUX_SOL_TCP 6
 #define LINUX_SOL_IPV6 41
 // Newer than the headers of some distributions, and <netinet/tcp.h> must not be included here.
+#define LINUX_TCP_INFO 11
 #define LINUX_TCP_FASTOPEN_CONNECT 30
 #define LINUX_IP_LOCAL_PORT_RANGE 51
 

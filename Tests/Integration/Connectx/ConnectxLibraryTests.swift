@@ -64,7 +64,10 @@ extension IntegrationTests {
                     "/usr/bin/nm", ["--dynamic", "--defined-only", ConnectxLibrary.path])
                 let names = symbols.output.split(separator: "\n")
                     .compactMap { $0.split(separator: " ").last }
-                #expect(names.sorted() == ["connectx", "disconnectx"])
+                #expect(
+                    names.sorted() == [
+                        "CONNECTX_1", "connectx@@CONNECTX_1", "disconnectx@@CONNECTX_1",
+                    ])
             }
         }
 
