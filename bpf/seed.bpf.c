@@ -11,6 +11,7 @@
  * the UDP sockets of a network namespace. The latter two write a byte for each
  * connected socket that is due.
  */
+#include "broadcast.bpf.h"
 #include "inside.bpf.h"
 #include "records.bpf.h"
 #include "events.bpf.h"
@@ -169,6 +170,9 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	case NO_ROOM:
 		return TG_SEEDED_NO_ROOM;
 	default:
+		/* Meant to be shared, and too dear to ask about each socket. */
+		if (is_mapped(me->tuple.remote) && is_subnet_broadcast(sk, me->tuple.remote[3]))
+			return TG_SEEDED_NOT_DUE;
 		if (me->reason == TG_REASON_HELD && share_tuple(sk, me->holder.sock, &me->tuple))
 			report_sharing(me, now->again);
 		return TG_SEEDED_CONFLICT;

@@ -107,6 +107,26 @@ extension IntegrationTests {
             }
         }
 
+        /// Broadcast is meant to be shared: nobody has come to another's tuple.
+        @Test func whoBroadcastsIsNoNewcomer() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(tableSize: 65536)
+                try sandbox.state.seed()
+                for _ in 0..<2 {
+                    for address in ["127.0.0.1", "127.0.0.2"] {
+                        let socket = try sandbox.socket(bound: "\(address):5000")
+                        try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
+                        #expect(socket.connect("127.255.255.255:9") == nil)
+                    }
+                    let socket = try sandbox.socket(.v6, bound: "[::ffff:127.0.0.3]:5000")
+                    try socket.set(SOL_SOCKET, SO_BROADCAST, 1)
+                    #expect(socket.connect("[::ffff:127.255.255.255]:9") == nil)
+                }
+                try sandbox.state.seed(again: true)
+                #expect(try shadows(sandbox).isEmpty)
+            }
+        }
+
         @Test func theAgentEndsNewcomersWhenItIsToldTo() throws {
             try Sandbox.run { sandbox in
                 let agent = try sandbox.startAgent([
