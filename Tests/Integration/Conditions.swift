@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Processes that bring a network namespace into a condition, and keep it there.
 
-import Foundation
 import Glibc
 import Testing
 import TupleguardKernel
@@ -17,6 +16,13 @@ extension Sandbox {
             eventually { process.outputSoFar.contains("up") || !process.isRunning },
             "\(process.errorsSoFar)")
         #expect(process.isRunning, "\(process.errorsSoFar)")
+        return process
+    }
+
+    /// The same, ended with the sandbox if not before.
+    func lastingCondition(_ script: String, in cgroup: Cgroup? = nil) throws -> RunningProgram {
+        let process = try condition(script, in: cgroup)
+        endWithSandbox(process)
         return process
     }
 
@@ -47,9 +53,6 @@ extension Sandbox {
 
 /// Ends a process with the scope.
 func ending(_ process: RunningProgram, _ body: () throws -> Void) rethrows {
-    defer {
-        process.signal(SIGKILL)
-        _ = process.wait()
-    }
+    defer { process.end() }
     try body()
 }

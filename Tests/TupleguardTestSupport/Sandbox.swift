@@ -34,6 +34,7 @@ package final class Sandbox: Sendable {
     package let networkNamespace: OwnedDescriptor
     private let name: String
     private let sockets = Mutex<Set<Int32>>([])
+    private let programs = Mutex<[RunningProgram]>([])
 
     private static let prefix = "tupleguard-test-"
     private static let next = Atomic<Int>(0)
@@ -47,6 +48,11 @@ package final class Sandbox: Sendable {
         let sandbox = try Sandbox(buckets: buckets)
         defer { sandbox.remove() }
         try body(sandbox)
+    }
+
+    /// Runs a test in two of them, each in a network namespace of its own.
+    package static func runTwo(_ body: (Sandbox, Sandbox) throws -> Void) throws {
+        try run { first in try run { second in try body(first, second) } }
     }
 
     private init(buckets: Int?) throws {
@@ -93,7 +99,13 @@ package final class Sandbox: Sendable {
         }
     }
 
+    /// Ends a program when this sandbox is removed, if it still runs.
+    package func endWithSandbox(_ program: RunningProgram) {
+        programs.withLock { $0.append(program) }
+    }
+
     private func remove() {
+        for program in programs.withLock({ $0 }) { program.end() }
         for socket in sockets.withLock({ $0 }) { Glibc.close(socket) }
         if access(state.folder, F_OK) == 0 { try? state.detachAll() }
         rmdir(state.folder)
@@ -287,6 +299,12 @@ package final class RunningProgram: Sendable {
 
     package func signal(_ number: Int32) {
         kill(pid, number)
+    }
+
+    /// Kills it, and waits for its end.
+    package func end() {
+        if isRunning { signal(SIGKILL) }
+        _ = wait()
     }
 
     package func wait() -> Sandbox.Outcome {

@@ -30,13 +30,9 @@ extension IntegrationTests {
             }
         }
 
-        private func object(_ text: String) throws -> [String: Any] {
-            try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
-        }
-
         /// What `conflicts` has of this port.
         private func conflicts(_ sandbox: Sandbox, port: UInt16) throws -> [[String: Any]] {
-            let report = try object(try sandbox.tupleguard("conflicts", "--json").output)
+            let report = try sandbox.tupleguard("conflicts", "--json").json
             return try #require(report["conflicts"] as? [[String: Any]]).filter {
                 $0["local"] as? String == "127.0.0.1:\(port)"
             }
@@ -60,13 +56,13 @@ extension IntegrationTests {
                     #expect(receiver?["pid"] as? Int == Int(getpid()))
                     let text = try sandbox.tupleguard("conflicts").output
                     #expect(text.contains("127.0.0.1:5123 -> 127.0.0.1:6000 (scan)"))
-                    let stats = try object(try sandbox.tupleguard("stats", "--json").output)
+                    let stats = try sandbox.tupleguard("stats", "--json").json
                     let scan = try #require(stats["scan"] as? [String: Int])
                     #expect(scan["found"] ?? 0 >= 1)
                     #expect(scan["present"] ?? 0 >= 1)
 
                     // `shadows` knows from the agent since when.
-                    let shadows = try object(
+                    let shadows = try jsonObject(
                         try sandbox.tupleguard("shadows", "--namespace", "self", "--json").output)
                     let list = shadows["shadows"] as? [[String: Any]]
                     #expect(
@@ -114,13 +110,13 @@ extension IntegrationTests {
                             follower.outputSoFar.split(separator: "\n").first {
                                 $0.contains(#""local":"127.0.0.1:52"#)
                             })
-                        let event = try object(String(line))
+                        let event = try jsonObject(String(line))
                         #expect(event["source"] as? String == "scan")
                         #expect(event["action"] as? String == "found")
                         #expect((event["overshadowed"] as? [Any])?.count == 1)
                     }
                     for line in agent.errorsSoFar.split(separator: "\n") {
-                        _ = try object(String(line))
+                        _ = try jsonObject(String(line))
                     }
                 }
             }

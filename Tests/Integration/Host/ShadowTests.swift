@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Overshadowed sockets: found, told apart from what only looks like it, resolved.
 
-import Foundation
 import Glibc
 import Testing
 import TupleguardSockets
@@ -17,9 +16,8 @@ extension IntegrationTests {
             let outcome = try sandbox.command(
                 Sandbox.program("tupleguard"),
                 ["shadows", "--namespace", "self", "--json"] + more)
-            let report =
-                try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any]
-            let list = report?["shadows"] ?? report?["resolved"]
+            let report = try outcome.json
+            let list = report["shadows"] ?? report["resolved"]
             return (
                 outcome.status, try #require(list as? [[String: Any]], "\(outcome.errors)")
             )
@@ -68,24 +66,21 @@ extension IntegrationTests {
 
         @Test func namesBothSides() throws {
             try Sandbox.run { sandbox in
-                let first = try sandbox.condition("udp(5000, 6000)")
-                try ending(first) {
-                    let second = try sandbox.condition("udp(5000, 6000)")
-                    try ending(second) {
-                        let (status, list) = try shadows(sandbox)
-                        #expect(status == 2)
-                        #expect(list.count == 1)
-                        #expect(list[0]["local"] as? String == "127.0.0.1:5000")
-                        #expect(list[0]["remote"] as? String == "127.0.0.1:6000")
-                        let overshadowed = list[0]["overshadowed"] as? [Any] ?? []
-                        #expect(overshadowed.count == 1)
-                        let sides = [pids(list[0]["receiver"]), pids(overshadowed.first)]
-                        #expect(Set(sides) == [[Int(first.pid)], [Int(second.pid)]])
-                        let text = try sandbox.tupleguard("shadows", "--namespace", "self").output
-                        #expect(text.contains("receives      python3 (pid "))
-                        #expect(text.contains("overshadowed  python3 (pid "))
-                    }
-                }
+                let first = try sandbox.lastingCondition("udp(5000, 6000)")
+                let second = try sandbox.lastingCondition("udp(5000, 6000)")
+                let (status, list) = try shadows(sandbox)
+                #expect(status == 2)
+                try #require(list.count == 1)
+                #expect(list[0]["local"] as? String == "127.0.0.1:5000")
+                #expect(list[0]["remote"] as? String == "127.0.0.1:6000")
+                let overshadowed = list[0]["overshadowed"] as? [Any] ?? []
+                #expect(overshadowed.count == 1)
+                let sides = [pids(list[0]["receiver"]), pids(overshadowed.first)]
+                #expect(Set(sides) == [[Int(first.pid)], [Int(second.pid)]])
+                let text = try sandbox.tupleguard("shadows", "--namespace", "self").output
+                #expect(text.contains("receives      python3 (pid "))
+                #expect(text.contains("overshadowed  python3 (pid "))
+                for process in [first, second] { process.end() }
                 #expect(try shadows(sandbox).list.isEmpty)
             }
         }
@@ -114,49 +109,32 @@ extension IntegrationTests {
             }
         }
 
+        /// Tuples with sockets of these processes, among those of all network namespaces.
+        private func shadows(_ sandbox: Sandbox, of programs: [RunningProgram]) throws
+            -> [JSONObject]
+        {
+            let list = try sandbox.tupleguard("shadows", "--json").json["shadows"]
+            return try #require(list as? [JSONObject]).filter {
+                let members = [$0["receiver"] as Any] + ($0["overshadowed"] as? [Any] ?? [])
+                return !Set(members.flatMap(pids)).isDisjoint(with: programs.map { Int($0.pid) })
+            }
+        }
+
         /// Each namespace by itself: two sockets of two of them with one tuple do not meet.
         @Test func namespacesAreLookedAtOneByOne() throws {
-            try Sandbox.run { sandbox in
-                try Sandbox.run { other in
-                    // Seen by their processes.
-                    let (here, there) = (
-                        try sandbox.condition("udp(5000, 6000)"),
-                        try other.condition("udp(5000, 6000)")
-                    )
-                    try ending(here) {
-                        try ending(there) {
-                            func seen() throws -> [[String: Any]] {
-                                let outcome = try sandbox.tupleguard("shadows", "--json")
-                                let report =
-                                    try JSONSerialization.jsonObject(
-                                        with: Data(outcome.output.utf8)) as? [String: Any]
-                                let list = report?["shadows"] as? [[String: Any]] ?? []
-                                return list.filter {
-                                    let members =
-                                        [$0["receiver"] as Any]
-                                        + ($0["overshadowed"] as? [Any] ?? [])
-                                    return !Set(members.flatMap(pids)).isDisjoint(
-                                        with: [Int(here.pid), Int(there.pid)])
-                                }
-                            }
-                            #expect(try seen().isEmpty)
-                            let second = try other.condition("udp(5000, 6000)")
-                            try ending(second) {
-                                let list = try seen()
-                                #expect(list.count == 1)
-                                let names = [there, second].map {
-                                    "network namespace of pid \($0.pid)"
-                                }
-                                let name =
-                                    list.first?["network_namespace_name"] as? String ?? "none"
-                                #expect(names.contains(name))
-                                let text = try sandbox.tupleguard("shadows").output
-                                #expect(
-                                    text.contains("127.0.0.1:5000 -> 127.0.0.1:6000  in \(name)\n"))
-                            }
-                        }
-                    }
-                }
+            try Sandbox.runTwo { sandbox, other in
+                // Seen by their processes.
+                let here = try sandbox.lastingCondition("udp(5000, 6000)")
+                let there = try other.lastingCondition("udp(5000, 6000)")
+                #expect(try shadows(sandbox, of: [here, there]).isEmpty)
+                let second = try other.lastingCondition("udp(5000, 6000)")
+                let list = try shadows(sandbox, of: [here, there])
+                #expect(list.count == 1)
+                let name = list.first?["network_namespace_name"] as? String ?? "none"
+                let names = [there, second].map { "network namespace of pid \($0.pid)" }
+                #expect(names.contains(name))
+                let text = try sandbox.tupleguard("shadows").output
+                #expect(text.contains("127.0.0.1:5000 -> 127.0.0.1:6000  in \(name)\n"))
             }
         }
 
@@ -306,7 +284,7 @@ extension IntegrationTests {
                 let outcome = try resolve(sandbox, answering: yes)
                 #expect(outcome.status == 0)
                 let question = "Destroy the socket of "
-                #expect(outcome.output.components(separatedBy: question).count == 2)
+                #expect(outcome.output.split(separator: question).count == 2)
                 #expect(outcome.output.contains("(pid \(getpid()), uid 0)"))
                 #expect(outcome.output.contains("destroyed: "))
                 #expect(try shadows(sandbox).status == 0)
@@ -347,10 +325,7 @@ extension IntegrationTests {
                     _ = try pair(sandbox)
                     func sights() -> [String] {
                         watch.outputSoFar.split(separator: "\n").compactMap { line in
-                            let report =
-                                try? JSONSerialization.jsonObject(with: Data(line.utf8))
-                                as? [String: Any]
-                            let list = report?["shadows"] as? [[String: Any]]
+                            let list = (try? jsonObject(line))?["shadows"] as? [JSONObject]
                             return list?.first?["first_seen"] as? String
                         }
                     }
