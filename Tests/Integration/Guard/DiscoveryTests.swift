@@ -517,6 +517,54 @@ extension IntegrationTests {
             }
         }
 
+        /// So many ports that a destination with all of them taken gets a bitmap.
+        @Test(arguments: [nil, "127.0.0.1"])
+        func theOneFreePortOfManyIsFound(source: String?) throws {
+            try run(ports: 400) { sandbox in
+                func connected() throws -> TestSocket? {
+                    let socket = try sandbox.socket(sharing: false)
+                    if let source { try socket.bindWithoutPort(source) }
+                    if socket.connect("127.0.0.1:6000") == nil { return socket }
+                    sandbox.close(socket)
+                    return nil
+                }
+                var sockets: [TestSocket] = []
+                while let socket = try connected() { sockets.append(socket) }
+                #expect(sockets.count == 400)
+                for index in stride(from: 0, to: 400, by: 7) {
+                    let port = sockets[index].local!.port
+                    sandbox.close(sockets[index])
+                    sockets[index] = try #require(try connected())
+                    #expect(sockets[index].local!.port == port)
+                    #expect(try connected() == nil)
+                }
+            }
+        }
+
+        /// Each connect doubts some claims, and goes on where the one before stopped.
+        @Test func staleClaimsAmongManyMakeWayInTheEnd() throws {
+            try Sandbox.run { sandbox in
+                try setPorts(sandbox, 400)
+                var policy = policy(.all)
+                policy.graceNanoseconds = 1_000_000
+                try sandbox.attach(policy)
+                let holders = try (0..<400).map { _ in
+                    let socket = try sandbox.socket(sharing: false)
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    return socket
+                }
+                let before = try sandbox.counters()[.takenOver]
+                try holders[123].disconnect()
+                usleep(50_000)
+                var attempts = 0
+                while try fill(sandbox, "127.0.0.1:6000").ports.isEmpty && attempts < 20 {
+                    attempts += 1
+                }
+                #expect(attempts < 14)
+                #expect(try sandbox.counters()[.takenOver] == before + 1)
+            }
+        }
+
         @Test func socketsOutsideTheCgroupAreAvoidedWhereTheyAreLookedFor() throws {
             try Sandbox.run { sandbox in
                 try setPorts(sandbox, 3)
