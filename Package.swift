@@ -116,9 +116,14 @@ let package = Package(
             ],
             swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
         .target(
+            name: "TupleguardAgentClient",
+            dependencies: ["TupleguardLinux", "TupleguardRecords", "TupleguardSockets"],
+            swiftSettings: strict),
+        .target(
             name: "TupleguardAgent",
             dependencies: [
-                "CTupleguardLinux", "ConnectxCore", "TupleguardHostSurvey", "TupleguardKernel",
+                "CTupleguardLinux", "ConnectxCore", "TupleguardAgentClient", "TupleguardHostSurvey",
+                "TupleguardKernel",
                 "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
                 "TupleguardSockets", product("Logging", "swift-log"),
                 product("NIOCore", "swift-nio"),
@@ -190,6 +195,7 @@ let package = Package(
             name: "TupleguardAgentTests",
             dependencies: [
                 "CTupleguardTestSupport", "ConnectxCore", "TupleguardABI", "TupleguardAgent",
+                "TupleguardAgentClient",
                 "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux",
                 "TupleguardRecords", "TupleguardSockets", "TupleguardTestSupport",
                 product("Logging", "swift-log"),
@@ -198,7 +204,8 @@ let package = Package(
         .testTarget(
             name: "tupleguardTests",
             dependencies: [
-                "tupleguard", "Connectx", "TupleguardABI", "TupleguardAgent", "TupleguardKernel",
+                "tupleguard", "Connectx", "TupleguardABI", "TupleguardAgent",
+                "TupleguardAgentClient", "TupleguardKernel",
                 "TupleguardLab", "TupleguardLinux", "TupleguardRecords", "TupleguardSockets",
                 product("ArgumentParser", "swift-argument-parser"),
             ],
@@ -207,7 +214,8 @@ let package = Package(
             name: "Integration",
             dependencies: [
                 "CTupleguardLibbpf", "CTupleguardTestSupport", "Connectx", "ConnectxCore",
-                "TupleguardAgent", "TupleguardKernel", "TupleguardLinux", "TupleguardRecords",
+                "TupleguardAgent", "TupleguardAgentClient", "TupleguardKernel", "TupleguardLinux",
+                "TupleguardRecords",
                 "TupleguardSocketDiag", "TupleguardSockets", "TupleguardTestSupport", "tupleguard",
                 "tupleguard-dialer", "tupleguard-meddler", "tupleguard-stress",
             ],

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP on the agent's socket: who it is, what programs reported, and the events as they come.
+// HTTP on the agent's socket: who it is, what it has counted and found, and events as they come.
 
 import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
 import ServiceLifecycle
-import TupleguardKernel
+import TupleguardAgentClient
+import TupleguardLinux
+import TupleguardRecords
 
-/// Serves GET /health, GET /reports and GET /events on a Unix socket that only root can open.
+/// Serves GET /health, GET /summary, GET /reports and GET /events on a Unix socket that only root can open.
 final class AgentServer: Service, Sendable {
     private let path: String
     private let followers: Followers
-    private let conflicts: UserspaceConflicts
+    private let notices: Notices
     /// Nil where a guard watches instead.
     private let scans: Scans?
 
     init(
-        path: String, followers: Followers, conflicts: UserspaceConflicts, scans: Scans? = nil
+        path: String, followers: Followers, notices: Notices, scans: Scans? = nil
     ) {
         self.path = path
         self.followers = followers
-        self.conflicts = conflicts
+        self.notices = notices
         self.scans = scans
     }
 
@@ -38,21 +40,21 @@ final class AgentServer: Service, Sendable {
             try await group.shutdownGracefully()
         } catch {
             try? await group.shutdownGracefully()
-            throw GuardError.failed(
+            throw AgentError.failed(
                 what: "listen on \(path)", errno: .init((error as? IOError)?.errnoCode ?? EIO),
                 detail: "\(error)")
         }
     }
 
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
-        let (followers, conflicts, scans) = (followers, conflicts, scans)
+        let (followers, notices, scans) = (followers, notices, scans)
         return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 16)
             .childChannelInitializer { channel in
                 channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(
                         RequestHandler(
-                            followers: followers, conflicts: conflicts, scans: scans))
+                            followers: followers, notices: notices, scans: scans))
                 }
             }
             .bind(unixDomainSocketPath: path).get()
@@ -65,13 +67,13 @@ private final class RequestHandler: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let followers: Followers
-    private let conflicts: UserspaceConflicts
+    private let notices: Notices
     private let scans: Scans?
     private var following: UInt64?
 
-    init(followers: Followers, conflicts: UserspaceConflicts, scans: Scans?) {
+    init(followers: Followers, notices: Notices, scans: Scans?) {
         self.followers = followers
-        self.conflicts = conflicts
+        self.notices = notices
         self.scans = scans
     }
 
@@ -81,14 +83,19 @@ private final class RequestHandler: ChannelInboundHandler {
         case (.GET, "/health"):
             answer(context, request, .ok, #"{"pid":\#(getpid()),"status":"ok"}"# + "\n")
         case (.GET, "/reports"):
-            var summary = conflicts.summary(CgroupNames())
-            summary.scan = scans?.summary
+            let findings = AgentFindings(
+                totals: notices.totals, conflicts: notices.conflicts(CgroupNames()),
+                scan: scans?.findings)
+            answer(context, request, .ok, encodeJSON(findings) + "\n")
+        case (.GET, "/summary"):
+            let summary = AgentSummary(totals: notices.totals, scan: scans?.totals)
             answer(context, request, .ok, encodeJSON(summary) + "\n")
         case (.GET, "/events"):
             follow(context, request)
         default:
             answer(
-                context, request, .notFound, "there is GET /health, GET /reports and GET /events\n")
+                context, request, .notFound,
+                "there is GET /health, GET /summary, GET /reports and GET /events\n")
         }
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon: attaches, watches, reports, until it is told to stop. The guard
+// The agent put together: it watches, hears, answers, logs, until it is told to stop. The guard
 // itself lives in the kernel and does not need it.
 
 import Dispatch
@@ -7,19 +7,28 @@ import Glibc
 import Logging
 import ServiceLifecycle
 import Synchronization
+import TupleguardAgentClient
 import TupleguardKernel
 
-package enum Daemon {
+package struct Daemon: Sendable {
+    private let configuration: AgentConfiguration
+
+    package init(_ configuration: AgentConfiguration) {
+        self.configuration = configuration
+    }
+
     /// Runs the agent in the foreground until SIGTERM or SIGINT; blocks the calling thread.
     ///
-    /// - Throws: `GuardError` when it cannot start; nothing new is left attached then.
-    package static func run(_ configuration: AgentConfiguration) throws {
-        try runToEnd { try await start(configuration) }
+    /// - Throws: `AgentError` or `GuardError` when it cannot start; nothing new is left attached
+    ///   then.
+    package func run() throws {
+        try Self.runToEnd { try await start() }
     }
 
     /// Blocks the calling thread until `body` ends.
-    static func runToEnd(_ body: @escaping @Sendable () async throws -> Void) throws {
+    private static func runToEnd(_ body: @escaping @Sendable () async throws -> Void) throws {
         let outcome = Mutex<Result<Void, any Error>>(.success(()))
+        // A task cannot be waited for from outside of one; the main thread has nothing else to do.
         let ended = DispatchSemaphore(value: 0)
         Task {
             do {
@@ -33,52 +42,79 @@ package enum Daemon {
         try outcome.withLock { $0 }.get()
     }
 
-    /// Keeps other agents away for as long as the lock is held. What is made from here on is nobody
-    /// else's to write, until it is given a mode that says so.
-    static func takeOver(_ folder: RunFolder) throws -> AgentLock {
+    private func start() async throws {
+        if case .guard = configuration.watch { try Platform.check() }
+        // What is made from here on is nobody else's to write, until it is given a mode that says
+        // so.
         umask(umask(0o777) | 0o022)
-        return try AgentLock(folder)
+        let lock = try AgentLock(configuration.runFolder)
+        let logger = makeLogger()
+        let (followers, notices) = (Followers(), Notices())
+        let watch = try await makeWatch(followers, logger)
+        let receiver = try NoticeReceiver(
+            path: configuration.runFolder.noticeSocket, notices: notices, followers: followers,
+            logger: logger, format: configuration.logFormat)
+        let server = AgentServer(
+            path: configuration.runFolder.socket, followers: followers, notices: notices,
+            scans: watch.scans)
+        let manager = ServiceManager()
+        // Ended in the opposite order.
+        let services: [any Service] =
+            watch.services + [receiver, server, StopNotifier(manager: manager)]
+        let group = ServiceGroup(
+            services: services, gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
+        manager.ready(watch.summary)
+        logger.info("ready, \(watch.summary)")
+        sayWhoCannotReport(logger)
+        try await group.run()
+        logger.info("\(watch.lastWords())")
+        lock.keep()
     }
 
-    static func makeLogger(_ format: LogFormat) -> Logger {
+    /// What makes the agent see conflicts.
+    private struct Watch {
+        let services: [any Service]
+        /// What it is doing, for the log and the service manager.
+        let summary: String
+        var scans: Scans?
+        let lastWords: () -> String
+    }
+
+    private func makeWatch(_ followers: Followers, _ logger: Logger) async throws -> Watch {
+        let format = configuration.logFormat
+        switch configuration.watch {
+        case .guard(let configuration):
+            let pump = try EventPump(
+                state: configuration.state, logger: logger, format: format, followers: followers)
+            let reconciler = Reconciler(configuration, logger: logger, pump: pump)
+            try await reconciler.begin()
+            return Watch(services: [reconciler, pump], summary: await reconciler.summary) {
+                configuration.detachOnExit
+                    ? "stopped" : "stopped; the guard stays attached (`tupleguard detach` ends it)"
+            }
+        case .scan(let interval):
+            let scans = Scans()
+            let scanner = ShadowScanner(
+                every: interval, scans: scans, followers: followers, logger: logger,
+                format: format)
+            let summary = "looking every \(interval), without a guard"
+            return Watch(services: [scanner], summary: summary, scans: scans) {
+                "stopped after \(scans.totals.scans) scans; conflicts found: \(scans.totals.found)"
+            }
+        }
+    }
+
+    private func makeLogger() -> Logger {
+        let format = configuration.logFormat
         var logger = Logger(label: "tupleguard") { _ in AgentLogHandler(format: format) }
         logger.logLevel = .info
         return logger
     }
 
-    private static func start(_ configuration: AgentConfiguration) async throws {
-        try Platform.check()
-        let lock = try takeOver(configuration.runFolder)
-        let logger = makeLogger(configuration.logFormat)
-        let manager = ServiceManager()
-        let followers = Followers()
-        let pump = try EventPump(
-            state: configuration.state, logger: logger, format: configuration.logFormat,
-            followers: followers)
-        let reconciler = Reconciler(configuration, logger: logger, pump: pump, manager: manager)
-        try await reconciler.begin()
-        let conflicts = UserspaceConflicts()
-        let receiver = try ReportReceiver(
-            path: configuration.runFolder.reportSocket, conflicts: conflicts, followers: followers,
-            logger: logger, format: configuration.logFormat)
-        let server = AgentServer(
-            path: configuration.runFolder.socket, followers: followers, conflicts: conflicts)
-        let group = ServiceGroup(
-            services: [reconciler, pump, receiver, server],
-            gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
-        let summary = await reconciler.summary
-        manager.ready(summary)
-        logger.info("ready, \(summary)")
-        if !configuration.runFolder.isEnterable {
-            let folder = configuration.runFolder.path
-            logger.notice(
-                "only root's programs can report: others may not enter \(folder) (chmod o+x)")
-        }
-        try await group.run()
-        logger.info(
-            configuration.detachOnExit
-                ? "stopped" : "stopped; the guard stays attached (`tupleguard detach` ends it)")
-        _ = lock
+    private func sayWhoCannotReport(_ logger: Logger) {
+        guard !configuration.runFolder.isEnterable else { return }
+        let folder = configuration.runFolder.path
+        logger.notice("only root's programs can report: others may not enter \(folder) (chmod o+x)")
     }
 }

@@ -8,35 +8,6 @@ import Synchronization
 import TupleguardKernel
 import TupleguardSockets
 
-/// Those who follow the events: each gets the lines as they come.
-final class Followers: Sendable {
-    static let limit = 16
-    typealias Sink = @Sendable (String) -> Void
-
-    private let sinks = Mutex<[UInt64: Sink]>([:])
-    private let next = Atomic<UInt64>(0)
-
-    /// Nil when there are too many already.
-    func add(_ sink: @escaping Sink) -> UInt64? {
-        let id = next.wrappingAdd(1, ordering: .relaxed).newValue
-        return sinks.withLock { sinks in
-            guard sinks.count < Self.limit else { return nil }
-            sinks[id] = sink
-            return id
-        }
-    }
-
-    func remove(_ id: UInt64) {
-        _ = sinks.withLock { $0.removeValue(forKey: id) }
-    }
-
-    var isEmpty: Bool { sinks.withLock { $0.isEmpty } }
-
-    func send(_ line: String) {
-        for sink in sinks.withLock({ Array($0.values) }) { sink(line) }
-    }
-}
-
 /// Reads the ring buffer on a thread of its own, which sleeps while nothing happens.
 final class EventPump: Service, Sendable {
     private let state: GuardState
@@ -85,8 +56,8 @@ final class EventPump: Service, Sendable {
             do {
                 let reader = try EventReader(state) { [followers] event in
                     guard let event else { return }
-                    if let report = log.log(event, isFollowed: !followers.isEmpty) {
-                        followers.send(report)
+                    if let line = log.log(event, isFollowed: !followers.isEmpty) {
+                        followers.send(line)
                     }
                 }
                 drain(reader, untilFlush: { log.hasMore }, flush: { log.flush() })

@@ -2,8 +2,8 @@
 // Of two sockets that share a tuple, the end of the one that came later.
 
 import Glibc
-package import TupleguardKernel
 import TupleguardLinux
+package import TupleguardRecords
 import TupleguardSocketDiag
 import TupleguardSockets
 
@@ -22,7 +22,7 @@ package enum Newcomers {
     /// Ends the later socket of each pair that shares a tuple still.
     ///
     /// - Returns: what was ended, in words for people.
-    package static func end(of shadows: [ConflictEvent]) -> [String] {
+    package static func end(of shadows: [GuardEvent]) -> [String] {
         guard !shadows.isEmpty else { return [] }
         return NetworkNamespace.find().namespaces.flatMap { namespace in
             // A namespace may go while we look, with its sockets.
@@ -30,7 +30,7 @@ package enum Newcomers {
         }
     }
 
-    private static func endHere(_ shadows: [ConflictEvent]) throws -> [String] {
+    private static func endHere(_ shadows: [GuardEvent]) throws -> [String] {
         var diag = try SocketDiag()
         let namespace = UInt32(truncatingIfNeeded: diag.namespaceCookie)
         let here = shadows.filter { $0.networkNamespace == namespace }
@@ -44,9 +44,8 @@ package enum Newcomers {
             else { continue }
             let process =
                 newcomer.cookie == shadow.claimantCookie ? shadow.claimant : shadow.holder
-            ended.append(
-                "\(newcomer.tuple) of \(printable(process.command)) (pid \(process.pid), uid \(newcomer.uid))"
-            )
+            let name = process?.nameAndNumbers ?? "a process that is not known"
+            ended.append("\(newcomer.tuple) of \(name)")
         }
         return ended
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much one sender, one user and all together may have heard.
+// How many notices one sender, one user and all together may have heard.
 
 /// So many a second, and after a pause so many at once.
 struct Rate: Sendable {
@@ -67,27 +67,20 @@ struct TokenBuckets<Key: Hashable & Sendable>: Sendable {
     }
 }
 
-/// Who sent a report: from the kernel, never from the report.
-package struct Sender: Hashable, Sendable {
-    /// Process id in the agent's PID namespace; 0 for a process that is not visible there.
-    package let pid: UInt32
-    package let uid: UInt32
-}
-
-/// The limits on reports: for a process, for a user (who can fork), and for everybody
+/// The limits on notices: for a process, for a user (who can fork), and for everybody
 /// together (a user with subordinate ids is many users).
-struct ReportLimits: Sendable {
-    /// A process that reports as connectx does stays well below.
+struct NoticeLimits: Sendable {
+    /// A process that gives notice as connectx does stays well below.
     static let ofSender = Rate(perSecond: 50, burst: 100)
     static let ofUser = Rate(perSecond: 200, burst: 400)
-    /// Keeps what the agent does for reports below a few percent of a processor.
+    /// Keeps what the agent does for notices below a few percent of a processor.
     static let ofAll = Rate(perSecond: 1000, burst: 2000)
 
     private var senders = TokenBuckets<Sender>(ofSender, limit: 4096)
     private var users = TokenBuckets<UInt32>(ofUser, limit: 1024)
     private var all = TokenBucket()
 
-    /// Whether a report may be heard. One that may not takes nothing from anybody.
+    /// Whether a notice may be heard. One that may not takes nothing from anybody.
     mutating func admit(_ sender: Sender, now: UInt64) -> Bool {
         guard senders.hasToken(for: sender, now: now), users.hasToken(for: sender.uid, now: now),
             all.hasToken(Self.ofAll, now: now)

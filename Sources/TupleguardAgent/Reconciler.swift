@@ -5,62 +5,28 @@
 import Glibc
 import Logging
 import ServiceLifecycle
-package import TupleguardKernel
+import TupleguardKernel
 import TupleguardLinux
 import TupleguardSockets
-
-/// Which cgroups the agent is to guard, and how.
-package struct AgentConfiguration: Sendable {
-    package var cgroups: [String]
-    package var policy: Policy
-    package var tableSize: Int?
-    package var state: GuardState
-    package var runFolder: RunFolder
-    package var logFormat: LogFormat
-    package var detachOnExit: Bool
-    /// Between two sweeps of the claim table.
-    package var sweepInterval: Duration
-    /// What is done where two sockets are found to share a tuple.
-    package var onShadow: OnShadow
-
-    package init(
-        cgroups: [String], policy: Policy, tableSize: Int?, state: GuardState, runFolder: RunFolder,
-        logFormat: LogFormat, detachOnExit: Bool, sweepInterval: Duration,
-        onShadow: OnShadow = .report
-    ) {
-        self.cgroups = cgroups
-        self.policy = policy
-        self.tableSize = tableSize
-        self.state = state
-        self.runFolder = runFolder
-        self.logFormat = logFormat
-        self.detachOnExit = detachOnExit
-        self.sweepInterval = sweepInterval
-        self.onShadow = onShadow
-    }
-}
 
 /// Looks every few seconds whether reality is still what the configuration says.
 actor Reconciler: Service {
     private static let interval = Duration.seconds(2)
 
-    private let configuration: AgentConfiguration
+    private let configuration: GuardConfiguration
     private let logger: Logger
     private let pump: EventPump
-    private let manager: ServiceManager
     private let state: GuardState
     /// By name, the id of the cgroup that was last attached under it; nil while it is missing.
     private var guarded: [String: UInt64?] = [:]
     private var eventsMapID: UInt32?
 
     init(
-        _ configuration: AgentConfiguration, logger: Logger, pump: EventPump,
-        manager: ServiceManager
+        _ configuration: GuardConfiguration, logger: Logger, pump: EventPump
     ) {
         self.configuration = configuration
         self.logger = logger
         self.pump = pump
-        self.manager = manager
         state = configuration.state
     }
 
@@ -117,7 +83,6 @@ actor Reconciler: Service {
                 untilSweep = self.configuration.sweepInterval
             }
         }
-        manager.stopping()
         if configuration.detachOnExit { detach() }
     }
 

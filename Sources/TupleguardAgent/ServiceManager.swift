@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Telling systemd how the agent is doing (sd_notify(3)).
 
-import CTupleguardLinux
 import Glibc
+import ServiceLifecycle
+import TupleguardAgentClient
 import TupleguardSockets
 
 /// The service manager that started us, if it wants to hear.
@@ -15,7 +16,6 @@ struct ServiceManager: Sendable {
     }
 
     func ready(_ status: String) { send("READY=1\nSTATUS=\(status)\nMAINPID=\(getpid())") }
-    func status(_ status: String) { send("STATUS=\(status)") }
     func stopping() { send("STOPPING=1") }
 
     /// Best effort: an agent that cannot report goes on all the same.
@@ -33,5 +33,15 @@ struct ServiceManager: Sendable {
                 sendto(socket.raw, $0, strlen($0), Int32(MSG_NOSIGNAL), address, length)
             }
         }
+    }
+}
+
+/// Says that the agent is stopping, as soon as it is told to.
+struct StopNotifier: Service {
+    let manager: ServiceManager
+
+    func run() async throws {
+        try? await gracefulShutdown()
+        manager.stopping()
     }
 }

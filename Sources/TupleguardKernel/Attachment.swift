@@ -5,6 +5,7 @@ import CTupleguardLibbpf
 import Glibc
 import TupleguardABI
 package import TupleguardLinux
+package import TupleguardRecords
 import TupleguardSockets
 
 /// A cgroup's guard, as it is pinned.
@@ -16,8 +17,8 @@ package struct Attachment: Sendable {
     package let policy: Policy
     /// Whether sockets outside the cgroup are looked for: what `policy.lookUp` came to.
     package let looksUp: Bool
-    /// When the guard was attached, or its policy last replaced: nanoseconds since 1970.
-    package let since: UInt64
+    /// When the guard was attached, or its policy last replaced.
+    package let since: Timestamp
     package let programs: [ProgramInfo]
 }
 
@@ -47,7 +48,8 @@ extension GuardState {
             return Attachment(
                 id: id, path: isAttached ? hierarchy.path(of: id) : nil,
                 policy: Policy(fromPrograms: policy), looksUp: policy.look_up != 0,
-                since: policy.attached_ns, programs: programs)
+                since: Timestamp(nanosecondsSince1970: policy.attached_ns),
+                programs: programs)
         } catch {
             if access(folder, F_OK) != 0 { return nil }
             throw error

@@ -3,6 +3,7 @@
 
 import CTupleguardLibbpf
 import Glibc
+package import TupleguardRecords
 import TupleguardSockets
 
 /// Reads events as they come. One reader at a time gets them all; two would share them.
@@ -13,13 +14,12 @@ package struct EventReader: ~Copyable {
     package let mapID: UInt32
 
     private final class Handler {
-        let body: (ConflictEvent?) -> Void
-        init(_ body: @escaping (ConflictEvent?) -> Void) { self.body = body }
+        let body: (GuardEvent?) -> Void
+        init(_ body: @escaping (GuardEvent?) -> Void) { self.body = body }
     }
 
     /// - Parameter body: called for each event, with nil for a record that makes no sense.
-    package init(_ state: GuardState, _ body: @escaping (ConflictEvent?) -> Void) throws(GuardError)
-    {
+    package init(_ state: GuardState, _ body: @escaping (GuardEvent?) -> Void) throws(GuardError) {
         let map = try state.open(.events)
         let handler = Unmanaged.passRetained(Handler(body))
         let buffer = ring_buffer__new(
@@ -27,7 +27,7 @@ package struct EventReader: ~Copyable {
             { context, data, size in
                 let bytes = UnsafeRawBufferPointer(start: data, count: size)
                 Unmanaged<Handler>.fromOpaque(context!).takeUnretainedValue()
-                    .body(ConflictEvent(bytes: bytes))
+                    .body(GuardEvent(bytes: bytes))
                 return 0
             }, handler.toOpaque(), nil)
         guard let buffer else {

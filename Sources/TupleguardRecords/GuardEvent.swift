@@ -29,6 +29,8 @@ package struct GuardEvent: ConflictEvent {
     package var claimant: ProcessIdentity?
     /// Who has it; nil when nothing is known of it.
     package var holder: ProcessIdentity?
+    /// Cookies of their sockets (SO_COOKIE), 0 where one is not known. Not in JSON.
+    package var (claimantCookie, holderCookie): (UInt64, UInt64) = (0, 0)
 
     package init(
         time: Timestamp, action: Action, reason: Reason, tuple: FourTuple,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who a process is: its number, its user, its name, its cgroup.
 
-import Glibc
-import TupleguardLinux
+package import TupleguardLinux
 
 /// A process that has a part in something, as far as it is known.
 package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvertible {
@@ -27,12 +26,9 @@ package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvert
     }
 
     /// Of a process that runs: number, user and name; nil when there is no such process.
-    package init?(pid: Int32) {
-        var status = stat()
-        guard stat("/proc/\(pid)", &status) == 0, let command = commandName(of: pid) else {
-            return nil
-        }
-        self.init(pid: pid, uid: status.st_uid, command: command)
+    package init?(pid: Int32, in proc: Proc = .system) {
+        guard let uid = proc.user(of: pid), let command = proc.command(of: pid) else { return nil }
+        self.init(pid: pid, uid: uid, command: commandName(command))
     }
 
     /// The same process with the path of its cgroup, if it has only the id.
@@ -57,20 +53,15 @@ package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvert
     }
 }
 
-/// The name in /proc/PID/comm, fit for a terminal; nil when there is no such process.
-package func commandName(of pid: Int32) -> String? {
-    contents(of: "/proc/\(pid)/comm").map { comm in
-        let name = comm.last == "\n" ? comm.dropLast() : comm[...]
-        return Array(name.utf8).withUnsafeBytes { commandName($0) }
-    }
-}
-
 /// The bytes of a name (`comm`) up to the first zero, fit for a terminal.
 ///
 /// A process names itself, in whatever bytes it likes: all but the printable ones of ASCII become
 /// "?".
-package func commandName(_ bytes: UnsafeRawBufferPointer) -> String {
+package func commandName(_ bytes: some Sequence<UInt8>) -> String {
     String(
         decoding: bytes.prefix { $0 != 0 }.map { (0x20..<0x7f).contains($0) ? $0 : 0x3f },
         as: UTF8.self)
 }
+
+/// The same for a name that was read as text.
+package func commandName(_ text: String) -> String { commandName(text.utf8) }

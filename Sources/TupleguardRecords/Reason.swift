@@ -31,4 +31,8 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
         case .shadow: "both sockets hold it, and one of them has not claimed it"
         }
     }
+
+    /// Whether both sockets held the tuple when it was found out: nothing was refused, nor let
+    /// through.
+    package var isFound: Bool { self == .existing || self == .shadow }
 }

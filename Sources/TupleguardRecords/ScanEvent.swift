@@ -30,6 +30,31 @@ package struct SharedSocket: Codable, Hashable, Sendable, CustomStringConvertibl
     }
 }
 
+extension SharedSocket {
+    private enum CodingKeys: CodingKey {
+        case cookie, uid, cgroup, pid, command, processes
+    }
+
+    /// With the first process by itself too, which is most often the only one.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(cookie, forKey: .cookie)
+        try container.encode(uid, forKey: .uid)
+        try container.encodeIfPresent(cgroup, forKey: .cgroup)
+        try container.encodeIfPresent(processes.first?.pid, forKey: .pid)
+        try container.encodeIfPresent(processes.first?.command, forKey: .command)
+        try container.encode(processes, forKey: .processes)
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        cookie = try container.decode(String.self, forKey: .cookie)
+        uid = try container.decode(UInt32.self, forKey: .uid)
+        cgroup = try container.decodeIfPresent(String.self, forKey: .cgroup)
+        processes = try container.decode([ProcessIdentity].self, forKey: .processes)
+    }
+}
+
 /// A tuple with several sockets, when it was found or when it was over.
 package struct ScanEvent: ConflictEvent {
     package static let source = ConflictSource.scan

@@ -2,6 +2,7 @@
 // A moment: what clocks give, as machines read it and as people do.
 
 import Glibc
+import TupleguardLinux
 
 /// A moment of the time of day.
 package struct Timestamp: Hashable, Comparable, Sendable {
@@ -13,22 +14,12 @@ package struct Timestamp: Hashable, Comparable, Sendable {
 
     /// This moment (CLOCK_REALTIME).
     package static var now: Timestamp {
-        Timestamp(nanosecondsSince1970: nanoseconds(of: CLOCK_REALTIME))
+        Timestamp(nanosecondsSince1970: KernelClock.realTime)
     }
 
     /// The moment of a reading of CLOCK_MONOTONIC.
     package init(monotonic: UInt64) {
-        let offset =
-            Int64(Self.nanoseconds(of: CLOCK_REALTIME))
-            - Int64(Self.nanoseconds(of: CLOCK_MONOTONIC))
-        let (sum, overflow) = Int64(bitPattern: monotonic).addingReportingOverflow(offset)
-        nanosecondsSince1970 = overflow ? UInt64(Int64.max) : UInt64(max(0, sum))
-    }
-
-    private static func nanoseconds(of clock: clockid_t) -> UInt64 {
-        var time = timespec()
-        clock_gettime(clock, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+        nanosecondsSince1970 = KernelClock.realTime(atMonotonic: monotonic)
     }
 
     package static func < (a: Timestamp, b: Timestamp) -> Bool {

@@ -3,7 +3,7 @@
 
 import Glibc
 import Testing
-import TupleguardKernel
+import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
@@ -16,7 +16,7 @@ struct AgentLockTests {
         #expect(RunFolder().path == "/run/tupleguard")
         #expect(RunFolder(path: "/run/x").socket == "/run/x/agent.sock")
         #expect(RunFolder(path: "/run/x").lock == "/run/x/agent.lock")
-        #expect(RunFolder(path: "/run/x").reportSocket == "/run/x/report.sock")
+        #expect(RunFolder(path: "/run/x").noticeSocket == "/run/x/report.sock")
     }
 
     @Test("While one has the lock another does not get it, and is told whose it is")
@@ -24,8 +24,7 @@ struct AgentLockTests {
         try withTemporaryFolder { folder in
             let run = RunFolder(path: folder)
             let lock = try AgentLock(run)
-            let error = GuardError.locked(
-                path: "\(folder)/agent.lock", by: "another agent is running (pid \(getpid()))")
+            let error = AgentError.alreadyRunning(lock: "\(folder)/agent.lock", pid: getpid())
             #expect(throws: error) { _ = try AgentLock(run) }
             #expect(run.agent == getpid())
             _ = lock
@@ -53,7 +52,7 @@ struct AgentLockTests {
             let run = RunFolder(path: folder)
             let lock = try AgentLock(run)
             for _ in 0..<2 {
-                #expect(throws: GuardError.self) { _ = try AgentLock(run) }
+                #expect(throws: AgentError.self) { _ = try AgentLock(run) }
             }
             #expect(contents(of: run.lock) == "\(getpid())\n")
             #expect(run.agent == getpid())
@@ -133,7 +132,7 @@ struct AgentLockTests {
     func noFolder() throws {
         try withTemporaryFolder { folder in
             let run = RunFolder(path: "\(folder)/missing/run")
-            let error = GuardError.failed(
+            let error = AgentError.failed(
                 what: "make the folder \(run.path)", errno: Errno(ENOENT), detail: "")
             #expect(throws: error) { _ = try AgentLock(run) }
         }

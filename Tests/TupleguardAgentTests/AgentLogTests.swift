@@ -5,9 +5,9 @@ import Glibc
 import Logging
 import Testing
 import TupleguardLinux
+import TupleguardRecords
 
 @testable import TupleguardAgent
-@testable import TupleguardKernel
 
 private func lines(_ result: ExitTest.Result?) -> [String] {
     String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
@@ -84,9 +84,9 @@ struct ConflictLogTests {
         ) {
             var log = ConflictLog(logger: makeLogger(.text), format: .text)
             let first = makeEvent(command: "first")
+            let later = first.time.nanosecondsSince1970 + 2_000_000_000
             let second = makeEvent(
-                command: "second", monotonicTime: KernelClock.monotonic + 2_000_000_000)
-            guard first.time / 1_000_000_000 != second.time / 1_000_000_000 else { exit(1) }
+                command: "second", time: Timestamp(nanosecondsSince1970: later))
             for _ in 0..<101 { _ = log.log(first, isFollowed: false) }
             for _ in 0..<100 { _ = log.log(second, isFollowed: false) }
             log.flush()
@@ -113,7 +113,7 @@ struct ConflictLogTests {
         }
         let objects = lines(result).filter { $0.hasPrefix("{") }
         #expect(objects.count == 1)
-        let report = try #require(objects.first.flatMap { ConflictEventReport(json: $0) })
-        #expect(report.claimant?.command == "client")
+        let report = try #require(objects.first.flatMap { decodeJSON($0) as FollowedEvent? })
+        #expect((report.event as? GuardEvent)?.claimant?.command == "client")
     }
 }

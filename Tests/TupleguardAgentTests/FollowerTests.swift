@@ -5,7 +5,7 @@ import Dispatch
 import Glibc
 import Synchronization
 import Testing
-import TupleguardKernel
+import TupleguardAgentClient
 import TupleguardSockets
 import TupleguardTestSupport
 
@@ -89,7 +89,7 @@ struct EventStreamTests {
     private struct Outcome {
         var request = ""
         var lines: [String] = []
-        var error: GuardError?
+        var error: AgentError?
     }
 
     /// Follows an agent that answers with `pieces`, one write each, and hangs up.
@@ -105,7 +105,7 @@ struct EventStreamTests {
                 request.add((try? Self.answer(on: raw, pieces)) ?? "no request came")
             }
             var outcome = Outcome()
-            do throws(GuardError) {
+            do throws(AgentError) {
                 var stream = try EventStream.open(run)
                 while let line = stream.nextLine() { outcome.lines.append(line) }
             } catch {
@@ -187,7 +187,7 @@ struct EventStreamTests {
     @Test("Where no agent runs the message says where one was looked for, and how to start one")
     func noAgent() throws {
         try withTemporaryFolder { folder in
-            let error = #expect(throws: GuardError.self) {
+            let error = #expect(throws: AgentError.self) {
                 _ = try EventStream.open(RunFolder(path: folder))
             }
             let text = error.map { "\($0)" } ?? ""
@@ -200,7 +200,7 @@ struct EventStreamTests {
     @Test("A path that no socket can have")
     func overlong() {
         let folder = "/" + String(repeating: "x", count: 108)
-        let error = #expect(throws: GuardError.self) {
+        let error = #expect(throws: AgentError.self) {
             _ = try EventStream.open(RunFolder(path: folder))
         }
         #expect(error.map { "\($0)".contains("ENAMETOOLONG") } == true)

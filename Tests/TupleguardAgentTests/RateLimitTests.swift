@@ -97,17 +97,17 @@ struct TokenBucketsTests {
     }
 }
 
-struct ReportLimitsTests {
+struct NoticeLimitsTests {
     private func admitted(
-        _ limits: inout ReportLimits, _ count: Int, now: UInt64, _ sender: (Int) -> Sender
+        _ limits: inout NoticeLimits, _ count: Int, now: UInt64, _ sender: (Int) -> Sender
     ) -> Int {
         (0..<count).count { limits.admit(sender($0), now: now) }
     }
 
     @Test("A process that floods takes nothing from another, of the same user or not")
     func process() {
-        var limits = ReportLimits()
-        let burst = Int(ReportLimits.ofSender.burst)
+        var limits = NoticeLimits()
+        let burst = Int(NoticeLimits.ofSender.burst)
         #expect(admitted(&limits, 100_000, now: 0) { _ in Sender(pid: 1, uid: 1) } == burst)
         #expect(admitted(&limits, 20, now: 0) { _ in Sender(pid: 2, uid: 1) } == 20)
         #expect(admitted(&limits, 20, now: 0) { _ in Sender(pid: 3, uid: 2) } == 20)
@@ -115,20 +115,20 @@ struct ReportLimitsTests {
 
     @Test("A user who forks takes nothing from another")
     func user() {
-        var limits = ReportLimits()
-        let burst = Int(ReportLimits.ofUser.burst)
-        let forks = admitted(&limits, 100_000, now: 0) { Sender(pid: UInt32($0), uid: 1) }
+        var limits = NoticeLimits()
+        let burst = Int(NoticeLimits.ofUser.burst)
+        let forks = admitted(&limits, 100_000, now: 0) { Sender(pid: Int32($0), uid: 1) }
         #expect(forks == burst)
         #expect(admitted(&limits, 20, now: 0) { _ in Sender(pid: 1, uid: 2) } == 20)
     }
 
     @Test("Many users together have a limit as well")
     func everybody() {
-        var limits = ReportLimits()
-        let burst = Int(ReportLimits.ofAll.burst)
-        let sender: (Int) -> Sender = { Sender(pid: UInt32($0), uid: UInt32($0 % 500)) }
+        var limits = NoticeLimits()
+        let burst = Int(NoticeLimits.ofAll.burst)
+        let sender: (Int) -> Sender = { Sender(pid: Int32($0), uid: UInt32($0 % 500)) }
         #expect(admitted(&limits, 100_000, now: 0, sender) == burst)
-        let perSecond = Int(ReportLimits.ofAll.perSecond)
+        let perSecond = Int(NoticeLimits.ofAll.perSecond)
         #expect(admitted(&limits, 100_000, now: second, sender) == perSecond)
     }
 }

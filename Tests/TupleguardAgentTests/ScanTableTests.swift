@@ -3,15 +3,17 @@
 // when it goes.
 
 import Testing
-import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSockets
 import TupleguardTestSupport
 
 @testable import TupleguardAgent
 @testable import TupleguardHostSurvey
 
-private let second: UInt64 = 1_000_000_000
+private func time(_ seconds: UInt64) -> Timestamp {
+    Timestamp(nanosecondsSince1970: seconds * 1_000_000_000)
+}
 
 struct ScanTableTests {
     /// Two sockets, or another two, on a port.
@@ -27,13 +29,11 @@ struct ScanTableTests {
 
     private func update(
         _ table: inout ScanTable, _ shadows: [Shadow], at seconds: UInt64
-    ) -> [ScanEventReport] {
-        let time = seconds * second
+    ) -> [ScanEvent] {
+        let time = time(seconds)
         return table.update(shadows, time: time) { shadows in
             let (owners, cgroups) = (SocketOwners(of: []), CgroupNames())
-            return shadows.map {
-                ScanEventReport($0, time: time, owners: owners, cgroups: cgroups)
-            }
+            return shadows.map { ScanEvent($0, time: time, owners: owners, cgroups: cgroups) }
         }
     }
 
@@ -44,26 +44,26 @@ struct ScanTableTests {
         try #require(found.map(\.action) == [.found])
         #expect(found[0].receiver.cookie == "10000")
         #expect(found[0].overshadowed.map(\.cookie) == ["10001"])
-        #expect(found[0].firstTime == timestamp(second))
+        #expect(found[0].firstTime == time(1))
         #expect(update(&table, [shadow(5000)], at: 2).isEmpty)
         #expect(update(&table, [shadow(5000)], at: 3).isEmpty)
-        #expect(table.summary.found == 1)
-        #expect(table.summary.present == 1)
-        #expect(table.summary.shadows.map(\.local) == ["192.0.2.1:5000"])
+        #expect(table.totals.found == 1)
+        #expect(table.totals.present == 1)
+        #expect(table.shadows.map(\.tuple.local.description) == ["192.0.2.1:5000"])
         let ended = update(&table, [], at: 4)
         try #require(ended.map(\.action) == [.ended])
-        #expect(ended[0].local == "192.0.2.1:5000")
-        #expect(ended[0].time == timestamp(4 * second))
-        #expect(ended[0].firstTime == timestamp(second))
+        #expect(ended[0].tuple.local.description == "192.0.2.1:5000")
+        #expect(ended[0].time == time(4))
+        #expect(ended[0].firstTime == time(1))
         #expect(
             ended[0].line
-                == "scan: 192.0.2.1:5000 -> 198.51.100.7:53 in this network namespace is overshadowed no more; it was since \(timestamp(second))"
+                == "scan: 192.0.2.1:5000 -> 198.51.100.7:53 in this network namespace is overshadowed no more; it was since \(time(1))"
         )
         #expect(update(&table, [], at: 5).isEmpty)
-        #expect(table.summary.scans == 5)
-        #expect(table.summary.found == 1)
-        #expect(table.summary.present == 0)
-        #expect(table.summary.shadows.isEmpty)
+        #expect(table.totals.scans == 5)
+        #expect(table.totals.found == 1)
+        #expect(table.totals.present == 0)
+        #expect(table.shadows.isEmpty)
     }
 
     @Test("Other sockets on the same tuple are another conflict")
@@ -73,8 +73,8 @@ struct ScanTableTests {
         let events = update(&table, [shadow(5000, cookies: (10_001, 7))], at: 2)
         try #require(events.map(\.action) == [.ended, .found])
         #expect(events[1].receiver.cookie == "10001")
-        #expect(table.summary.found == 2)
-        #expect(table.summary.present == 1)
+        #expect(table.totals.found == 2)
+        #expect(table.totals.present == 1)
     }
 
     @Test("What a scan finds new is told beside what it knows")
@@ -83,10 +83,10 @@ struct ScanTableTests {
         _ = update(&table, [shadow(5000), shadow(5001)], at: 1)
         let events = update(&table, [shadow(5001), shadow(5002)], at: 2)
         #expect(events.map(\.action) == [.ended, .found])
-        #expect(events.map(\.local) == ["192.0.2.1:5000", "192.0.2.1:5002"])
-        #expect(table.summary.found == 3)
+        #expect(events.map(\.tuple.local.description) == ["192.0.2.1:5000", "192.0.2.1:5002"])
+        #expect(table.totals.found == 3)
         #expect(
-            table.summary.shadows.map(\.local) == ["192.0.2.1:5002", "192.0.2.1:5001"])
+            table.shadows.map(\.tuple.local.description) == ["192.0.2.1:5002", "192.0.2.1:5001"])
     }
 
     @Test("All are counted, and of so many it is remembered what they are")
@@ -95,22 +95,10 @@ struct ScanTableTests {
         let all = (0..<ScanTable.limit + 5).map { shadow(5000 + $0) }
         #expect(update(&table, all, at: 1).count == ScanTable.limit)
         #expect(update(&table, all, at: 2).isEmpty)
-        #expect(table.summary.found == UInt64(all.count))
-        #expect(table.summary.present == all.count)
-        #expect(table.summary.shadows.count == ScanTable.limit)
+        #expect(table.totals.found == UInt64(all.count))
+        #expect(table.totals.present == all.count)
+        #expect(table.shadows.count == ScanTable.limit)
         #expect(update(&table, [], at: 3).count == ScanTable.limit)
-        #expect(table.summary.present == 0)
-    }
-
-    @Test("A line of the log is read back; one of another source is not")
-    func lines() throws {
-        var table = ScanTable()
-        let report = try #require(update(&table, [shadow(5000)], at: 1).first)
-        let line = encodeJSON(report)
-        let again = try #require(ScanEventReport(json: line))
-        #expect(again.cookies == ["10000", "10001"])
-        #expect(encodeJSON(again) == line)
-        #expect(ScanEventReport(json: line.replacing("\"scan\"", with: "\"kernel\"")) == nil)
-        #expect(ScanEventReport(json: "{}") == nil)
+        #expect(table.totals.present == 0)
     }
 }

@@ -132,7 +132,8 @@ struct EmbeddedObjectTests {
     @Test(
         "Every program that is loaded by name is in its object, and no other",
         arguments: [
-            (.hooks, Hook.allCases.map(\.rawValue)), (.seed, ["seed_tasks", "seed_files", "seed_sockets"]),
+            (.hooks, Hook.allCases.map(\.rawValue)),
+            (.seed, ["seed_tasks", "seed_files", "seed_sockets"]),
             (.sweep, MapName.swept.map { "sweep_\($0.rawValue)" }),
         ] as [(ProgramSet, [String])])
     func programs(set: ProgramSet, names: [String]) throws {

@@ -4,6 +4,7 @@
 import Glibc
 import TupleguardABI
 import TupleguardLinux
+import TupleguardRecords
 
 @testable import TupleguardKernel
 
@@ -50,6 +51,6 @@ func bytes<Value: BitwiseCopyable>(of value: Value) -> [UInt8] {
     withUnsafeBytes(of: value) { Array($0) }
 }
 
-func decode(_ bytes: [UInt8]) -> ConflictEvent? {
-    bytes.withUnsafeBytes { ConflictEvent(bytes: $0) }
+func decode(_ bytes: [UInt8]) -> GuardEvent? {
+    bytes.withUnsafeBytes { GuardEvent(bytes: $0) }
 }

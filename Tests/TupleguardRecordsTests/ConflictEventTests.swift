@@ -245,7 +245,7 @@ struct ScanEventTests {
     private static let complete =
         #"{"action":"found","first_time":"2026-01-31T12:00:00.012Z","local":"192.0.2.1:40000","#
         + #""network_namespace_name":"blue","overshadowed":[{"cookie":"7","processes":[],"uid":33}],"#
-        + #""receiver":{"cgroup":"/a","cookie":"18446744073709551615","processes":"#
+        + #""receiver":{"cgroup":"/a","command":"a","cookie":"18446744073709551615","pid":1,"processes":"#
         + #"[{"command":"a","pid":1,"uid":1000},{"command":"b","pid":2,"uid":1000}],"uid":1000},"#
         + #""remote":"198.51.100.7:53","source":"scan","time":"2026-01-31T12:00:00.012Z"}"#
 

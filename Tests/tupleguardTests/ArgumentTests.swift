@@ -381,15 +381,15 @@ struct ShowArgumentTests {
     }
 }
 
-struct PlacesTests {
+struct FolderTests {
     @Test("Where things are when nothing else is said")
     func defaults() async {
         await #expect(processExitsWith: .success) {
             for name in ["TUPLEGUARD_STATE", "TUPLEGUARD_RUN"] { unsetenv(name) }
-            let places = try parse(Status.self, "status").places
-            #expect(places.state == "/sys/fs/bpf/tupleguard")
-            #expect(places.runFolder == "/run/tupleguard")
-            #expect(places.guardState.folder == places.state)
+            let folders = try parse(Status.self, "status").folders
+            #expect(folders.state == "/sys/fs/bpf/tupleguard")
+            #expect(folders.runFolder == "/run/tupleguard")
+            #expect(folders.guardState.folder == folders.state)
         }
     }
 
@@ -398,15 +398,15 @@ struct PlacesTests {
         await #expect(processExitsWith: .success) {
             setenv("TUPLEGUARD_STATE", "/sys/fs/bpf/from-environment", 1)
             setenv("TUPLEGUARD_RUN", "/run/from.environment", 1)
-            let places = try parse(Status.self, "status").places
-            #expect(places.state == "/sys/fs/bpf/from-environment")
-            #expect(places.runFolder == "/run/from.environment")
+            let folders = try parse(Status.self, "status").folders
+            #expect(folders.state == "/sys/fs/bpf/from-environment")
+            #expect(folders.runFolder == "/run/from.environment")
             let told = try parse(Status.self, "status --state /sys/fs/bpf/x --run-folder /run/x")
-                .places
+                .folders
             #expect(told.state == "/sys/fs/bpf/x")
             #expect(told.runFolder == "/run/x")
             setenv("TUPLEGUARD_STATE", "", 1)
-            #expect(try parse(Status.self, "status").places.state == "/sys/fs/bpf/tupleguard")
+            #expect(try parse(Status.self, "status").folders.state == "/sys/fs/bpf/tupleguard")
         }
     }
 
@@ -428,7 +428,7 @@ struct PlacesTests {
             #expect(complaint(arguments) == nil, "\(line)")
         }
         let exec = try parse(Exec.self, "exec --state /sys/fs/bpf/x --run-folder /run/x -- ls")
-        #expect(exec.places.state == "/sys/fs/bpf/x")
+        #expect(exec.folders.state == "/sys/fs/bpf/x")
     }
 
     @Test(
@@ -447,7 +447,7 @@ struct PlacesTests {
         expectRefusal("status --state /sys/fs/bpf/a.b", "/sys/fs/bpf/a.b")
         expectRefusal("status --state /sys/fs/bpf/../x", "without dots")
         #expect(
-            try parse(Status.self, "status --run-folder /run/a.b").places.runFolder == "/run/a.b")
+            try parse(Status.self, "status --run-folder /run/a.b").folders.runFolder == "/run/a.b")
     }
 
     @Test("The message says what is wrong with the path")
@@ -460,13 +460,15 @@ struct PlacesTests {
 struct UserspaceArgumentTests {
     @Test("What goes with one kind of agent only is refused with the other")
     func kinds() throws {
+        #expect(try parse(Run.self, "run --scan --interval 5").interval == 5)
+        #expect(try parse(Run.self, "run --scan").interval == nil)
+        // What it was called first.
         #expect(try parse(Run.self, "run --userspace --interval 5").interval == 5)
-        #expect(try parse(Run.self, "run --userspace").interval == nil)
-        expectRefusal("run --userspace --cgroup a", "give no --cgroup")
-        expectRefusal("run --userspace --detach-on-exit", "give no --detach-on-exit")
-        expectRefusal("run --userspace --mode observe", "give no policy")
-        expectRefusal("run --userspace --table-size 4096", "give no policy")
-        expectRefusal("run --cgroup a --interval 5", "goes with --userspace")
-        expectRefusal("run --userspace --interval 0", "--interval 0")
+        expectRefusal("run --scan --cgroup a", "give no --cgroup")
+        expectRefusal("run --scan --detach-on-exit", "give no --detach-on-exit")
+        expectRefusal("run --scan --mode observe", "give no policy")
+        expectRefusal("run --scan --table-size 4096", "give no policy")
+        expectRefusal("run --cgroup a --interval 5", "goes with --scan")
+        expectRefusal("run --scan --interval 0", "--interval 0")
     }
 }

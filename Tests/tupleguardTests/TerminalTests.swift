@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What people see: tables that fit, shortened text, times and amounts.
+// What people see: tables that fit, shortened text.
 
 import Glibc
 import Testing
@@ -109,76 +109,6 @@ struct FitTests {
     }
 }
 
-struct TimeTests {
-    private var now: UInt64 { KernelClock.realTime }
-
-    // From the middle of each step, so that the clock may go on while the test runs.
-    @Test(
-        "How long ago, in a unit that suits it",
-        arguments: [
-            (150, "2m"), (5400, "90m"), (7170, "119m"), (9000, "2h"), (131_400, "36h"),
-            (171_000, "47h"), (216_000, "2d"), (34_603_200, "400d"),
-        ] as [(UInt64, String)])
-    func ages(seconds: UInt64, text: String) {
-        #expect(age(now - seconds * 1_000_000_000) == text)
-    }
-
-    @Test("Seconds for the first two minutes")
-    func seconds() throws {
-        let text = age(now - 30_000_000_000)
-        #expect(text.hasSuffix("s"))
-        let count = try #require(Int(text.dropLast()))
-        #expect((30..<120).contains(count))
-    }
-
-    @Test("What is still to come is not long ago")
-    func future() {
-        #expect(age(now + 1_000_000_000_000) == "0s")
-        #expect(age(.max) == "0s")
-    }
-
-    @Test("1970 is some days ago")
-    func epoch() throws {
-        #expect(try #require(Int(age(0).dropLast())) > 20_000)
-        #expect(age(0).hasSuffix("d"))
-    }
-
-    @Test("A clock shows local time, to the second")
-    func localTime() throws {
-        for nanoseconds in [0, 1_769_860_800_012_000_000, 1_720_000_000_999_999_999] as [UInt64] {
-            let text = clock(nanoseconds)
-            #expect(text.contains(#/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/#))
-            let parts = try text.split(whereSeparator: { !$0.isNumber }).map {
-                try #require(Int32($0))
-            }
-            try #require(parts.count == 6)
-            var fields = tm()
-            fields.tm_year = parts[0] - 1900
-            fields.tm_mon = parts[1] - 1
-            fields.tm_mday = parts[2]
-            fields.tm_hour = parts[3]
-            fields.tm_min = parts[4]
-            fields.tm_sec = parts[5]
-            fields.tm_isdst = -1
-            #expect(mktime(&fields) == Int(nanoseconds / 1_000_000_000))
-        }
-    }
-
-    @Test("Local is where TZ says")
-    func timeZone() async {
-        await #expect(processExitsWith: .success) {
-            setenv("TZ", "UTC0", 1)
-            tzset()
-            #expect(clock(1_769_860_800_012_000_000) == "2026-01-31 12:00:00")
-        }
-        await #expect(processExitsWith: .success) {
-            setenv("TZ", "XXX-5:30", 1)
-            tzset()
-            #expect(clock(1_769_860_800_012_000_000) == "2026-01-31 17:30:00")
-        }
-    }
-}
-
 struct EnvironmentTests {
     @Test("A variable that is empty counts as not set")
     func variables() async {
@@ -190,67 +120,6 @@ struct EnvironmentTests {
             unsetenv("TUPLEGUARD_TEST")
             #expect(environment("TUPLEGUARD_TEST") == nil)
         }
-    }
-}
-
-struct ConflictBlockTests {
-    private func block(
-        count: UInt64, reason: Reason = .held, allowed: Bool = false, holder: Bool = true
-    ) -> [String] {
-        var event = tg_event()
-        event.time_ns = KernelClock.monotonic
-        event.reason = reason.rawValue
-        event.allowed = allowed ? 1 : 0
-        event.tuple.local_port = 40_000
-        event.tuple.remote_port = 53
-        event.tuple.remote = (0, 0, UInt32(0xffff).bigEndian, UInt32(0xc633_6407).bigEndian)
-        event.claimant.pid = 4711
-        event.claimant.uid = 1000
-        withUnsafeMutableBytes(of: &event.claimant.comm) {
-            $0.copyBytes(from: Array("client".utf8))
-        }
-        if holder {
-            event.holder.pid = 815
-            withUnsafeMutableBytes(of: &event.holder.comm) {
-                $0.copyBytes(from: Array("server".utf8))
-            }
-        }
-        var lines: [String] = []
-        let conflict = Conflict(
-            count: count, first: 1_769_860_800_000_000_000, last: ConflictEvent(event)!)
-        Conflicts.show(conflict, CgroupNames()) { lines.append($0) }
-        return lines
-    }
-
-    @Test("Who was refused, who holds the tuple, how often, why")
-    func refused() {
-        let lines = block(count: 3)
-        #expect(lines.count == 5)
-        #expect(lines[0].contains("*:40000 -> 198.51.100.7:53"))
-        #expect(
-            lines[1].hasPrefix(
-                "  refused   3 times, first \(clock(1_769_860_800_000_000_000)), last "))
-        #expect(lines[2] == "  claimant  client (pid 4711, uid 1000)")
-        #expect(lines[3] == "  holder    server (pid 815, uid 0)")
-        #expect(lines[4] == "  because   another socket is connected with this tuple")
-    }
-
-    @Test("Once is not several times")
-    func once() {
-        let line = block(count: 1)[1]
-        #expect(line.hasPrefix("  refused   once, "))
-        #expect(!line.contains("first") && !line.contains("last"))
-    }
-
-    @Test("A holder that is not known")
-    func unknownHolder() {
-        #expect(block(count: 1, reason: .outside, holder: false)[3] == "  holder    not known")
-    }
-
-    @Test("All lines of a block begin in the same columns")
-    func alignment() {
-        #expect(block(count: 1, allowed: true)[1].hasPrefix("  observed  once"))
-        #expect(block(count: 1, reason: .existing)[1].hasPrefix("  found     once"))
     }
 }
 

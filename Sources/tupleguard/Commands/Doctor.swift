@@ -3,11 +3,11 @@
 
 import ArgumentParser
 import Glibc
-import TupleguardAgent
 import TupleguardDiagnosis
 import TupleguardHostSurvey
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSockets
 
 struct Doctor: ParsableCommand {
@@ -61,7 +61,7 @@ struct Doctor: ParsableCommand {
     @Option(help: "all: every network namespace that may be entered; self: only this one.")
     var namespace = NetworkNamespace.Selection.all
 
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     static let couldNotLook = ExitCode(3)
 
@@ -92,7 +92,7 @@ struct Doctor: ParsableCommand {
     private func examine() throws -> Examination {
         do {
             return Examination(
-                try .gather(namespace, sample: sample, guardState: places.guardState))
+                try .gather(namespace, sample: sample, guardState: folders.guardState))
         } catch {
             Terminal.note("Error: cannot look at the sockets: \(error)")
             throw Self.couldNotLook

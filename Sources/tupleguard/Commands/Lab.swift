@@ -3,9 +3,9 @@
 
 import ArgumentParser
 import Glibc
-import TupleguardAgent
 import TupleguardLab
 import TupleguardLinux
+import TupleguardRecords
 
 struct Lab: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -3,8 +3,8 @@
 
 import ArgumentParser
 import Glibc
-import TupleguardAgent
 import TupleguardLab
+import TupleguardRecords
 import TupleguardSockets
 
 struct Overshadow: ParsableCommand {

@@ -3,11 +3,12 @@
 
 import ArgumentParser
 import Glibc
-import TupleguardAgent
+import TupleguardAgentClient
 import TupleguardDiagnosis
 import TupleguardHostSurvey
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSocketDiag
 import TupleguardSockets
 
@@ -21,7 +22,7 @@ struct Shadows: ParsableCommand {
             Needs no root to look at its own network namespace.
 
             The kernel does not record when two sockets came to share a tuple. What is told is when \
-            they were seen first: by an agent that looks (run --userspace; read as root), else by \
+            they were seen first: by an agent that looks (run --scan; read as root), else by \
             this command, which sees them for longer with --watch.
 
             --resolve destroys the socket that receives (SOCK_DESTROY), the only one of them that \
@@ -59,7 +60,7 @@ struct Shadows: ParsableCommand {
     @Option(help: "all: every network namespace that may be entered; self: only this one.")
     var namespace = NetworkNamespace.Selection.all
 
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func validate() throws {
         if let watch, !(0.1...86_400).contains(watch) {
@@ -97,12 +98,13 @@ struct Shadows: ParsableCommand {
     /// When an agent without a guard saw tuples first, by the cookies of their sockets; nothing
     /// where none runs, or is not ours to ask.
     private func firstSeenByAgent() -> [Set<UInt64>: UInt64] {
-        let summary = try? UserspaceSummary.read(from: RunFolder(path: places.runFolder))
+        let findings = try? AgentFindings.read(from: folders.agentFolder)
         return Dictionary(
-            (summary?.scan?.shadows ?? []).compactMap { found in
-                nanoseconds(of: found.firstTime).map {
-                    (Set(found.cookies.compactMap { UInt64($0) }), $0)
-                }
+            (findings?.scan?.shadows ?? []).map { found in
+                (
+                    Set(found.cookies.compactMap { UInt64($0) }),
+                    found.firstTime.nanosecondsSince1970
+                )
             }, uniquingKeysWith: { first, _ in first })
     }
 

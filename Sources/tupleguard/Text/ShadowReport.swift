@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tuple with several sockets, as text and as JSON.
 
-import TupleguardAgent
 import TupleguardDiagnosis
 import TupleguardHostSurvey
 import TupleguardLinux
@@ -23,12 +22,7 @@ struct ShadowReport: Encodable {
         let owners = SocketOwners(of: shadows.flatMap(\.members).map(\.inode))
         let names = CgroupNames()
         func socket(_ record: SocketRecord) -> SharedSocket {
-            SharedSocket(
-                cookie: record.cookie, uid: record.uid,
-                cgroup: names.path(of: record.cgroup),
-                processes: owners.processes(of: record.inode).compactMap {
-                    ProcessIdentity(pid: $0)
-                })
+            SharedSocket(record, owners: owners, cgroups: names)
         }
         return shadows.map { shadow in
             ShadowReport(

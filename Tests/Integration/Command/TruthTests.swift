@@ -225,7 +225,7 @@ extension IntegrationTests {
         @Test func whatTheScanFoundIsShownWithoutBPF() throws {
             try Sandbox.run { sandbox in
                 let agent = try sandbox.start(
-                    Sandbox.program("tupleguard"), ["run", "--userspace", "--interval", "1"])
+                    Sandbox.program("tupleguard"), ["run", "--scan", "--interval", "1"])
                 try ending(agent) {
                     #expect(eventually { agent.errorsSoFar.contains("ready") })
                     let missing = "-bpf,-perfmon,-sys_admin"

@@ -144,8 +144,8 @@ extension IntegrationTests {
                 let holder = try sandbox.state.conflicts().first {
                     $0.last.networkNamespace == namespace && $0.last.tuple.local.port == 5000
                 }?.last.holder
-                #expect(holder?.pid == UInt32(getpid()))
-                #expect(holder?.cgroup == sandbox.cgroup.id)
+                #expect(holder?.pid == getpid())
+                #expect(holder?.cgroupId == sandbox.cgroup.id)
                 sandbox.close(a)
                 #expect(b.connect("127.0.0.1:6000") == nil)
             }

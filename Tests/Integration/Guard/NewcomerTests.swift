@@ -4,6 +4,7 @@
 
 import Glibc
 import Testing
+import TupleguardRecords
 import TupleguardSockets
 import TupleguardTestSupport
 
@@ -30,7 +31,7 @@ extension IntegrationTests {
             return (first, second)
         }
 
-        private func shadows(_ sandbox: Sandbox) throws -> [ConflictEvent] {
+        private func shadows(_ sandbox: Sandbox) throws -> [GuardEvent] {
             let namespace = try sandbox.namespaceCookie()
             return try sandbox.state.conflicts().map(\.last).filter {
                 $0.networkNamespace == namespace && $0.reason == .shadow
@@ -51,8 +52,8 @@ extension IntegrationTests {
                 #expect(found.count == 1)
                 let shadow = try #require(found.first)
                 #expect(shadow.tuple.local.port == first.local!.port)
-                #expect(shadow.claimant.pid == UInt32(getpid()))
-                #expect(shadow.holder.pid == UInt32(getpid()))
+                #expect(shadow.claimant?.pid == getpid())
+                #expect(shadow.holder?.pid == getpid())
                 #expect(shadow.claimantCookie != shadow.holderCookie)
                 let conflicts = try sandbox.tupleguard("conflicts")
                 #expect(conflicts.output.contains("one of them has not claimed it"))

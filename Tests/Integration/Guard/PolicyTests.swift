@@ -40,7 +40,7 @@ extension IntegrationTests {
                 #expect(counters.refused == 0)
                 let conflicts = try sandbox.state.conflicts()
                 #expect(conflicts.count == 1)
-                #expect(conflicts.first?.last.wasAllowed == true)
+                #expect(conflicts.first?.last.action == .observed)
             }
         }
 
@@ -175,14 +175,14 @@ extension IntegrationTests {
                 #expect(try collide(sandbox) == "EPERM")
                 let claim = try #require(try sandbox.claims().first)
                 #expect(claim.tuple.description == "127.0.0.1:5000 -> 127.0.0.1:6000")
-                #expect(claim.pid == UInt32(getpid()))
+                #expect(claim.pid == getpid())
                 let conflict = try #require(try sandbox.state.conflicts().first)
-                #expect(conflict.last.claimant.pid == UInt32(getpid()))
-                #expect(conflict.last.holder.pid == UInt32(getpid()))
+                #expect(conflict.last.claimant?.pid == getpid())
+                #expect(conflict.last.holder?.pid == getpid())
                 #expect(conflict.last.holderCookie == claim.cookie)
-                #expect(conflict.last.attachment == sandbox.cgroup.id)
-                #expect(conflict.last.holder.uid == getuid())
-                #expect(conflict.last.claimant.command == conflict.last.holder.command)
+                #expect(conflict.last.guardedCgroupId == sandbox.cgroup.id)
+                #expect(conflict.last.holder?.uid == getuid())
+                #expect(conflict.last.claimant?.command == conflict.last.holder?.command)
             }
         }
 

@@ -15,7 +15,7 @@ extension IntegrationTests {
 
         private func startAgent(_ sandbox: Sandbox, _ more: String...) throws -> RunningProgram {
             let agent = try sandbox.start(
-                tupleguard, ["run", "--userspace", "--interval", "1"] + more)
+                tupleguard, ["run", "--scan", "--interval", "1"] + more)
             #expect(
                 eventually { agent.errorsSoFar.contains("ready, looking") || !agent.isRunning },
                 "\(agent.errorsSoFar)")
@@ -129,7 +129,7 @@ extension IntegrationTests {
                 chmod(folder, 0o777)
                 defer { try? FileManager.default.removeItem(atPath: folder) }
                 let agent = try sandbox.start(
-                    tupleguard, ["run", "--userspace", "--interval", "1", "--run-folder", folder],
+                    tupleguard, ["run", "--scan", "--interval", "1", "--run-folder", folder],
                     asNobody: true)
                 try ending(agent) {
                     _ = try collide(sandbox, port: 5300)
@@ -151,8 +151,8 @@ extension IntegrationTests {
         @Test func argumentsThatMakeNoSense() throws {
             try Sandbox.run { sandbox in
                 for arguments in [
-                    ["run", "--userspace", "--cgroup", "x"], ["run"],
-                    ["run", "--userspace", "--interval", "0"], ["shadows", "--yes"],
+                    ["run", "--scan", "--cgroup", "x"], ["run"],
+                    ["run", "--scan", "--interval", "0"], ["shadows", "--yes"],
                     ["shadows", "--watch", "0"], ["shadows", "--resolve", "--yes", "--watch", "1"],
                     ["doctor", "--sample", "-1"], ["doctor", "--namespace", "other"],
                 ] {

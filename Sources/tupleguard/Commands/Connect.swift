@@ -3,10 +3,9 @@
 import ArgumentParser
 import Connectx
 import Glibc
-import TupleguardAgent
-import TupleguardDiagnosis
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSockets
 
 /// `tupleguard connect`

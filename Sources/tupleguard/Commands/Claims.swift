@@ -2,9 +2,9 @@
 
 public import ArgumentParser
 import Glibc
-import TupleguardAgent
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 public import TupleguardSockets
 
 /// `tupleguard claims`
@@ -37,7 +37,7 @@ struct Claims: ParsableCommand {
     @Flag(help: "One JSON object.")
     var json = false
 
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     private struct Report: Encodable {
         struct OfClaim: Encodable {
@@ -45,8 +45,8 @@ struct Claims: ParsableCommand {
             let remote: String
             let networkNamespace: UInt32
             let socketCookie: UInt64
-            let since: String
-            let pid: UInt32?
+            let since: Timestamp
+            let pid: Int32?
             let command: String?
             let uid: UInt32?
             let cgroup: String?
@@ -64,15 +64,15 @@ struct Claims: ParsableCommand {
     /// Looks each process up once.
     private struct Owners {
         let hierarchy: CgroupHierarchy
-        var known: [UInt32: Owner] = [:]
+        var known: [Int32: Owner] = [:]
 
-        mutating func find(_ pid: UInt32) -> Owner {
+        mutating func find(_ pid: Int32) -> Owner {
             if let owner = known[pid] { return owner }
             var status = stat()
             let exists = pid != 0 && stat("/proc/\(pid)", &status) == 0
             let owner = Owner(
                 uid: exists ? status.st_uid : nil,
-                cgroup: exists ? hierarchy.path(ofProcess: Int32(pid)) : nil)
+                cgroup: exists ? hierarchy.path(ofProcess: pid) : nil)
             known[pid] = owner
             return owner
         }
@@ -83,7 +83,7 @@ struct Claims: ParsableCommand {
         let hierarchy = try CgroupHierarchy()
         var owners = Owners(hierarchy: hierarchy)
         let below = try cgroup.map { try Cgroup($0, in: hierarchy).path }
-        let claims = try places.guardState.claims()
+        let claims = try folders.guardState.claims()
             .filter { matches($0) }
             .map { (claim: $0, owner: owners.find($0.pid)) }
             .filter { below == nil || below == "/" || isIn($0.owner.cgroup, below!) }
@@ -99,7 +99,7 @@ struct Claims: ParsableCommand {
         let ends = [claim.tuple.local, claim.tuple.remote]
         if let address, !ends.contains(where: { $0.address == address }) { return false }
         if let port, !ends.contains(where: { $0.port == port }) { return false }
-        if let pid, claim.pid != pid { return false }
+        if let pid, claim.pid != Int32(bitPattern: pid) { return false }
         return true
     }
 
@@ -112,7 +112,7 @@ struct Claims: ParsableCommand {
         .init(
             local: claim.tuple.local.description, remote: claim.tuple.remote.description,
             networkNamespace: claim.networkNamespace, socketCookie: claim.cookie,
-            since: timestamp(claim.since), pid: claim.pid == 0 ? nil : claim.pid,
+            since: claim.since, pid: claim.pid == 0 ? nil : claim.pid,
             command: claim.pid == 0 ? nil : claim.command, uid: owner.uid, cgroup: owner.cgroup)
     }
 
@@ -126,7 +126,7 @@ struct Claims: ParsableCommand {
             table.rows.append([
                 claim.tuple.local.description, claim.tuple.remote.description,
                 claim.pid == 0 ? "-" : "\(claim.command)(\(claim.pid))",
-                owner.uid.map { "\($0)" } ?? "-", age(claim.since), "\(claim.networkNamespace)",
+                owner.uid.map { "\($0)" } ?? "-", claim.since.age, "\(claim.networkNamespace)",
                 owner.cgroup ?? "-",
             ])
         }

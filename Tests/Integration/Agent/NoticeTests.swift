@@ -7,7 +7,7 @@ import Foundation
 import Glibc
 import Synchronization
 import Testing
-import TupleguardAgent
+import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
@@ -15,7 +15,7 @@ import TupleguardTestSupport
 @testable import TupleguardKernel
 
 extension IntegrationTests {
-    @Suite struct Reports {
+    @Suite struct Notices {
         private static let nobody: UInt32 = 65534
         private let tupleguard = Sandbox.program("tupleguard")
 
@@ -37,21 +37,21 @@ extension IntegrationTests {
         private func send(
             _ bytes: [UInt8], to sandbox: Sandbox, times: Int32 = 1, uid: UInt32 = nobody,
             descriptor: Int32 = -1
-        ) throws -> UInt32 {
+        ) throws -> Int32 {
             let pid = support_send_as(
                 uid, sandbox.runFolder + "/report.sock", bytes, bytes.count, times, descriptor)
             if pid < 0 { throw Errno(-pid) }
-            return UInt32(pid)
+            return pid
         }
 
         /// Waits until the agent has taken so many datagrams, whatever became of them.
-        private func summary(_ sandbox: Sandbox, after count: Int) throws -> UserspaceSummary {
-            var summary: UserspaceSummary?
+        private func summary(_ sandbox: Sandbox, after count: Int) throws -> AgentFindings {
+            var summary: AgentFindings?
             #expect(
                 try eventually { () throws in
-                    summary = try UserspaceSummary.read(from: RunFolder(path: sandbox.runFolder))
+                    summary = try AgentFindings.read(from: RunFolder(path: sandbox.runFolder))
                     guard let totals = summary?.totals else { return false }
-                    return totals.reports + totals.limited + totals.invalid >= UInt64(count)
+                    return totals.notices + totals.limited + totals.invalid >= UInt64(count)
                 })
             return try #require(summary)
         }
@@ -72,16 +72,15 @@ extension IntegrationTests {
                 let agent = try sandbox.startAgent()
                 let pid = try send(datagram(.lostRace, count: 7), to: sandbox)
                 let report = try #require(try summary(sandbox, after: 1).conflicts.first)
-                #expect(report.source == .userspace)
                 #expect(report.count == 7)
                 #expect(report.last.sender.pid == pid)
                 #expect(report.last.sender.uid == Self.nobody)
-                #expect(report.last.reason == "lost-race")
-                #expect(report.last.local == "127.0.0.1:5000")
+                #expect(report.last.notice.kind == .lostRace)
+                #expect(report.last.notice.tuple.local == Endpoint("127.0.0.1:5000"))
                 #expect(
                     eventually {
                         agent.errorsSoFar.contains(
-                            "userspace: 127.0.0.1:5000 -> 127.0.0.2:53 (udp), reported 7 times by")
+                            "connectx: 127.0.0.1:5000 -> 127.0.0.2:53 (udp), reported 7 times by")
                     })
                 #expect(agent.errorsSoFar.contains("(pid \(pid), uid 65534)"))
                 stop(agent)
@@ -104,29 +103,29 @@ extension IntegrationTests {
                 let namespace = try sandbox.namespaceCookie()
                 let conflicts = try #require(json["conflicts"] as? [[String: Any]]).filter {
                     let found = ($0["last"] as? [String: Any])?["network_namespace"] as? UInt32
-                    return $0["source"] as? String == "userspace" || found == namespace
+                    return $0["source"] as? String == "connectx" || found == namespace
                 }
                 #expect(
                     conflicts.map { $0["source"] as? String } == [
-                        "userspace", "kernel", "userspace",
+                        "connectx", "guard", "connectx",
                     ])
                 let reasons = conflicts.map { ($0["last"] as? [String: Any])?["reason"] as? String }
                 #expect(reasons == ["exhausted", "held", "conflict"])
 
                 let text = try sandbox.tupleguard("conflicts").output
-                #expect(text.contains("no port left for 127.0.0.2:53 (userspace, udp)\n"))
-                #expect(text.contains("127.0.0.1:5000 -> 127.0.0.2:53 (userspace, udp)\n"))
+                #expect(text.contains("no port left for 127.0.0.2:53 (connectx, udp)\n"))
+                #expect(text.contains("127.0.0.1:5000 -> 127.0.0.2:53 (connectx, udp)\n"))
                 #expect(text.contains("127.0.0.1:5000 -> 127.0.0.1:6000\n"))
                 let one = try object(
                     try sandbox.tupleguard("conflicts", "--json", "--limit", "1").output)
                 #expect((one["conflicts"] as? [Any])?.count == 1)
 
                 let stats = try object(try sandbox.tupleguard("stats", "--json").output)
-                let userspace = try #require(stats["userspace"] as? [String: Int])
-                #expect(userspace["conflict"] == 1)
-                #expect(userspace["exhausted"] == 3)
+                let reported = try #require(stats["connectx"] as? [String: Int])
+                #expect(reported["conflict"] == 1)
+                #expect(reported["exhausted"] == 3)
                 #expect((stats["total"] as? [String: Int])?["refused_held"] == 1)
-                #expect(try sandbox.tupleguard("stats").output.contains("USERSPACE"))
+                #expect(try sandbox.tupleguard("stats").output.contains("CONNECTX"))
                 stop(agent)
             }
         }
@@ -138,8 +137,8 @@ extension IntegrationTests {
                     tupleguard, ["conflicts", "--follow"] + (asJSON ? ["--json"] : []))
                 let expected =
                     asJSON
-                    ? #""source":"userspace""#
-                    : "userspace: 127.0.0.1:5000 -> 127.0.0.2:53 (udp), reported by"
+                    ? #""source":"connectx""#
+                    : "connectx: 127.0.0.1:5000 -> 127.0.0.2:53 (udp), reported by"
                 // Now and then until the follower has joined and seen one.
                 #expect(
                     try eventually { () throws in
@@ -168,8 +167,8 @@ extension IntegrationTests {
                 #expect(with.status == without.status)
                 #expect(with.errors == without.errors)
                 let report = try #require(try summary(sandbox, after: 1).conflicts.first)
-                #expect(report.last.local == "127.0.0.1:5000")
-                #expect(report.last.remote == "127.0.0.1:6000")
+                #expect(report.last.notice.tuple.local == Endpoint("127.0.0.1:5000"))
+                #expect(report.last.notice.tuple.remote == Endpoint("127.0.0.1:6000"))
                 #expect(report.last.sender.uid == Self.nobody)
                 stop(agent)
             }
@@ -185,11 +184,11 @@ extension IntegrationTests {
                 _ = try summary(sandbox, after: 1)
                 let conflicts = try sandbox.tupleguard("conflicts")
                 #expect(conflicts.status == 0)
-                #expect(conflicts.output.contains("(userspace, udp)"))
+                #expect(conflicts.output.contains("(connectx, udp)"))
                 #expect(conflicts.errors.contains("no guard is attached"))
                 let stats = try sandbox.tupleguard("stats", "--json")
                 #expect(stats.status == 0)
-                #expect((try object(stats.output)["userspace"] as? [String: Int])?["reports"] == 1)
+                #expect((try object(stats.output)["connectx"] as? [String: Int])?["notices"] == 1)
                 stop(agent)
                 // Now there is neither.
                 #expect(try sandbox.tupleguard("conflicts").status == 1)
@@ -203,7 +202,8 @@ extension IntegrationTests {
                     let outcome = try sandbox.command(tupleguard, command)
                     #expect(outcome.status == 0)
                     #expect(outcome.errors == "")
-                    #expect(!outcome.output.lowercased().contains("userspace"))
+                    #expect(!outcome.output.contains("CONNECTX"))
+                    #expect(!outcome.output.contains(#""connectx""#))
                 }
             }
         }
@@ -225,7 +225,7 @@ extension IntegrationTests {
                 #expect(throws: Errno(ECONNREFUSED)) { try send(datagram(), to: sandbox) }
                 agent = try sandbox.startAgent()
                 try send(datagram(), to: sandbox)
-                #expect(try summary(sandbox, after: 1).totals.reports == 1)
+                #expect(try summary(sandbox, after: 1).totals.notices == 1)
                 stop(agent)
                 #expect(mode("report.sock") == nil)
                 #expect(mode("agent.sock") == nil)
@@ -250,10 +250,10 @@ extension IntegrationTests {
                 try send(good, to: sandbox, times: 50, descriptor: file.raw)
                 let totals = try summary(sandbox, after: 55).totals
                 #expect(totals.invalid == 54)
-                #expect(totals.reports == 1)
+                #expect(totals.notices == 1)
                 #expect(descriptors() == before)
                 try send(good, to: sandbox)
-                #expect(try summary(sandbox, after: 56).totals.reports == 2)
+                #expect(try summary(sandbox, after: 56).totals.notices == 2)
                 stop(agent)
             }
         }
@@ -266,7 +266,7 @@ extension IntegrationTests {
                 let memory = residentKilobytes(agent.pid)
                 let flood: Int32 = 50_000
                 let began = KernelClock.monotonic
-                let flooder = Mutex<Result<UInt32, any Error>?>(nil)
+                let flooder = Mutex<Result<Int32, any Error>?>(nil)
                 let ended = DispatchSemaphore(value: 0)
                 Thread.detachNewThread {
                     let result = Result {
@@ -291,7 +291,7 @@ extension IntegrationTests {
                 #expect(summary.totals.invalid == 0)
                 #expect(residentKilobytes(agent.pid) < memory + 16_384)
                 let lines = agent.errorsSoFar.split(separator: "\n").count {
-                    $0.contains("userspace: ")
+                    $0.contains("connectx: ")
                 }
                 #expect(lines <= 100 * (Int(seconds) + 1))
                 stop(agent)

@@ -5,18 +5,19 @@ import CTupleguardTestSupport
 import ConnectxCore
 import Glibc
 import Testing
+import TupleguardAgentClient
 import TupleguardSockets
 import TupleguardTestSupport
 
 @testable import TupleguardAgent
 
-struct ReportSocketTests {
+struct NoticeSocketTests {
     private static let nobody: UInt32 = 65534
 
-    private func withSocket(_ body: (borrowing ReportSocket) throws -> Void) throws {
+    private func withSocket(_ body: (borrowing NoticeSocket) throws -> Void) throws {
         try withTemporaryFolder { folder in
             chmod(folder, 0o755)
-            let socket = try ReportSocket(path: "\(folder)/report.sock")
+            let socket = try NoticeSocket(path: "\(folder)/report.sock")
             try body(socket)
         }
     }
@@ -35,28 +36,28 @@ struct ReportSocketTests {
         }
     }
 
-    private func report(_ received: ReportSocket.Received) -> (Notice, Sender)? {
-        guard case .report(let report, let sender) = received else { return nil }
-        return (report, sender)
+    private func notice(_ received: NoticeSocket.Received) -> (Notice, Sender)? {
+        guard case .notice(let notice, let sender) = received else { return nil }
+        return (notice, sender)
     }
 
-    private func isInvalid(_ received: ReportSocket.Received) -> Bool {
+    private func isInvalid(_ received: NoticeSocket.Received) -> Bool {
         if case .invalid = received { true } else { false }
     }
 
-    private func isNothing(_ received: ReportSocket.Received) -> Bool {
+    private func isNothing(_ received: NoticeSocket.Received) -> Bool {
         if case .nothing = received { true } else { false }
     }
 
-    @Test("A report comes as it was sent, and with who sent it")
+    @Test("A notice comes as it was sent, and with who sent it")
     func report() throws {
         try withSocket { socket in
             #expect(isNothing(socket.receive()))
-            let sent = makeReport(.lostRace, count: 12)
+            let sent = makeNotice(.lostRace, count: 12)
             try send(datagram(sent), to: socket.path)
-            let received = try #require(report(socket.receive()))
+            let received = try #require(notice(socket.receive()))
             #expect(received.0 == sent)
-            #expect(received.1 == Sender(pid: UInt32(getpid()), uid: getuid()))
+            #expect(received.1 == Sender(pid: getpid(), uid: getuid()))
             #expect(isNothing(socket.receive()))
         }
     }
@@ -64,10 +65,10 @@ struct ReportSocketTests {
     @Test("Anybody may send; the kernel says who it was", .enabled(if: getuid() == 0))
     func anybody() throws {
         try withSocket { socket in
-            let sent = datagram(makeReport())
+            let sent = datagram(makeNotice())
             let pid = support_send_as(Self.nobody, socket.path, sent, sent.count, 1, -1)
             try #require(pid > 0, "\(pid)")
-            #expect(report(socket.receive())?.1 == Sender(pid: UInt32(pid), uid: Self.nobody))
+            #expect(notice(socket.receive())?.1 == Sender(pid: pid, uid: Self.nobody))
         }
     }
 
@@ -76,7 +77,7 @@ struct ReportSocketTests {
         await #expect(processExitsWith: .success) {
             umask(0o777)
             try withTemporaryFolder { folder in
-                let socket = try ReportSocket(path: "\(folder)/report.sock")
+                let socket = try NoticeSocket(path: "\(folder)/report.sock")
                 var status = stat()
                 try #require(stat(socket.path, &status) == 0)
                 #expect(status.st_mode & 0o777 == 0o666)
@@ -88,7 +89,7 @@ struct ReportSocketTests {
     @Test("What is no report is taken out, and known as such")
     func malformed() throws {
         try withSocket { socket in
-            let good = datagram(makeReport())
+            let good = datagram(makeNotice())
             var wrongMagic = good
             wrongMagic[3] = 2
             var wrongKind = good
@@ -102,7 +103,7 @@ struct ReportSocketTests {
                 #expect(isNothing(socket.receive()))
             }
             try send(good, to: socket.path)
-            #expect(report(socket.receive()) != nil)
+            #expect(notice(socket.receive()) != nil)
         }
     }
 
@@ -114,7 +115,7 @@ struct ReportSocketTests {
             let reader = OwnedDescriptor(taking: ends[0])
             do {
                 let writer = OwnedDescriptor(taking: ends[1])
-                let sent = datagram(makeReport())
+                let sent = datagram(makeNotice())
                 for uid in [0, Self.nobody] {
                     let pid = support_send_as(uid, socket.path, sent, sent.count, 1, writer.raw)
                     try #require(pid > 0, "\(pid)")
@@ -141,8 +142,8 @@ struct ReportSocketTests {
                         IPAddress(networkWords: (.max, .max, .max, .max)), .max)),
                 count: .max)
             try send(datagram(largest), to: socket.path)
-            let received = try #require(report(socket.receive()))
-            #expect(received.1 == Sender(pid: UInt32(getpid()), uid: getuid()))
+            let received = try #require(notice(socket.receive()))
+            #expect(received.1 == Sender(pid: getpid(), uid: getuid()))
         }
     }
 
@@ -150,11 +151,11 @@ struct ReportSocketTests {
     func path() throws {
         try withTemporaryFolder { folder in
             let path = "\(folder)/report.sock"
-            let first = try ReportSocket(path: path)
-            let second = try ReportSocket(path: path)
-            try send(datagram(makeReport()), to: second.path)
+            let first = try NoticeSocket(path: path)
+            let second = try NoticeSocket(path: path)
+            try send(datagram(makeNotice()), to: second.path)
             #expect(isNothing(first.receive()))
-            #expect(report(second.receive()) != nil)
+            #expect(notice(second.receive()) != nil)
             #expect(failure("\(folder)/no").hasPrefix("cannot listen on \(folder)/no/report.sock"))
             let long = folder + "/" + String(repeating: "n", count: 100)
             #expect(failure(long).contains("ENAMETOOLONG"))
@@ -163,7 +164,7 @@ struct ReportSocketTests {
 
     private func failure(_ folder: String) -> String {
         do {
-            _ = try ReportSocket(path: "\(folder)/report.sock")
+            _ = try NoticeSocket(path: "\(folder)/report.sock")
             return "no error"
         } catch {
             return "\(error)"
@@ -176,7 +177,7 @@ struct ReportSocketTests {
             let path = socket.path
             let atFirst = socket.wait(milliseconds: 1)
             #expect(!atFirst)
-            try send(datagram(makeReport()), to: path)
+            try send(datagram(makeNotice()), to: path)
             let withDatagram = socket.wait(milliseconds: -1)
             #expect(withDatagram)
             _ = socket.receive()
@@ -184,7 +185,7 @@ struct ReportSocketTests {
             let atTheEnd = socket.wait(milliseconds: -1)
             #expect(atTheEnd)
             #expect(isNothing(socket.receive()))
-            #expect(throws: Errno(EPIPE)) { try send(datagram(makeReport()), to: path) }
+            #expect(throws: Errno(EPIPE)) { try send(datagram(makeNotice()), to: path) }
         }
     }
 }

@@ -2,7 +2,6 @@
 // The client's side of the agent's event stream.
 
 import Glibc
-package import TupleguardKernel
 import TupleguardLinux
 import TupleguardSockets
 
@@ -15,7 +14,7 @@ package struct EventStream: ~Copyable {
     }
 
     /// Asks the agent for its events. Throws when none is running.
-    package static func open(_ folder: RunFolder) throws(GuardError) -> EventStream {
+    package static func open(_ folder: RunFolder) throws(AgentError) -> EventStream {
         var connection = try AgentConnection(to: folder)
         let status = try connection.ask("/events")
         guard status.contains(" 200 ") else {

@@ -22,7 +22,7 @@ struct Detach: ParsableCommand {
     @Flag(help: "Every cgroup; removes the whole state, also another version's or a damaged one.")
     var all = false
 
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func validate() throws {
         if (cgroup == nil) != all { throw ValidationError("give either a cgroup or --all") }
@@ -30,7 +30,7 @@ struct Detach: ParsableCommand {
 
     func run() throws {
         try Platform.requireCapabilities()
-        let state = places.guardState
+        let state = folders.guardState
         guard let cgroup else {
             try state.detachAll()
             print("detached")

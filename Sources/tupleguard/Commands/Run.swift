@@ -17,12 +17,12 @@ struct Run: ParsableCommand {
               tupleguard run --cgroup system.slice
               tupleguard run --cgroup system.slice --cgroup user.slice --log-format json
               tupleguard run --cgroup proxy.slice --mode observe --detach-on-exit
-              tupleguard run --userspace --interval 5
+              tupleguard run --scan --interval 5
 
-            With --userspace it attaches nothing and needs no BPF: for kernels before 6.1, and where BPF \
-            is not allowed. It looks at all connected UDP sockets every few seconds, logs those that share \
-            a 4-tuple, counts them for `stats`, and shows them in `conflicts`. It refuses nothing, and \
-            misses what comes and goes between two looks.
+            With --scan it attaches nothing and needs no BPF: for kernels before 6.1, and where \
+            BPF is not allowed. It looks at all connected UDP sockets every few seconds, logs \
+            those that share a 4-tuple, counts them for `stats`, and shows them in `conflicts`. It \
+            refuses nothing, and misses what comes and goes between two looks.
             """)
 
     @Option(
@@ -31,10 +31,16 @@ struct Run: ParsableCommand {
     var cgroups: [String] = []
 
     @Flag(help: "Attach nothing: find conflicts by looking at all sockets now and then.")
+    var scan = false
+
+    /// What --scan was called first.
+    @Flag(help: .hidden)
     var userspace = false
 
+    private var scans: Bool { scan || userspace }
+
     @Option(
-        help: ArgumentHelp("With --userspace: how often to look (10).", valueName: "seconds"))
+        help: ArgumentHelp("With --scan: how often to look (10).", valueName: "seconds"))
     var interval: Int?
 
     @Option(help: "text: lines for people; json: an object for each line.")
@@ -58,16 +64,16 @@ struct Run: ParsableCommand {
     var onShadow: OnShadow = .report
 
     @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func validate() throws {
-        if userspace {
+        if scans {
             try validateThatNothingIsAttached()
         } else if cgroups.isEmpty {
             throw ValidationError("give at least one --cgroup")
         }
-        if interval != nil && !userspace {
-            throw ValidationError("--interval goes with --userspace; see --sweep-interval")
+        if interval != nil && !scans {
+            throw ValidationError("--interval goes with --scan; see --sweep-interval")
         }
         if let interval, !(1...86_400).contains(interval) {
             throw ValidationError("--interval \(interval): choose between 1 and 86400")
@@ -77,10 +83,10 @@ struct Run: ParsableCommand {
         }
     }
 
-    /// What --userspace would ignore is refused, so that nobody relies on it.
+    /// What --scan would ignore is refused, so that nobody relies on it.
     private func validateThatNothingIsAttached() throws {
         func refuse(_ option: String) -> ValidationError {
-            ValidationError("--userspace attaches nothing: give no \(option)")
+            ValidationError("--scan attaches nothing: give no \(option)")
         }
         if !cgroups.isEmpty { throw refuse("--cgroup") }
         if detachOnExit { throw refuse("--detach-on-exit") }
@@ -91,18 +97,19 @@ struct Run: ParsableCommand {
     }
 
     func run() throws {
-        if userspace {
-            return try Daemon.scan(
-                ScanConfiguration(
-                    runFolder: RunFolder(path: places.runFolder), logFormat: logFormat,
-                    interval: .seconds(interval ?? 10)))
-        }
-        try Daemon.run(
+        try Daemon(
             AgentConfiguration(
-                cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
-                state: places.guardState, runFolder: RunFolder(path: places.runFolder),
-                logFormat: logFormat, detachOnExit: detachOnExit,
-                sweepInterval: .seconds(sweepInterval), onShadow: onShadow))
+                watch: scans
+                    ? .scan(interval: .seconds(interval ?? 10)) : .guard(guardConfiguration),
+                runFolder: folders.agentFolder, logFormat: logFormat)
+        ).run()
+    }
+
+    private var guardConfiguration: GuardConfiguration {
+        GuardConfiguration(
+            cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
+            state: folders.guardState, detachOnExit: detachOnExit,
+            sweepInterval: .seconds(sweepInterval), onShadow: onShadow)
     }
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reports for the tests to send.
+// Notices for the tests to send.
 import ConnectxCore
+import TupleguardRecords
 import TupleguardSockets
 
 @testable import TupleguardAgent
 
 /// 192.0.2.1:`port` -> 198.51.100.7:53, UDP.
-func makeReport(
+func makeNotice(
     _ kind: Notice.Kind = .conflict, port: UInt16 = 40_000, remotePort: UInt16 = 53,
     count: UInt32 = 1
 ) -> Notice {
@@ -18,11 +19,13 @@ func makeReport(
         count: count)
 }
 
-func datagram(_ report: Notice) -> [UInt8] {
-    withUnsafeBytes(of: report.bytes) { Array($0) }
+func datagram(_ notice: Notice) -> [UInt8] {
+    withUnsafeBytes(of: notice.bytes) { Array($0) }
 }
 
 /// A process of which nothing but the credentials is known.
-func makeProcess(pid: UInt32 = 4711, uid: UInt32 = 1000, command: String? = nil) -> SenderProcess {
-    SenderProcess(Sender(pid: pid, uid: uid), command: command)
+func makeSender(
+    pid: Int32 = 4711, uid: UInt32 = 1000, command: String? = nil, cgroup: UInt64 = 0
+) -> ProcessIdentity {
+    ProcessIdentity(pid: pid, uid: uid, command: command, cgroupId: cgroup)
 }

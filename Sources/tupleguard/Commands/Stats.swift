@@ -2,10 +2,10 @@
 
 import ArgumentParser
 import Glibc
-import TupleguardAgent
-import TupleguardDiagnosis
+import TupleguardAgentClient
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 
 /// `tupleguard stats`
 struct Stats: ParsableCommand {
@@ -28,7 +28,7 @@ struct Stats: ParsableCommand {
     @Option(help: ArgumentHelp("Show again every so many seconds.", valueName: "seconds"))
     var watch: Int?
 
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     private struct Report: Encodable {
         struct OfCgroup: Encodable {
@@ -37,26 +37,14 @@ struct Stats: ParsableCommand {
             let counters: [String: UInt64]
         }
 
-        let time: String
+        let time: Timestamp
         let total: [String: UInt64]
         let cgroups: [OfCgroup]
         let exhausted: [Exhausted]
-        /// What programs reported to the agent; nil when none runs.
-        let userspace: UserspaceTotals?
+        /// What programs gave the agent notice of; nil when none runs.
+        let connectx: NoticeTotals?
         /// What an agent without a guard found by looking.
         let scan: ScanTotals?
-    }
-
-    private struct ScanTotals: Encodable {
-        let scans: UInt64
-        let found: UInt64
-        let present: Int
-
-        init(_ summary: ScanSummary) {
-            scans = summary.scans
-            found = summary.found
-            present = summary.present
-        }
     }
 
     /// A destination for which no local port was left.
@@ -64,13 +52,13 @@ struct Stats: ParsableCommand {
         let destination: String
         let networkNamespace: UInt32
         let count: UInt64
-        let lastTime: String
+        let lastTime: Timestamp
 
-        init(_ conflict: Conflict) {
+        init(_ conflict: Conflict<GuardEvent>) {
             destination = conflict.last.tuple.remote.description
             networkNamespace = conflict.last.networkNamespace
             count = conflict.count
-            lastTime = timestamp(conflict.last.time)
+            lastTime = conflict.last.time
         }
     }
 
@@ -83,21 +71,19 @@ struct Stats: ParsableCommand {
     func run() throws {
         var before: Counters?
         while true {
-            let summary = places.userspaceSummary()
-            let userspace = summary?.totals
-            let scan = summary?.scan.map(ScanTotals.init)
-            let (kept, exhausted) = try places.unlessAgentAnswers(
-                userspace != nil, else: ([], [])
+            let summary = folders.askAgent(AgentSummary.read)
+            let (kept, exhausted) = try folders.unlessAgentAnswers(
+                summary != nil, else: ([], [])
             ) { (try read(), try readExhausted()) }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
-                print(encodeJSON(report(total, kept, exhausted, userspace, scan)))
+                print(encodeJSON(report(total, kept, exhausted, summary)))
             } else {
                 if watch != nil { Terminal.clear() }
-                if !kept.isEmpty || userspace == nil { show(total, kept, before) }
+                if !kept.isEmpty || summary == nil { show(total, kept, before) }
                 show(exhausted)
-                if let userspace { show(userspace) }
-                if let scan { show(scan) }
+                if let totals = summary?.totals { show(totals) }
+                if let scan = summary?.scan { show(scan) }
             }
             guard let watch else { return }
             fflush(nil)
@@ -107,30 +93,31 @@ struct Stats: ParsableCommand {
     }
 
     private func read() throws -> [(attachment: Attachment, counters: Counters)] {
-        let state = places.guardState
+        let state = folders.guardState
         return try state.attachments().map { ($0, try state.counters(of: $0.id)) }
     }
 
-    private func readExhausted() throws -> [Conflict] {
-        try places.guardState.conflicts().filter { $0.last.reason == .exhausted }
+    private func readExhausted() throws -> [Conflict<GuardEvent>] {
+        try folders.guardState.conflicts().filter { $0.last.reason == .exhausted }
     }
 
     private func report(
         _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
-        _ exhausted: [Conflict], _ userspace: UserspaceTotals?, _ scan: ScanTotals?
+        _ exhausted: [Conflict<GuardEvent>], _ summary: AgentSummary?
     ) -> Report {
         return Report(
-            time: timestamp(KernelClock.realTime),
+            time: .now,
             total: total.byName,
             cgroups: kept.map {
                 .init(
                     cgroup: $0.attachment.path, cgroupId: $0.attachment.id,
                     counters: $0.counters.byName)
             },
-            exhausted: exhausted.map(Exhausted.init), userspace: userspace, scan: scan)
+            exhausted: exhausted.map(Exhausted.init), connectx: summary?.totals, scan: summary?.scan
+        )
     }
 
-    private func show(_ exhausted: [Conflict]) {
+    private func show(_ exhausted: [Conflict<GuardEvent>]) {
         let most = 10
         guard !exhausted.isEmpty else { return }
         print("")
@@ -141,7 +128,7 @@ struct Stats: ParsableCommand {
         for conflict in exhausted.prefix(most) {
             table.rows.append([
                 conflict.last.tuple.remote.description, "\(conflict.count)",
-                clock(conflict.last.time),
+                conflict.last.time.clock,
             ])
         }
         table.print()
@@ -181,35 +168,35 @@ struct Stats: ParsableCommand {
     }
 
     private func show(_ scan: ScanTotals) {
-        print("")
-        var table = Table(columns: [
-            .init(title: "SCAN"), .init(title: "TOTAL", alignment: .right),
-            .init(title: "WHAT THE AGENT FOUND BY LOOKING", isFlexible: true),
-        ])
-        table.rows = [
-            ["scans", "\(scan.scans)", "how often it looked"],
-            ["found", "\(scan.found)", "tuples that several sockets were connected with"],
-            ["present", "\(scan.present)", "those that are so still"],
-        ]
-        table.print()
+        show(
+            "SCAN", "WHAT THE AGENT FOUND BY LOOKING",
+            [
+                ("scans", scan.scans, "how often it looked"),
+                ("found", scan.found, "tuples that several sockets were connected with"),
+                ("present", UInt64(scan.present), "those that are so still"),
+            ])
     }
 
-    private func show(_ userspace: UserspaceTotals) {
+    private func show(_ totals: NoticeTotals) {
+        show(
+            "CONNECTX", "WHAT PROGRAMS REPORTED TO THE AGENT",
+            [
+                ("conflict", totals.conflict, "a tuple that a program asked for was taken"),
+                ("lost_race", totals.lostRace, "a tuple was taken while a program was about to"),
+                ("exhausted", totals.exhausted, "no local port was free for a destination"),
+                ("notices", totals.notices, "notices that were heard; one may stand for many"),
+                ("limited", totals.limited, "notices that were dropped: too many at once"),
+                ("invalid", totals.invalid, "datagrams that were no notices"),
+            ])
+    }
+
+    private func show(_ title: String, _ meaning: String, _ rows: [(String, UInt64, String)]) {
         print("")
         var table = Table(columns: [
-            .init(title: "USERSPACE"), .init(title: "TOTAL", alignment: .right),
-            .init(title: "WHAT PROGRAMS REPORTED TO THE AGENT", isFlexible: true),
+            .init(title: title), .init(title: "TOTAL", alignment: .right),
+            .init(title: meaning, isFlexible: true),
         ])
-        for (name, value, meaning) in [
-            ("conflict", userspace.conflict, "a tuple that a program asked for was taken"),
-            ("lost_race", userspace.lostRace, "a tuple was taken while a program was about to"),
-            ("exhausted", userspace.exhausted, "no local port was free for a destination"),
-            ("reports", userspace.reports, "reports that were heard; one may stand for many"),
-            ("limited", userspace.limited, "reports that were dropped: too many at once"),
-            ("invalid", userspace.invalid, "datagrams that were no reports"),
-        ] {
-            table.rows.append([name, "\(value)", meaning])
-        }
+        table.rows = rows.map { [$0.0, "\($0.1)", $0.2] }
         table.print()
     }
 }

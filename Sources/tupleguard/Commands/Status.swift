@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
-import TupleguardAgent
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 
 /// `tupleguard status`
 struct Status: ParsableCommand {
@@ -20,7 +20,7 @@ struct Status: ParsableCommand {
     @Flag(help: "One JSON object.")
     var json = false
 
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     private struct Report: Encodable {
         struct Guarded: Encodable {
@@ -40,7 +40,7 @@ struct Status: ParsableCommand {
             let discover: String
             let whenExhausted: String
             let strict: Bool
-            let since: String
+            let since: Timestamp
             let programs: [Program]
         }
 
@@ -75,8 +75,8 @@ struct Status: ParsableCommand {
 
     func run() throws {
         try Platform.requireCapabilities()
-        let state = places.guardState
-        let agent = RunFolder(path: places.runFolder).agent
+        let state = folders.guardState
+        let agent = folders.agentFolder.agent
         let attachments: [Attachment]
         do {
             attachments = try state.attachments()
@@ -112,7 +112,7 @@ struct Status: ParsableCommand {
                     discover: attachment.policy.discover.rawValue,
                     whenExhausted: attachment.policy.whenExhausted.rawValue,
                     strict: attachment.policy.isStrict,
-                    since: timestamp(attachment.since),
+                    since: attachment.since,
                     programs: attachment.programs.map {
                         .init(hook: $0.hook.title, id: $0.id, tag: $0.tag)
                     })
@@ -170,7 +170,7 @@ struct Status: ParsableCommand {
                 policy.isStrict ? "\(policy.mode.rawValue), strict" : policy.mode.rawValue,
                 policy.refusal.rawValue, policy.whenFull.rawValue,
                 policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, Self.discovery(policy),
-                clock(attachment.since),
+                attachment.since.clock,
             ])
         }
         table.print()

@@ -2,10 +2,9 @@
 
 import ArgumentParser
 import Glibc
-import TupleguardAgent
-import TupleguardDiagnosis
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSockets
 
 /// `tupleguard exec`
@@ -34,7 +33,7 @@ struct Exec: ParsableCommand {
     var quiet = false
 
     @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     /// Statuses of exec itself, as env(1) and timeout(1) have them.
     private static let failed: Int32 = 125
@@ -46,7 +45,7 @@ struct Exec: ParsableCommand {
         let exitStatus: Int32
         let refused: UInt64
         let counters: [String: UInt64]
-        let conflicts: [ConflictReport]
+        let conflicts: [Conflict<GuardEvent>]
     }
 
     func validate() throws {
@@ -70,8 +69,8 @@ struct Exec: ParsableCommand {
         // Before any thread exists: from here on signals wait for us to ask for them.
         let signals = Child.blockSignals()
         try Platform.check()
-        let state = places.guardState
-        let hasAgent = RunFolder(path: places.runFolder).agent != nil
+        let state = folders.guardState
+        let hasAgent = folders.agentFolder.agent != nil
         state.removeAbandonedRuns(hasAgent: hasAgent)
         let hierarchy = try CgroupHierarchy()
         let temporary = try TemporaryCgroup(in: hierarchy)
@@ -114,12 +113,13 @@ struct Exec: ParsableCommand {
     private func report(_ state: GuardState, _ cgroup: Cgroup, _ status: Int32) throws {
         let names = CgroupNames()
         let counters = try state.counters(of: cgroup.id)
-        let conflicts = try state.conflicts().filter { $0.last.attachment == cgroup.id }
+        let conflicts = try state.conflicts().filter { $0.last.guardedCgroupId == cgroup.id }
+            .map { $0.namingCgroups(names.path) }
         if json {
             let report = Report(
                 command: command, exitStatus: status, refused: counters.refused,
                 counters: counters.byName,
-                conflicts: conflicts.map { ConflictReport($0, cgroups: names) })
+                conflicts: conflicts)
             Terminal.note(encodeJSON(report))
             return
         }
@@ -136,7 +136,7 @@ struct Exec: ParsableCommand {
         }
         Terminal.note(summary)
         for conflict in conflicts.prefix(20) {
-            Conflicts.show(conflict, names) { Terminal.note("  " + $0) }
+            for line in KnownConflict.guard(conflict).lines { Terminal.note("  " + line) }
         }
         if conflicts.count > 20 { Terminal.note("  and \(conflicts.count - 20) more tuples") }
     }

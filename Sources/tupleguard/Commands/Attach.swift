@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
-import TupleguardDiagnosis
 import TupleguardKernel
 import TupleguardLinux
 
@@ -28,12 +27,12 @@ struct Attach: ParsableCommand {
     var replace = false
 
     @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
-    @OptionGroup(title: "Places") var places: Places
+    @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func run() throws {
         try Platform.requireCapabilities()
         let target = try Cgroup(cgroup, in: CgroupHierarchy())
-        let state = places.guardState
+        let state = folders.guardState
         try state.attach(
             target, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
             replacing: replace)

@@ -2,7 +2,6 @@
 // HTTP with a running agent, as far as its clients need it.
 
 import Glibc
-import TupleguardKernel
 import TupleguardLinux
 import TupleguardSockets
 
@@ -14,12 +13,12 @@ struct AgentConnection: ~Copyable {
     /// Seconds in which an agent that works has gone on with its answer.
     private static let patience = 3
 
-    /// - Throws: `GuardError` with ENOENT or ECONNREFUSED when no agent is running.
-    init(to folder: RunFolder) throws(GuardError) {
+    /// - Throws: `AgentError` with ENOENT or ECONNREFUSED when no agent is running.
+    init(to folder: RunFolder) throws(AgentError) {
         socket = try Self.connected(to: folder)
     }
 
-    private static func connected(to folder: RunFolder) throws(GuardError) -> OwnedDescriptor {
+    private static func connected(to folder: RunFolder) throws(AgentError) -> OwnedDescriptor {
         guard let name = UnixSocketName(folder.socket) else {
             throw .failed(what: "reach \(folder.socket)", errno: Errno(ENAMETOOLONG), detail: "")
         }
@@ -35,7 +34,7 @@ struct AgentConnection: ~Copyable {
     }
 
     /// The whole of what the agent has at `path`.
-    static func get(_ path: String, from folder: RunFolder) throws(GuardError) -> String {
+    static func get(_ path: String, from folder: RunFolder) throws(AgentError) -> String {
         var connection = try AgentConnection(to: folder)
         connection.limitWaiting()
         let status = try connection.ask(path)
@@ -57,7 +56,7 @@ struct AgentConnection: ~Copyable {
     }
 
     /// Asks, and returns the status line of the answer; its body follows line by line.
-    mutating func ask(_ path: String) throws(GuardError) -> String {
+    mutating func ask(_ path: String) throws(AgentError) -> String {
         // HTTP/1.0: the answer ends with the connection and has no chunks.
         let request = "GET \(path) HTTP/1.0\r\n\r\n"
         let raw = socket.raw

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of Unix sockets in the kernel's form.
 
-import Glibc
+package import Glibc
 
 /// A `sockaddr_un`: a path, or an abstract name, which is written with "@" first (unix(7)).
-struct UnixSocketName {
+package struct UnixSocketName {
     private var name = sockaddr_un()
     private let length: socklen_t
 
     /// Nil for a name that there is no room for (more than 107 bytes).
-    init?(_ path: String) {
+    package init?(_ path: String) {
         var bytes = Array(path.utf8)
         guard bytes.count < MemoryLayout.size(ofValue: name.sun_path) else { return nil }
         if bytes.first == UInt8(ascii: "@") { bytes[0] = 0 }
@@ -19,7 +19,7 @@ struct UnixSocketName {
     }
 
     /// Calls `body` with what bind, connect and sendto want.
-    func withSocketAddress<Result>(
+    package func withSocketAddress<Result>(
         _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
     ) -> Result {
         withUnsafePointer(to: name) { pointer in

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an agent is told to do.
+
+package import TupleguardAgentClient
+package import TupleguardKernel
+
+package struct AgentConfiguration: Sendable {
+    /// How the agent comes to know of conflicts.
+    package enum Watch: Sendable {
+        /// By a guard, which refuses them.
+        case `guard`(GuardConfiguration)
+        /// By looking at all sockets, again and again; so long from the beginning of one scan to
+        /// that of the next. Needs no BPF.
+        case scan(interval: Duration)
+    }
+
+    package var watch: Watch
+    package var runFolder: RunFolder
+    package var logFormat: LogFormat
+
+    package init(watch: Watch, runFolder: RunFolder, logFormat: LogFormat) {
+        self.watch = watch
+        self.runFolder = runFolder
+        self.logFormat = logFormat
+    }
+}
+
+/// Which cgroups the agent is to guard, and how.
+package struct GuardConfiguration: Sendable {
+    package var cgroups: [String]
+    package var policy: Policy
+    package var tableSize: Int?
+    package var state: GuardState
+    package var detachOnExit: Bool
+    /// Between two sweeps of the claim table.
+    package var sweepInterval: Duration
+    /// What is done where two sockets are found to share a tuple.
+    package var onShadow: OnShadow
+
+    package init(
+        cgroups: [String], policy: Policy, tableSize: Int?, state: GuardState, detachOnExit: Bool,
+        sweepInterval: Duration, onShadow: OnShadow = .report
+    ) {
+        self.cgroups = cgroups
+        self.policy = policy
+        self.tableSize = tableSize
+        self.state = state
+        self.detachOnExit = detachOnExit
+        self.sweepInterval = sweepInterval
+        self.onShadow = onShadow
+    }
+}

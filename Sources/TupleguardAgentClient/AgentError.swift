@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can go wrong with the agent, and with asking it, in sentences that name cause and remedy.
+
+package import TupleguardSockets
+
+package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// Another agent has the lock of this run folder.
+    case alreadyRunning(lock: String, pid: Int32?)
+    /// A system call failed, or an answer made no sense; `detail` says more where there is more.
+    case failed(what: String, errno: Errno, detail: String)
+
+    package var description: String {
+        switch self {
+        case .alreadyRunning(let lock, let pid):
+            let who = pid.map { " (pid \($0))" } ?? ""
+            return
+                "another agent is running\(who) (lock on \(lock)); wait for it, or stop it"
+        case .failed(let what, let errno, let detail):
+            return "cannot \(what): \(errno)" + (detail.isEmpty ? "" : "; \(detail)")
+        }
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known of a conflict, as a block of lines that any terminal has room for.
+
+import TupleguardLinux
+import TupleguardRecords
+
+/// A conflict as one of the sources has it.
+enum KnownConflict: Encodable {
+    case `guard`(Conflict<GuardEvent>)
+    case connectx(Conflict<ConnectxEvent>)
+    case scan(ScanEvent)
+
+    /// When it last happened.
+    var time: Timestamp {
+        switch self {
+        case .guard(let conflict): conflict.last.time
+        case .connectx(let conflict): conflict.last.time
+        case .scan(let event): event.time
+        }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        switch self {
+        case .guard(let conflict): try conflict.encode(to: encoder)
+        case .connectx(let conflict): try conflict.encode(to: encoder)
+        case .scan(let event): try event.encode(to: encoder)
+        }
+    }
+
+    /// A heading, and below it a line for each thing that is known.
+    var lines: [String] {
+        let details =
+            switch self {
+            case .guard(let conflict): Self.details(conflict)
+            case .connectx(let conflict): Self.details(conflict)
+            case .scan(let event): Self.details(event)
+            }
+        let width = Terminal.width ?? .max
+        return [heading]
+            + details.map { label, text in
+                let space = String(repeating: " ", count: max(1, 10 - label.count))
+                return Terminal.fit("  \(label)\(space)\(text)", width)
+            }
+    }
+
+    private var heading: String {
+        switch self {
+        case .guard(let conflict):
+            let isExhausted = conflict.last.reason == .exhausted
+            return Terminal.bold(
+                isExhausted ? "no port left for \(conflict.last.subject)" : conflict.last.subject)
+        case .connectx(let conflict):
+            let transport = conflict.last.notice.transport.name
+            return "\(Terminal.bold(conflict.last.subject)) (connectx, \(transport))"
+        case .scan(let event):
+            let name = event.networkNamespaceName
+            let whereabouts = name == NetworkNamespace.ownName ? "" : " in \(printable(name))"
+            return "\(Terminal.bold("\(event.tuple)")) (scan)\(whereabouts)"
+        }
+    }
+
+    private typealias Detail = (label: String, text: String)
+
+    private static func details(_ conflict: Conflict<GuardEvent>) -> [Detail] {
+        let last = conflict.last
+        var details: [Detail] = [
+            (last.action.rawValue, times(conflict)),
+            ("claimant", last.claimant?.description ?? "not known"),
+            ("holder", last.holder?.description ?? "not known"),
+            ("because", last.reason.explanation),
+        ]
+        // Where no port is left, there are thousands of them.
+        if last.reason == .exhausted { details.remove(at: 2) }
+        return details
+    }
+
+    private static func details(_ conflict: Conflict<ConnectxEvent>) -> [Detail] {
+        [
+            ("reported", times(conflict)),
+            ("sender", conflict.last.sender.description),
+            ("because", conflict.last.notice.kind.explanation),
+        ]
+    }
+
+    private static func details(_ event: ScanEvent) -> [Detail] {
+        [("found", event.time.clock), ("receives", event.receiver.description)]
+            + event.overshadowed.map { ("in vain", $0.description) }
+    }
+
+    private static func times(_ conflict: Conflict<some ConflictEvent>) -> String {
+        let last = conflict.last.time.clock
+        if conflict.count == 1 { return "once, \(last)" }
+        return "\(conflict.count) times, first \(conflict.first.clock), last \(last)"
+    }
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The terminal: its width, its colours, what goes to standard error.
+
+import Glibc
+
+enum Terminal {
+    /// Whether standard output is a terminal that may be coloured (no-color.org).
+    static let hasColour = isatty(STDOUT_FILENO) == 1 && environment("NO_COLOR") == nil
+
+    /// Columns of the terminal; nil when standard output is none, and lines may be as long as they like.
+    static var width: Int? {
+        guard isatty(STDOUT_FILENO) == 1 else { return nil }
+        var size = winsize()
+        return ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
+            ? Int(size.ws_col) : 80
+    }
+
+    static func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
+    static func red(_ text: String) -> String { hasColour ? "\u{1B}[31m\(text)\u{1B}[0m" : text }
+    static func green(_ text: String) -> String { hasColour ? "\u{1B}[32m\(text)\u{1B}[0m" : text }
+
+    static func clear() {
+        if isatty(STDOUT_FILENO) == 1 { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+    }
+
+    /// To standard error, so that a command's own output stays clean.
+    static func note(_ text: String) {
+        _ = (text + "\n").withCString { write(STDERR_FILENO, $0, strlen($0)) }
+    }
+
+    /// Shortens to so many columns, with "…" for what is left out.
+    static func fit(_ text: String, _ width: Int) -> String {
+        text.count <= width ? text : String(text.prefix(max(0, width - 1))) + "…"
+    }
+}
