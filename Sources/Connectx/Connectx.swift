@@ -24,8 +24,8 @@ public struct ConnectOptions: Sendable {
         case automatic
         /// The older way, for kernels and sandboxes without IP_BIND_ADDRESS_NO_PORT: SO_REUSEADDR,
         /// bind to port 0, connect; and again with a new socket when the port that bind() chose was
-        /// taken for this destination, so many times at most. The last goes without SO_REUSEADDR, and so
-        /// gets a port that nobody has. bind() gives out ports that others share only with
+        /// taken for this destination, so many times at most. The last goes without SO_REUSEADDR,
+        /// and so gets a port that nobody has. bind() gives out ports that others share only with
         /// net.ipv4.ip_autobind_reuse; then, with half the ports busy, eight attempts fail one time
         /// in 256. Without it each port serves one destination.
         case bindRetry(attempts: Int)
@@ -42,7 +42,8 @@ public struct ConnectOptions: Sendable {
         /// handshake. UDP: as the first datagram.
         /// It may arrive twice (RFC 7413): send only what does no harm then.
         case fastOpen([UInt8])
-        /// TCP: the connection is opened by the first write, where the kernel has a cookie; else at once.
+        /// TCP: the connection is opened by the first write, where the kernel has a cookie; else at
+        /// once.
         case deferred
     }
 
@@ -68,8 +69,8 @@ public struct Connected: Hashable, Sendable {
     public let technique: Technique
     /// As getsockname and getpeername tell it. The remote end is what was asked for.
     public let tuple: FourTuple
-    /// How many bytes of the first data the kernel took: all, unless the socket does not block. What
-    /// is left is then to be sent when it can be written to.
+    /// How many bytes of the first data the kernel took: all, unless the socket does not block.
+    /// What is left is then to be sent when it can be written to.
     public internal(set) var sent: Int
 }
 
@@ -128,16 +129,16 @@ public func connectx(
 
 /// Connects a socket of the caller's, which may be bound already.
 ///
-/// A TCP socket that does not block is left connecting (`.inProgress`). `isNonBlocking`, `timeout` and
-/// `strategy` of the options concern sockets that are made here, and do nothing.
+/// A TCP socket that does not block is left connecting (`.inProgress`). `isNonBlocking`, `timeout`
+/// and `strategy` of the options concern sockets that are made here, and do nothing.
 ///
 /// When it throws, the socket has its options back and is unbound again, except: a TCP
-/// socket whose port was named stays bound to it, and so does a UDP socket whose port was named and is
-/// outside ip_local_port_range, or on a kernel without IP_LOCAL_PORT_RANGE (before Linux 6.3);
+/// socket whose port was named stays bound to it, and so does a UDP socket whose port was named and
+/// is outside ip_local_port_range, or on a kernel without IP_LOCAL_PORT_RANGE (before Linux 6.3);
 /// one that was bound to an interface stays bound to that.
 ///
-/// When it returns, SO_REUSEADDR of a UDP socket is set: cleared, its port could not be shared any more. A UDP port
-/// from ip_local_port_range is given back by connect(AF_UNSPEC).
+/// When it returns, SO_REUSEADDR of a UDP socket is set: cleared, its port could not be shared any
+/// more. A UDP port from ip_local_port_range is given back by connect(AF_UNSPEC).
 public func connectx(
     _ socket: Int32, to destination: Destination, from source: Source = .any,
     options: ConnectOptions = ConnectOptions()

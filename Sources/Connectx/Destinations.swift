@@ -40,7 +40,8 @@ public final class Destinations: Sendable {
 /// Makes a socket and connects it to one of several destinations; to the next when all ports to
 /// one are busy.
 ///
-/// - Throws: `exhausted` when that is so for all; any other error of the destination whose turn it is.
+/// - Throws: `exhausted` when that is so for all; any other error of the destination whose turn it
+///   is.
 public func connectx(
     _ transport: Transport, toAnyOf destinations: Destinations, from source: Source = .any,
     options: ConnectOptions = ConnectOptions()

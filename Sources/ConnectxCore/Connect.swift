@@ -29,8 +29,8 @@ package enum FirstData {
 package struct Outcome {
     package var technique: Technique
     package let progress: Progress
-    /// Bytes of the first data that the kernel took. While a connect is under way it has taken none,
-    /// unless with the SYN: what is left is then for the caller to send.
+    /// Bytes of the first data that the kernel took. While a connect is under way it has taken
+    /// none, unless with the SYN: what is left is then for the caller to send.
     package var sent = 0
 }
 
@@ -63,8 +63,8 @@ package func connect(
     return try deliver(data, on: socket, to: destination, outcome)
 }
 
-/// Sends the first data that did not go with the connect. Where that fails, the connection is ended:
-/// data that was given is delivered, or there is an error and no connection.
+/// Sends the first data that did not go with the connect. Where that fails, the connection is
+/// ended: data that was given is delivered, or there is an error and no connection.
 private func deliver(
     _ data: FirstData, on socket: Socket, to destination: Destination, _ outcome: Outcome
 ) throws(ConnectError) -> Outcome {

@@ -54,8 +54,9 @@ extension NamespaceView {
 
     /// Tries the ports on the list for this purpose.
     ///
-    /// IPv4's listing lacks the sockets with v4-mapped addresses, and a second one for them, which are
-    /// rare, would take as long. When many ports of the list are busy after all, both are wanted.
+    /// IPv4's listing lacks the sockets with v4-mapped addresses, and a second one for them, which
+    /// are rare, would take as long. When many ports of the list are busy after all, both are
+    /// wanted.
     private mutating func chooseListed(
         _ call: UDPCall, _ range: ClosedRange<UInt16>, now: UInt64, _ search: inout Search
     ) throws(ConnectError) -> Technique? {

@@ -32,9 +32,9 @@ package struct Notice: Hashable, Sendable {
         self.count = count
     }
 
-    /// The datagram: "tpg" and a version, the kind, the protocol, two zero bytes, the count, the ports, the
-    /// addresses (16 bytes each, local first); numbers in network order. The first four and the
-    /// length tell it from anything else.
+    /// The datagram: "tpg" and a version, the kind, the protocol, two zero bytes, the count, the
+    /// ports, the addresses (16 bytes each, local first); numbers in network order. The first four
+    /// and the length tell it from anything else.
     package typealias Bytes = (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
 
     package static let size = MemoryLayout<Bytes>.size

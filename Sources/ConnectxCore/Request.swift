@@ -8,7 +8,8 @@ public import TupleguardSockets
 public struct Destination: Hashable, Sendable {
     /// `0.0.0.0` and `::` stand for this host, as they do for connect(2).
     public var endpoint: Endpoint
-    /// The index of the interface that a link-local IPv6 address belongs to (`sin6_scope_id`); else 0.
+    /// The index of the interface that a link-local IPv6 address belongs to (`sin6_scope_id`); else
+    /// 0.
     public var scope: UInt32
     /// `sin6_flowinfo`, in network order: the flow label of a C caller's address.
     package var flowInfo: UInt32 = 0
@@ -61,7 +62,8 @@ public enum Technique: UInt8, Hashable, Sendable, CaseIterable {
     /// TCP, the older way: SO_REUSEADDR, bind to port 0, connect, and again with a new socket
     /// when the kernel's port was taken for this destination.
     case bindRetry
-    /// TCP Fast Open: the first data in the SYN, where the kernel has a cookie of the server (tcp(7)).
+    /// TCP Fast Open: the first data in the SYN, where the kernel has a cookie of the server
+    /// (tcp(7)).
     case fastOpen
     /// UDP: SO_REUSEADDR as a lock on the source address and port, with the bind barrier.
     case lock

@@ -137,7 +137,8 @@ package struct Socket {
     /// What a failed call leaves behind: the options as they were, and no address where the
     /// kernel lets go of it.
     ///
-    /// - Parameter hasAddressOnly: whether this call bound the socket, and only its address is left.
+    /// - Parameter hasAddressOnly: whether this call bound the socket, and only its address is
+    ///   left.
     func restore(hasAddressOnly: Bool) {
         do throws(Errno) {
             try share(reuseAddress != 0)

@@ -79,8 +79,9 @@ struct TCPCall {
 
     /// Sends the SYN with data (MSG_FASTOPEN).
     ///
-    /// - Returns: how many bytes the kernel took, 0 while a connect that does not block is under way;
-    ///   nil where Fast Open is switched off (tcp_fastopen without 1), and nothing has happened.
+    /// - Returns: how many bytes the kernel took, 0 while a connect that does not block is under
+    ///   way; nil where Fast Open is switched off (tcp_fastopen without 1), and nothing has
+    ///   happened.
     func connect(sending vectors: UnsafeBufferPointer<iovec>) throws(ConnectError)
         -> (progress: Progress, sent: Int)?
     {

@@ -69,7 +69,8 @@ extension NamespaceView {
         do throws(ConnectError) {
             return try search(call)
         } catch {
-            // From a throw-away socket: see there. The caller's is unbound again, or was bound before.
+            // From a throw-away socket: see there. The caller's is unbound again, or was bound
+            // before.
             throw error.errno.number == EXDEV ? .elsewhere : .connect(error)
         }
     }
@@ -93,8 +94,8 @@ extension NamespaceView {
 
     /// To the port that the caller named.
     ///
-    /// Somebody who goes to another destination from the same port locks it for some microseconds, and
-    /// looks like a server or like one who does not share. So that is tried again, for a while.
+    /// Somebody who goes to another destination from the same port locks it for some microseconds,
+    /// and looks like a server or like one who does not share. So that is tried again, for a while.
     private mutating func connectNamed(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
         throws(ConnectError) -> Technique
     {
@@ -139,7 +140,8 @@ extension NamespaceView {
             let binding = binding(of: call, port)
             if binding == .lent && scouting > 0 {
                 scouting -= 1
-                // A failed bind of the `lent` kind walks the whole table (0.8 ms); to a port, 0.5 us.
+                // A failed bind of the `lent` kind walks the whole table (0.8 ms); to a port, 0.5
+                // us.
                 guard try isShared(call, port) else { return .unshared }
             }
             if binding != .already, let holder = try receiver(call, port),
@@ -206,7 +208,8 @@ extension NamespaceView {
         throws(Errno) -> Attempt
     {
         if search.isGuarded {
-            // The guard goes by the cgroup in which a socket was made; ours are, another's may be not.
+            // The guard goes by the cgroup in which a socket was made; ours are, another's may be
+            // not.
             guard !call.socket.isNew else { return finish(call, .guarded) }
             guard let own = try receiver(call, port) else { return .lost }
             guard own.cookie == call.cookie else { return own.isConnected ? .taken : .lost }
@@ -246,15 +249,16 @@ extension NamespaceView {
         return finish(call, .lock)
     }
 
-    /// bind(2) of a throw-away socket to where the caller's is or will be: 0, or the error's number.
+    /// bind(2) of a throw-away socket to where the caller's is or will be: 0, or the error's
+    /// number.
     private func bind(_ other: borrowing ThrowAway, beside call: UDPCall, _ port: UInt16)
         throws(Errno) -> Int32
     {
         let name = Endpoint(call.local, port)
         let error = other.socket.bindName(name, scope: call.destination.scope)
         guard error == EADDRNOTAVAIL else { return error }
-        // The address is not this host's. The caller's socket may have it all the same: IP_FREEBIND,
-        // IP_TRANSPARENT.
+        // The address is not this host's. The caller's socket may have it all the same:
+        // IP_FREEBIND, IP_TRANSPARENT.
         try SocketOption.freeBind.set(other.socket.raw, 1)
         return other.socket.bindName(name, scope: call.destination.scope)
     }
@@ -333,7 +337,8 @@ struct Search {
 
     static let randomProbes = 4
     static let listings = 3
-    /// Ports of a list without v4-mapped sockets that turn out busy, before it is made again with them.
+    /// Ports of a list without v4-mapped sockets that turn out busy, before it is made again with
+    /// them.
     static let missLimit = 16
     /// Candidates in one call. Each costs a few system calls.
     static let attemptLimit = 4096

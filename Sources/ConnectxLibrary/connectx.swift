@@ -72,7 +72,8 @@ extension FirstData {
         let known = UInt32(CONNECT_RESUME_ON_READ_WRITE | CONNECT_DATA_IDEMPOTENT)
         let isDeferred = flags & UInt32(CONNECT_RESUME_ON_READ_WRITE) != 0
         let isIdempotent = flags & UInt32(CONNECT_DATA_IDEMPOTENT) != 0
-        // An iov without a count, a count without an iov, or a promise about data that is not there.
+        // An iov without a count, a count without an iov, or a promise about data that is not
+        // there.
         guard flags & ~known == 0, hasVectors == !data.isEmpty, data.count <= 1024,
             !(isDeferred && hasVectors), !(isIdempotent && !hasVectors && !isDeferred)
         else { throw Errno(EINVAL) }

@@ -10,7 +10,8 @@ import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardRecords
 
-/// Serves GET /health, GET /summary, GET /reports and GET /events on a Unix socket that only root can open.
+/// Serves GET /health, GET /summary, GET /reports and GET /events on a Unix socket that only root
+/// can open.
 final class AgentServer: Service, Sendable {
     private let path: String
     private let followers: Followers

@@ -61,7 +61,8 @@ struct BPFMap: ~Copyable, Sendable {
         }
     }
 
-    /// Calls `body` with every element of a hash map or an array, a batch of them with each system call.
+    /// Calls `body` with every element of a hash map or an array, a batch of them with each system
+    /// call.
     ///
     /// Elements that come or go meanwhile may be missed, or, rarely, be seen twice.
     func forEach<Key: BitwiseCopyable, Value: BitwiseCopyable>(

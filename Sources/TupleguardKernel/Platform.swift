@@ -61,7 +61,8 @@ package enum Platform {
 
     /// Makes sure that `path` lies in a BPF file system.
     ///
-    /// Where there should be one on every machine, one is mounted if need be; never over another folder.
+    /// Where there should be one on every machine, one is mounted if need be; never over another
+    /// folder.
     static func requireBPFFileSystem(at path: String) throws(GuardError) {
         if linux_filesystem_magic(path) == bpfFileSystemMagic { return }
         guard path == bpfFileSystem else {

@@ -17,7 +17,8 @@ package struct Seeded: Sendable, Equatable {
     package var conflicts = 0
     /// Sockets that the table had no room for, or that were closed meanwhile.
     package var unclaimed = 0
-    /// Sockets outside the guarded cgroups that went without, because such have their share already.
+    /// Sockets outside the guarded cgroups that went without, because such have their share
+    /// already.
     package var overShare = 0
 
     mutating func add(_ results: some Sequence<UInt8>) {
@@ -39,7 +40,8 @@ package struct Seeded: Sendable, Equatable {
             overShare: a.overShare + b.overShare)
     }
 
-    /// Of sockets that were gone over in two ways: a new claim is made once, the rest was seen twice.
+    /// Of sockets that were gone over in two ways: a new claim is made once, the rest was seen
+    /// twice.
     func merged(with other: Seeded) -> Seeded {
         Seeded(
             claimed: claimed + other.claimed, known: max(known, other.known),
@@ -58,8 +60,8 @@ extension GuardState {
     ///
     /// - Parameter swept: what the sweep has found that has to come first: it tells how many claims
     ///   outsiders have, and gives back those that nobody stands behind.
-    /// - Parameter again: it was done before, so two sockets that are found to share a tuple came to
-    ///   it past the guard: a conflict for the reason `shadow` instead of `existing`.
+    /// - Parameter again: it was done before, so two sockets that are found to share a tuple came
+    ///   to it past the guard: a conflict for the reason `shadow` instead of `existing`.
     @discardableResult
     package func seed(after swept: Swept, again: Bool = false) throws -> Seeded {
         let share = try tableSize() / Self.outsidersPart

@@ -43,7 +43,8 @@ extension SocketOption where Value == Int32 {
     package static var error: Self { .init(SOL_SOCKET, SO_ERROR) }
     /// The index of the device that the socket is bound to, or 0 (Linux 5.1).
     package static var boundInterface: Self { .init(SOL_SOCKET, SO_BINDTOIFINDEX) }
-    /// The port is chosen at connect, so that it needs to be free only for that destination (ip(7)).
+    /// The port is chosen at connect, so that it needs to be free only for that destination
+    /// (ip(7)).
     package static var bindAddressNoPort: Self { .init(LINUX_SOL_IP, IP_BIND_ADDRESS_NO_PORT) }
     /// bind() takes addresses that are not this host's (ip(7)); for sockets of both families.
     package static var freeBind: Self { .init(LINUX_SOL_IP, IP_FREEBIND) }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is made of evidence that no host here has: nearly all files open, a dozen shadows, two looks.
+// What is made of evidence that no host here has: nearly all files open, a dozen shadows, two
+// looks.
 
 import Glibc
 import Testing

@@ -23,7 +23,8 @@ import Testing
             (899, nil, .warning), (900, nil, .critical), (1000, nil, .critical),
             // 500 left at 1 a second: 8 minutes. At 2: four.
             (500, 499, .warning), (500, 498, .critical),
-            // 500 left at 0.1 a second would be needed for more than an hour: 1 in this second is not.
+            // 500 left at 0.1 a second would be needed for more than an hour: 1 in this second is
+            // not.
             (200, 100, nil),
         ] as [(Int, Int?, Severity?)])
     func severityFollowsShareAndTime(_ used: Int, _ before: Int?, _ expected: Severity?) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where each member of the shared structs is: in the compiled programs (BTF), to Swift, and when the
-// ABI got its number.
+// Where each member of the shared structs is: in the compiled programs (BTF), to Swift, and when
+// the ABI got its number.
 
 import CTupleguardLibbpf
 import Testing
@@ -46,8 +46,8 @@ private struct Layout: CustomStringConvertible {
 struct MemberTests {
     /// Structs of the pinned maps and of the ring buffer.
     ///
-    /// Programs of another version read these. When one of them changes, TG_ABI changes with it, and
-    /// so does this.
+    /// Programs of another version read these. When one of them changes, TG_ABI changes with it,
+    /// and so does this.
     private static let abi: UInt32 = 3
     private static let pinned: [(name: String, members: String)] = [
         ("tg_abi_info", "magic@0 abi@4 table_size@8 reserved@12"),

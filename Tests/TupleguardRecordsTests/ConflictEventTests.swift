@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conflicts as JSON and as lines: what the guard did, what connectx gave notice of, what a scan saw.
+// Conflicts as JSON and as lines: what the guard did, what connectx gave notice of, what a scan
+// saw.
 
 import ConnectxCore
 import Testing

@@ -18,7 +18,8 @@ private let hasIPv6: Bool = {
 struct SocketAddressTests {
     private let loopback = IPAddress(v4: 127, 0, 0, 1)
 
-    /// A UDP socket; blocks for at most ten seconds, so that a lost datagram is a failure, not a hang.
+    /// A UDP socket; blocks for at most ten seconds, so that a lost datagram is a failure, not a
+    /// hang.
     private func makeSocket(_ family: Int32) throws -> OwnedDescriptor {
         let descriptor = try OwnedDescriptor {
             socket(family, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)

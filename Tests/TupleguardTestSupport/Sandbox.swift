@@ -316,7 +316,8 @@ package final class RunningProgram: Sendable {
     }
 }
 
-/// Waits for something that another process does; false when it has not come about in half a minute.
+/// Waits for something that another process does; false when it has not come about in half a
+/// minute.
 package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
     for _ in 0..<1500 {
         if try condition() { return true }

@@ -3,7 +3,8 @@
 
 import TupleguardLinux
 
-/// A table with a heading. The widest of the flexible columns gives way when the terminal is narrow.
+/// A table with a heading. The widest of the flexible columns gives way when the terminal is
+/// narrow.
 struct Table {
     enum Alignment { case left, right }
 

@@ -7,7 +7,8 @@ enum Terminal {
     /// Whether standard output is a terminal that may be coloured (no-color.org).
     static let hasColour = isatty(STDOUT_FILENO) == 1 && environment("NO_COLOR") == nil
 
-    /// Columns of the terminal; nil when standard output is none, and lines may be as long as they like.
+    /// Columns of the terminal; nil when standard output is none, and lines may be as long as they
+    /// like.
     static var width: Int? {
         guard isatty(STDOUT_FILENO) == 1 else { return nil }
         var size = winsize()

@@ -184,7 +184,8 @@ extension IntegrationTests {
                 try sandbox.attach()
                 let current = try sandbox.state.attachments()[0]
                 #expect(try sandbox.state.upgrade(current, of: sandbox.cgroup) == false)
-                // An "older version": the IPv6 hook's program on the IPv4 hook, which the kernel takes.
+                // An "older version": the IPv6 hook's program on the IPv4 hook, which the kernel
+                // takes.
                 let hooks = try sandbox.state.loadHooks(
                     for: sandbox.cgroup, policy: Policy(), tableSize: 1024, keepingCounters: true)
                 let link = try Link(

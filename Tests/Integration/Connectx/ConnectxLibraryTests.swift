@@ -17,8 +17,8 @@ extension IntegrationTests {
             .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "Sources/CConnectx/examples").path()
 
-        /// Runs a Python program that has `connectx`, `socket`, `os`, `errno` and `attempt(...)`, which
-        /// gives the name of the errno or "ok".
+        /// Runs a Python program that has `connectx`, `socket`, `os`, `errno` and `attempt(...)`,
+        /// which gives the name of the errno or "ok".
         func python(
             _ sandbox: Sandbox, _ program: String, in cgroup: Cgroup? = nil, asNobody: Bool = false
         ) throws -> RunningProgram {

@@ -37,7 +37,8 @@ extension IntegrationTests {
         /// The more sockets, the longer each success takes.
         private func successes(among others: Int) -> Int { others < 1000 ? 15_000 : 3_000 }
 
-        /// It fails in some of a thousand successes, by luck of the scheduler: so in several rounds.
+        /// It fails in some of a thousand successes, by luck of the scheduler: so in several
+        /// rounds.
         @Test(arguments: [500, 3000])
         func lockWithoutBarrierFails(_ others: Int) throws {
             try Sandbox.run { sandbox in

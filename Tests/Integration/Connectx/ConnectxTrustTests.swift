@@ -311,7 +311,8 @@ extension IntegrationTests.ConnectxFromC {
 
     // MARK: - First data
 
-    /// Without Fast Open the data follows the handshake; where it cannot be sent there is no connection.
+    /// Without Fast Open the data follows the handshake; where it cannot be sent there is no
+    /// connection.
     @Test func firstDataIsDeliveredOrAnError() throws {
         try expect(
             """

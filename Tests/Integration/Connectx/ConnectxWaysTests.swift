@@ -93,7 +93,8 @@ extension IntegrationTests {
                     var options = ConnectOptions()
                     options.strategy = .bindRetry
                     let held = Held()
-                    // Half of the ports busy for the first destination: it works, in most cases at once.
+                    // Half of the ports busy for the first destination: it works, in most cases at
+                    // once.
                     for server in servers {
                         for _ in 0..<8 {
                             let connection = try connectx(

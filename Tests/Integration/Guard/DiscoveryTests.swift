@@ -318,8 +318,8 @@ extension IntegrationTests {
             }
         }
 
-        /// One destination after the other, with one socket: getaddrinfo compares routes so. The guard
-        /// chose its port, so it must not be in the way.
+        /// One destination after the other, with one socket: getaddrinfo compares routes so. The
+        /// guard chose its port, so it must not be in the way.
         @Test(arguments: [
             (Sandbox.Kind.v4, "127.0.0.1:9", "127.0.0.2:6000"), (.v6, "[::1]:9", "[::1]:6000"),
         ])

@@ -17,7 +17,8 @@ extension IntegrationTests {
             (.v4, "127.0.0.1", "0.0.0.0"), (.v6, "[::1]", "[::]"),
         ]
 
-        /// A socket with a port of its own that begins to share it, and another that joins it there.
+        /// A socket with a port of its own that begins to share it, and another that joins it
+        /// there.
         private func overshadow(
             _ sandbox: Sandbox, _ family: (Sandbox.Kind, String, String), port: Int = 6000
         ) throws -> (first: TestSocket, second: TestSocket) {

@@ -193,7 +193,8 @@ extension IntegrationTests {
             }
         }
 
-        /// However many addresses the port has, whichever family the socket is, whatever failed before.
+        /// However many addresses the port has, whichever family the socket is, whatever failed
+        /// before.
         @Test func subnetBroadcastIsAlwaysExempt() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach()

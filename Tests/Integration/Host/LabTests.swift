@@ -236,7 +236,8 @@ extension IntegrationTests {
             #expect(unix.errno == nil)
         }
 
-        /// 1 in 256 of 10,000 is 39; six standard deviations are 37, and six are allowed to each rate.
+        /// 1 in 256 of 10,000 is 39; six standard deviations are 37, and six are allowed to each
+        /// rate.
         @Test func retryTableIsWhatIsComputed() throws {
             let report = try Report(lab("--only", "retry", "--json"))
             #expect(report.retries.map(\.busyPercent) == [1, 10, 50])

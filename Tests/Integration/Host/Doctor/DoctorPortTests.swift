@@ -18,7 +18,8 @@ extension IntegrationTests {
                 #expect(empty.status == 0)
                 #expect(empty.report["status"] as? String == "fine")
                 #expect((empty.report["unseen"] as? [Any])?.isEmpty == true)
-                // Ordinary company: servers, connections by all three ways, UDP on ports of its own.
+                // Ordinary company: servers, connections by all three ways, UDP on ports of its
+                // own.
                 let process = try sandbox.condition(
                     """
                     serve(*range(1000, 1030))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conditions in which doctor, shadows and lab once said what was not so.
+// Hosts on which doctor, shadows and lab could easily say what is not so.
 
 import Foundation
 import Glibc
@@ -7,7 +7,7 @@ import Testing
 import TupleguardTestSupport
 
 extension IntegrationTests {
-    @Suite struct Truth {
+    @Suite struct UnusualHosts {
         private typealias Object = [String: Any]
 
         private func object(_ outcome: Sandbox.Outcome) throws -> Object {
@@ -59,7 +59,8 @@ extension IntegrationTests {
                 try ending(process) {
                     #expect(process.outputSoFar.contains("50 \(EADDRNOTAVAIL)"))
                     let findings = try findings(sandbox)
-                    // Nobody binds before it connects here, although odd ports are all that is left.
+                    // Nobody binds before it connects here, although odd ports are all that is
+                    // left.
                     #expect(kinds(findings) == ["destination-filling", "small-range"])
                     let filling = numbers(findings, "destination-filling")
                     #expect(filling?["used"] == 50)

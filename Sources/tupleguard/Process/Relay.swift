@@ -14,7 +14,8 @@ struct Relay {
     let socket: Int32
     /// TCP; else each piece of the input is a datagram.
     let isStream: Bool
-    /// How long nothing may happen in either direction before it ends, in milliseconds; -1: for ever.
+    /// How long nothing may happen in either direction before it ends, in milliseconds; -1: for
+    /// ever.
     var idleMilliseconds: Int32 = -1
 
     /// How long answers are awaited when the input of a datagram socket has ended, in milliseconds.
