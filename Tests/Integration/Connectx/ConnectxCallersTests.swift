@@ -12,25 +12,27 @@ extension IntegrationTests.ConnectxFromC {
         _ program: String, _ command: String, prints expected: String,
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
-        try Sandbox.run { sandbox in
-            let folder = try ConnectxLibrary.folder
-            let path = NSTemporaryDirectory() + "tupleguard-test-caller-\(getpid())"
-            defer { for file in [path, path + ".c"] { unlink(file) } }
-            try program.write(toFile: path + ".c", atomically: true, encoding: .utf8)
-            let build = try sandbox.command(
-                "/bin/sh",
-                [
-                    "-c",
-                    "exec \(command) -I'\(folder)/include' '\(path).c' -o '\(path)' -L'\(folder)/lib' $LIBRARIES",
-                ],
-                environment: [
-                    "LIBRARIES": command.contains("-static")
-                        ? "-l:libconnectx.a -pthread" : "-lconnectx"
-                ])
-            #expect(build.status == 0, "\(build.errors)", sourceLocation: sourceLocation)
-            let outcome = try sandbox.command(
-                path, [], environment: ["LD_LIBRARY_PATH": folder + "/lib"])
-            #expect(outcome.output == expected, "\(outcome.errors)", sourceLocation: sourceLocation)
+        try withTemporaryFolder { work in
+            try Sandbox.run { sandbox in
+                let folder = try ConnectxLibrary.folder
+                let path = work + "/caller"
+                try makeFile(path + ".c", program)
+                let build = try sandbox.command(
+                    "/bin/sh",
+                    [
+                        "-c",
+                        "exec \(command) -I'\(folder)/include' '\(path).c' -o '\(path)' -L'\(folder)/lib' $LIBRARIES",
+                    ],
+                    environment: [
+                        "LIBRARIES": command.contains("-static")
+                            ? "-l:libconnectx.a -pthread" : "-lconnectx"
+                    ])
+                #expect(build.status == 0, "\(build.errors)", sourceLocation: sourceLocation)
+                let outcome = try sandbox.command(
+                    path, [], environment: ["LD_LIBRARY_PATH": folder + "/lib"])
+                #expect(
+                    outcome.output == expected, "\(outcome.errors)", sourceLocation: sourceLocation)
+            }
         }
     }
 
