@@ -83,6 +83,7 @@ struct claimant {
 	__u8 reason;
 	bool is_discovering;
 	bool is_discovered; /* claimed, and the socket bound to the port */
+	bool uses_reserve;  /* it may have of what is kept when the table runs short */
 	bool is_remembered; /* the socket's record has the tuple: see records.bpf.h */
 };
 
@@ -210,7 +211,8 @@ static __always_inline bool take_off_further(struct tg_further *claim, __u64 wor
 {
 	if (!swap_word(&claim->word, word, 0))
 		return false;
-	bpf_map_delete_elem(&claims_more, key);
+	if (!bpf_map_delete_elem(&claims_more, key))
+		count_elements(TG_USAGE_CLAIMS_MORE, -1ULL);
 	return true;
 }
 
@@ -396,7 +398,7 @@ static __always_inline bool is_no_room(int error)
 static __noinline int insert(struct claimant *me)
 {
 	me->wanted.word = new_id() | TG_WORD_INLINE;
-	return insert_group(&me->key, &me->wanted, &me->held);
+	return insert_group(&me->key, &me->wanted, &me->held, me->uses_reserve);
 }
 
 /* Settled unless another processor came in between: then it is to be tried again. */
@@ -420,8 +422,13 @@ static __always_inline void try_claim(struct claimant *me)
 	if (step != CLAIM_FURTHER)
 		return;
 	/* struct tg_further is what struct tg_group ends with. */
-	error = bpf_map_update_elem(&claims_more, &me->tuple, &me->wanted.word, BPF_NOEXIST);
+	if (has_room(TG_USAGE_CLAIMS_MORE, me->uses_reserve))
+		error =
+		    bpf_map_update_elem(&claims_more, &me->tuple, &me->wanted.word, BPF_NOEXIST);
+	else
+		error = -ENOMEM;
 	if (!error) {
+		count_elements(TG_USAGE_CLAIMS_MORE, 1);
 		me->verdict = GRANTED;
 		return;
 	}

@@ -14,7 +14,7 @@
 #ifndef TUPLEGUARD_GROUPS_BPF_H
 #define TUPLEGUARD_GROUPS_BPF_H
 
-#include "tuple.bpf.h"
+#include "room.bpf.h"
 
 /* Set before loading, so the verifier removes the branches of the policies not chosen. */
 const volatile struct tg_policy policy;
@@ -166,7 +166,8 @@ static __always_inline bool insert_into_bucket(const struct tg_group_key *key,
  * for the group, and to insert again when there is none.
  */
 static __always_inline int insert_group(const struct tg_group_key *key,
-					const struct tg_group *group, struct tg_held *held)
+					const struct tg_group *group, struct tg_held *held,
+					bool uses_reserve)
 {
 	__u64 hash = hash_key(key), control;
 	struct tg_bucket *bucket = get_bucket(bucket_of(hash));
@@ -186,11 +187,16 @@ static __always_inline int insert_group(const struct tg_group_key *key,
 	    (control & TG_BUCKET_FINGERPRINT) == fingerprint_of(hash) &&
 	    ((control & TG_BUCKET_STATE) == TG_BUCKET_BUSY || has_key(bucket, key)))
 		return -EEXIST;
+	/* A claim that is in the way counts also where there is no room for another. */
+	if (!has_room(TG_USAGE_GROUPS, uses_reserve) && !bpf_map_lookup_elem(&groups, key))
+		return -ENOMEM;
 	if (!swap_word(&bucket->control, control, control + TG_BUCKET_OVERFLOW_ONE))
 		return -EEXIST;
 	error = bpf_map_update_elem(&groups, key, group, BPF_NOEXIST);
 	if (error)
 		add_to_word(&bucket->control, -TG_BUCKET_OVERFLOW_ONE);
+	else
+		count_elements(TG_USAGE_GROUPS, 1);
 	return error;
 }
 
@@ -211,10 +217,12 @@ static __always_inline void remove_group(const struct tg_group_key *key)
 	if (!bucket)
 		return;
 	if ((READ_WORD(&bucket->control) & TG_BUCKET_STATE) == TG_BUCKET_USED &&
-	    has_key(bucket, key))
+	    has_key(bucket, key)) {
 		free_bucket(bucket);
-	else if (!bpf_map_delete_elem(&groups, key))
+	} else if (!bpf_map_delete_elem(&groups, key)) {
 		add_to_word(&bucket->control, -TG_BUCKET_OVERFLOW_ONE);
+		count_elements(TG_USAGE_GROUPS, -1ULL);
+	}
 }
 
 #endif

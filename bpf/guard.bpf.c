@@ -11,8 +11,11 @@
 #include "bind.bpf.h"
 #include "broadcast.bpf.h"
 #include "discovery.bpf.h"
+#include "reserve.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define SECOND_NS 1000000000LL
 
 /* Where a connect goes; true for IPv4, which the address decides, not the socket's family. */
 static __always_inline bool read_remote4(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
@@ -136,14 +139,37 @@ static __always_inline int reject(struct claimant *me, struct tg_counters *count
 	return REJECT;
 }
 
+/* Once a second: who fills the table goes on filling it. */
+static __always_inline bool is_full_table_told(__u64 now_ns)
+{
+	struct tg_usage *used = find_usage();
+	__u64 told_ns;
+
+	if (!used) /* cannot happen: the map has one element */
+		return true;
+	told_ns = READ_WORD(&used->told_ns);
+	return (told_ns && (__s64)(now_ns - told_ns) < SECOND_NS) ||
+	       !swap_word(&used->told_ns, told_ns, now_ns);
+}
+
 static __always_inline int on_full_table(struct claimant *me, struct tg_counters *counters)
 {
-	if (!policy.refuse_when_full) {
-		COUNT(counters, allowed_table_full);
-		return ALLOW;
-	}
 	me->reason = TG_REASON_TABLE_FULL;
-	return reject(me, counters);
+	if (policy.refuse_when_full)
+		return reject(me, counters);
+	COUNT(counters, allowed_table_full);
+	if (!is_full_table_told(me->wanted.claim.time_ns))
+		report(me, policy.attachment, true, counters);
+	return ALLOW;
+}
+
+/* No room: whether there is for this one, of what is kept. */
+static __always_inline bool gets_reserve(struct claimant *me)
+{
+	if (me->uses_reserve)
+		return false;
+	me->uses_reserve = deserves_reserve(me);
+	return me->uses_reserve;
 }
 
 /* Claims me->tuple, unless discovery has, and keeps the record; the tuple is complete. */
@@ -159,6 +185,8 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 		revisit(me, record);
 	if (!me->is_discovered && me->verdict != RECLAIMED)
 		claim(me);
+	if (me->verdict == NO_ROOM && gets_reserve(me))
+		claim_by_rounds(me);
 	switch (me->verdict) {
 	case CONFLICT:
 		return reject(me, counters);
@@ -171,6 +199,8 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 	if (!me->is_remembered) {
 		int remembered = record ? remember_in(record, me) : remember_first(home, me);
 
+		if (remembered == TABLE_IS_FULL && gets_reserve(me))
+			remembered = record ? remember_in(record, me) : remember_first(home, me);
 		if (remembered != REMEMBERED && me->verdict == GRANTED)
 			drop_claim(&me->tuple, me->wanted.claim.cookie, 0);
 		if (remembered == TABLE_IS_FULL)
@@ -210,6 +240,8 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 		return ALLOW;
 	}
 	discover(search, shares);
+	if (me->verdict == NO_ROOM && gets_reserve(me))
+		discover(search, shares);
 	switch (me->verdict) {
 	case CONFLICT:
 		me->reason = TG_REASON_EXHAUSTED;

@@ -271,6 +271,22 @@ struct tg_policy {
 	__u32 reserved;
 };
 
+/* The maps of limited size. */
+enum tg_usage_of {
+	TG_USAGE_GROUPS = 0,
+	TG_USAGE_CLAIMS_MORE = 1,
+	TG_USAGE_RECORDS_MORE = 2,
+	TG_USAGES = 3,
+};
+
+/* How full they are, in the map `usage`, which has one element. */
+struct tg_usage {
+	__u64 size[TG_USAGES];	   /* elements that there is room for; written once */
+	__u64 elements[TG_USAGES]; /* that there are */
+	__u64 told_ns;		   /* when a full table was last reported */
+	__u64 reserved;
+};
+
 /* What seeding is to do, and how much of it. */
 struct tg_seeding {
 	__u64 outsiders; /* 0: claim for sockets of guarded cgroups; 1: for others */

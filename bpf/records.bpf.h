@@ -49,19 +49,26 @@ static __always_inline struct tg_record_more *find_more(__u64 cookie, __u64 inde
 }
 
 static __always_inline bool insert_more(__u64 cookie, __u64 index,
-					const struct tg_record_more *more)
+					const struct tg_record_more *more, bool uses_reserve)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
 
-	return !bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST);
+	if (!has_room(TG_USAGE_RECORDS_MORE, uses_reserve) ||
+	    bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST))
+		return false;
+	count_elements(TG_USAGE_RECORDS_MORE, 1);
+	return true;
 }
 
 /* 0, or an error where there is none. */
 static __always_inline int delete_more(__u64 cookie, __u64 index)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
+	int error = bpf_map_delete_elem(&socket_records_more, &key);
 
-	return bpf_map_delete_elem(&socket_records_more, &key);
+	if (!error)
+		count_elements(TG_USAGE_RECORDS_MORE, -1ULL);
+	return error;
 }
 
 /* A socket's record, if it has one. */
@@ -289,7 +296,7 @@ __noinline int remember_tuple(const struct claimant *me, __u64 index)
 	if (!me)
 		return false;
 	more.tuple = me->tuple;
-	return insert_more(me->wanted.claim.cookie, index + 1, &more);
+	return insert_more(me->wanted.claim.cookie, index + 1, &more, me->uses_reserve);
 }
 
 /* Notes down a granted claim in the socket's record. */
@@ -322,7 +329,7 @@ __noinline int remember_displaced(struct tg_socket_record *home, const struct cl
 	if (me->held.kind == TG_HELD_BY_TUPLE && !remember_tuple(me, 0))
 		return TABLE_IS_FULL;
 	__sync_fetch_and_add(&home->displaced, 1);
-	if (insert_more(cookie, 0, &more))
+	if (insert_more(cookie, 0, &more, me->uses_reserve))
 		return REMEMBERED;
 	__sync_fetch_and_add(&home->displaced, -1);
 	if (me->held.kind == TG_HELD_BY_TUPLE)
@@ -420,6 +427,21 @@ static __always_inline int give_back_all(struct tg_socket_record *home, __u64 co
 	if (home->displaced)
 		claims += give_back_displaced(home, cookie);
 	return claims;
+}
+
+/*
+ * All of a socket that is gone, and runs no hook any more. Its element is
+ * reserved first: another processor may be at it too, and then it be another
+ * socket's.
+ */
+static __always_inline void give_back_gone(struct tg_socket_record *home, __u64 cookie)
+{
+	if (swap_word(&home->cookie, cookie, COOKIE_RESERVED)) {
+		give_back(home, cookie);
+		swap_word(&home->cookie, COOKIE_RESERVED, 0);
+	}
+	if (home->displaced)
+		give_back_displaced(home, cookie);
 }
 
 #endif

@@ -159,6 +159,7 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 		return TG_SEEDED_KNOWN;
 	if (now->outsiders && READ_WORD(&now->room) == 0)
 		return TG_SEEDED_OVER_SHARE;
+	me->uses_reserve = !now->outsiders;
 	claim(me);
 	switch (me->verdict) {
 	case GRANTED:

@@ -90,11 +90,7 @@ int sweep_claims_more(struct bpf_iter__bpf_map_elem *ctx)
 	return tell(ctx->meta, TG_SWEPT_CLAIM);
 }
 
-/*
- * Gives back all of a socket that is gone, and runs no hook any more. Its
- * element is reserved first: another sweep may be at it, and then it be another
- * socket's. Returns an enum tg_swept.
- */
+/* Gives back all of a socket that is gone. Returns an enum tg_swept. */
 static __noinline int sweep_record(__u64 cookie, __u64 sk)
 {
 	struct tg_socket_record *home = find_home(cookie);
@@ -103,12 +99,7 @@ static __noinline int sweep_record(__u64 cookie, __u64 sk)
 		return is_inside(cgroup_of(sk)) ? TG_SWEPT_NOTHING : TG_SWEPT_OUTSIDER;
 	if (!home) /* cannot happen: the index is masked */
 		return TG_SWEPT_NOTHING;
-	if (swap_word(&home->cookie, cookie, COOKIE_RESERVED)) {
-		give_back(home, cookie);
-		swap_word(&home->cookie, COOKIE_RESERVED, 0);
-	}
-	if (home->displaced)
-		give_back_displaced(home, cookie);
+	give_back_gone(home, cookie);
 	return TG_SWEPT_RECORD;
 }
 

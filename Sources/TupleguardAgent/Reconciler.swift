@@ -20,6 +20,7 @@ actor Reconciler: Service {
     /// By name, the id of the cgroup that was last attached under it; nil while it is missing.
     private var guarded: [String: UInt64?] = [:]
     private var eventsMapID: UInt32?
+    private var isNearlyFull = false
 
     init(
         _ configuration: GuardConfiguration, logger: Logger, pump: EventPump
@@ -91,12 +92,29 @@ actor Reconciler: Service {
             let hierarchy = try CgroupHierarchy()
             try removeVanished()
             for name in configuration.cgroups { try reconcile(name, in: hierarchy) }
+            try watchFilling()
             if state.eventsMapID != eventsMapID {
                 eventsMapID = state.eventsMapID
                 pump.lookAgain()
             }
         } catch {
             logger.error("looking after the guarded cgroups: \(error)")
+        }
+    }
+
+    /// Says once that the table runs short and by whom, and once that it is over.
+    private func watchFilling() throws {
+        guard state.exists else { return }
+        let filling = try state.filling()
+        if filling >= GuardState.nearlyFull && !isNearlyFull {
+            let owners = try state.largestOwners(3).map(\.description).joined(separator: "; ")
+            logger.warning(
+                "the claim table runs short (\(Int(filling * 100))% of what everybody may use): whoever holds most of it soon gets no more; \(owners)"
+            )
+            isNearlyFull = true
+        } else if filling < GuardState.nearlyFull / 2 && isNearlyFull {
+            logger.notice("the claim table has room again")
+            isNearlyFull = false
         }
     }
 

@@ -114,7 +114,11 @@ extension GuardState {
     ) throws {
         let temporary = "\(folder)/new-\(cgroup.id)"
         do {
-            if let size { try pinSharedMaps(of: programs, tableSize: size) }
+            if let size {
+                let maps = "\(folder)/new-maps"
+                try pinSharedMaps(of: programs, tableSize: size, in: maps)
+                try perform("move \(maps) into place") { rename(maps, mapsFolder) }
+            }
             try perform("make the folder \(temporary)") { mkdir(temporary, 0o750) }
             let policy = programs.map(.policy)
             let counters = programs.map(.counters)

@@ -4,7 +4,7 @@
 //   FOLDER/                     mode 0750; locked (flock) by whoever changes it
 //     maps/                     what all guarded cgroups share
 //       abi buckets groups claims_more socket_records socket_records_more busy busy_tags ids
-//       conflicts events
+//       usage conflicts events
 //     cgroup-ID/                a guarded cgroup
 //       guard_connect4 guard_connect6 guard_release    links
 //       policy counters                                maps of its own
@@ -142,9 +142,10 @@ package struct GuardState: Sendable {
         }
     }
 
-    /// Pins the shared maps of `programs`, which made them.
-    func pinSharedMaps(of programs: borrowing LoadedPrograms, tableSize: Int) throws(GuardError) {
-        let temporary = "\(folder)/new-maps"
+    /// Pins the shared maps of `programs`, which made them, in a folder of their own.
+    func pinSharedMaps(
+        of programs: borrowing LoadedPrograms, tableSize: Int, in temporary: String
+    ) throws(GuardError) {
         var info = tg_abi_info()
         info.magic = UInt32(TG_MAGIC)
         info.abi = Self.abi
@@ -152,12 +153,14 @@ package struct GuardState: Sendable {
         var zero: UInt32 = 0
         let abi = programs.map(.abi)
         try perform("write the state's version") { bpf_map_update_elem(abi, &zero, &info, 0) }
+        var usage = tg_usage(tableSize: tableSize)
+        let usageMap = programs.map(.usage)
+        try perform("write the table's size") { bpf_map_update_elem(usageMap, &zero, &usage, 0) }
         try perform("make the folder \(temporary)") { mkdir(temporary, 0o750) }
         for name in MapName.shared {
             let map = programs.map(name)
             try perform("pin map \(name)") { bpf_obj_pin(map, "\(temporary)/\(name.rawValue)") }
         }
-        try perform("move \(temporary) into place") { rename(temporary, mapsFolder) }
     }
 
     /// Removes a folder of pins.

@@ -87,16 +87,21 @@ enum MapName: String, CaseIterable {
     case socketRecordsMore = "socket_records_more"
     case busy
     case busyTags = "busy_tags"
-    case ids, conflicts, events
+    case ids, usage, conflicts, events
     case counters
     case policy = ".rodata"
 
     static let shared: [MapName] = [
         .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .busy, .busyTags,
-        .ids, .conflicts, .events,
+        .ids, .usage, .conflicts, .events,
     ]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]
+    /// Elements of one of those.
+    func elements(tableSize: Int) -> Int {
+        // A claim may need two of them: its socket's record, and its tuple.
+        self == .socketRecordsMore ? 2 * tableSize : tableSize
+    }
     /// Those that a sweep goes over: claims first, as what is left of a socket then is its record.
     static let swept: [MapName] = [
         .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore,
@@ -175,10 +180,9 @@ struct LoadedPrograms: ~Copyable {
                     bpf_map__set_max_entries(map, policy.table_mask + 1)
                 }
             } else if MapName.sized.contains(name) {
-                // A claim may need two of them: its socket's record, and its tuple.
-                let elements = name == .socketRecordsMore ? 2 * tableSize : tableSize
+                let elements = UInt32(name.elements(tableSize: tableSize))
                 try performByLibbpf("size the table") {
-                    bpf_map__set_max_entries(map, UInt32(elements))
+                    bpf_map__set_max_entries(map, elements)
                 }
             }
         }

@@ -101,7 +101,7 @@ struct Seeder: ~Copyable {
     /// nothing new is found.
     private static let passes = 16
     /// Whatever has fewer connected sockets is not read in pieces at all.
-    private static let pieceSize = 16384
+    static let pieceSize = 16384
 
     private let programs: LoadedPrograms
 
@@ -133,7 +133,7 @@ struct Seeder: ~Copyable {
     }
 
     /// Also finds sockets that no process has open just now.
-    func seedNamespaces() throws -> Seeded {
+    func seedNamespaces(pieceSize: Int = Self.pieceSize) throws -> Seeded {
         let iterator = try Iterator(programs.program("seed_sockets"))
         let link = iterator.link.raw
         let guarded = programs.map(named: "guarded_namespaces")
@@ -141,7 +141,8 @@ struct Seeder: ~Copyable {
         for namespace in NetworkNamespace.find().namespaces {
             // A namespace may go while we look; its sockets are gone too then.
             let found = try? NetworkNamespace.inside(path: namespace.path) {
-                try Self.isGuarded(ownNamespaceIn: guarded) ? Self.seedNamespace(link) : Seeded()
+                try Self.isGuarded(ownNamespaceIn: guarded)
+                    ? Self.seedNamespace(link, pieceSize) : Seeded()
             }
             seeded = seeded + (found ?? Seeded())
         }
@@ -159,17 +160,19 @@ struct Seeder: ~Copyable {
         return bpf_map_lookup_elem(map, &key, &value) == 0
     }
 
-    private static func seedNamespace(_ link: Int32) throws(GuardError) -> Seeded {
+    private static func seedNamespace(
+        _ link: Int32, _ pieceSize: Int
+    ) throws(GuardError) -> Seeded {
         var claimed = 0
         for _ in 1..<passes {
-            let pass = try seedOnce(link)
+            let pass = try seedOnce(link, pieceSize)
             if pass.claimed == 0 { return Seeded(claimed: claimed).merged(with: pass) }
             claimed += pass.claimed
         }
-        return Seeded(claimed: claimed).merged(with: try seedOnce(link))
+        return Seeded(claimed: claimed).merged(with: try seedOnce(link, pieceSize))
     }
 
-    private static func seedOnce(_ link: Int32) throws(GuardError) -> Seeded {
+    private static func seedOnce(_ link: Int32, _ pieceSize: Int) throws(GuardError) -> Seeded {
         var pass = Seeded()
         try Iterator.run(link: link, pieceSize: pieceSize) { pass.add($0) }
         return pass

@@ -9,7 +9,7 @@ package struct GuardEvent: ConflictEvent {
 
     package enum Action: String, Codable, Sendable {
         case refused
-        /// Let through and counted, because the mode is observe.
+        /// Let through and counted: the mode is observe, or the claim table is full.
         case observed
         /// Both sockets were there before the guard.
         case found
@@ -64,7 +64,9 @@ package struct GuardEvent: ConflictEvent {
         let claimant = claimant?.description ?? "unknown"
         // Where no port is left, there are thousands of holders.
         let holder = reason == .exhausted ? nil : holder
-        let held = holder.map { ", held by \($0)" } ?? ""
+        // Of a full table there is no holder, but there may be one who has most of it.
+        let words = reason == .tableFull ? "most of the table is held by" : "held by"
+        let held = holder.map { ", \(words) \($0)" } ?? ""
         return "\(action.rawValue) \(subject) for \(claimant)\(held): \(reason.explanation)"
     }
 }

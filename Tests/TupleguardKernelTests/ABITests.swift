@@ -187,6 +187,7 @@ struct EmbeddedObjectTests {
             (.busy, 4, size(tg_busy.self)),
             (.busyTags, 4, size(tg_busy_tags.self)),
             (.ids, 4, 8),
+            (.usage, 4, size(tg_usage.self)),
             (.conflicts, size(tg_tuple.self), size(tg_conflict.self)),
             (.events, 0, 0),
             (.counters, 4, size(tg_counters.self)),

@@ -156,6 +156,16 @@ struct Status: ParsableCommand {
         }
     }
 
+    /// Who fills a table that runs short.
+    private func showOwners() {
+        let state = folders.guardState
+        guard let filling = try? state.filling(), filling >= GuardState.nearlyFull,
+            let owners = try? state.largestOwners(3)
+        else { return }
+        print("          running short: whoever holds most of the table gets no more")
+        for owner in owners { print("          \(owner.description)") }
+    }
+
     private func show(_ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?) {
         var table = Table(columns: [
             .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
@@ -192,6 +202,7 @@ struct Status: ParsableCommand {
         print("")
         let share = size > 0 ? 100 * claims / size : 0
         print("claims    \(claims) of \(size) (\(share)%)")
+        showOwners()
         print(
             "agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")"
         )

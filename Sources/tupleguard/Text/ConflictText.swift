@@ -66,7 +66,10 @@ enum KnownConflict: Encodable {
         var details: [Detail] = [
             (last.action.rawValue, times(conflict)),
             ("claimant", last.claimant?.description ?? "not known"),
-            ("holder", last.holder?.description ?? "not known"),
+            (
+                last.reason == .tableFull ? "hoarder" : "holder",
+                last.holder?.description ?? "not known"
+            ),
             ("because", last.reason.explanation),
         ]
         // Where no port is left, there are thousands of them.

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// How full the claim table is, and who fills it.
+
+import Glibc
+import TupleguardABI
+import TupleguardLinux
+
+/// A program, and how many of the claims are its.
+package struct ClaimOwner: Hashable, Sendable {
+    /// In the initial PID namespace; 0 for sockets that were connected before they were seen.
+    package let pid: Int32
+    /// The first 15 bytes of its name, unprintable ones as "?".
+    package let command: String
+    /// Nil when the process is gone.
+    package let uid: UInt32?
+    /// Its cgroup's path, nil when the process is gone.
+    package let cgroup: String?
+    package let claims: Int
+
+    /// "python3 (pid 4711, uid 1000, /user.slice): 76000 claims"
+    package var description: String {
+        let user = uid.map { ", uid \($0)" } ?? ""
+        let place = cgroup.map { ", \(printable($0))" } ?? ""
+        return pid == 0
+            ? "sockets of unknown programs: \(claims) claims"
+            : "\(command) (pid \(pid)\(user)\(place)): \(claims) claims"
+    }
+}
+
+extension GuardState {
+    /// From here on programs that hold most of the table get no more, and those are named.
+    package static let nearlyFull = 0.8
+
+    /// How much is used of what everybody may use: 1 and more when the table runs short.
+    ///
+    /// Counted are the claims that overflowed into the maps of limited size.
+    package func filling() throws -> Double {
+        guard let use = try open(.usage).element(0, as: tg_usage.self) else {
+            throw GuardError.damagedState(path: folder, why: "its usage has another size")
+        }
+        return use.filling
+    }
+
+    /// The programs with most claims, the one with most first.
+    package func largestOwners(_ count: Int) throws -> [ClaimOwner] {
+        var counts: [Int32: (command: String, claims: Int)] = [:]
+        for claim in try claims() {
+            counts[claim.pid, default: (claim.command, 0)].claims += 1
+        }
+        return counts.sorted { $0.value.claims > $1.value.claims }.prefix(count).map { pid, owner in
+            ClaimOwner(
+                pid: pid, command: owner.command, uid: Self.user(of: pid),
+                cgroup: Self.cgroup(of: pid), claims: owner.claims)
+        }
+    }
+
+    private static func user(of pid: Int32) -> UInt32? {
+        var status = stat()
+        return pid != 0 && stat("/proc/\(pid)", &status) == 0 ? status.st_uid : nil
+    }
+
+    /// In the v2 hierarchy: the line "0::/path".
+    private static func cgroup(of pid: Int32) -> String? {
+        guard pid != 0, let text = contents(of: "/proc/\(pid)/cgroup") else { return nil }
+        return text.split(separator: "\n").first { $0.hasPrefix("0::") }.map {
+            String($0.dropFirst(3))
+        }
+    }
+}
+
+extension tg_usage {
+    init(tableSize: Int) {
+        func size(_ name: MapName) -> UInt64 { UInt64(name.elements(tableSize: tableSize)) }
+        self.init()
+        // In the order of enum tg_usage_of.
+        self.size = (size(.groups), size(.claimsMore), size(.socketRecordsMore))
+    }
+
+    /// The fullest map's elements as a share of the three quarters that are not kept (has_room()).
+    var filling: Double {
+        func share(_ elements: UInt64, _ size: UInt64) -> Double {
+            size == 0 ? 0 : Double(elements) / (Double(size) * 0.75)
+        }
+        return max(
+            share(elements.0, size.0), share(elements.1, size.1), share(elements.2, size.2))
+    }
+}
