@@ -199,8 +199,6 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 	if (!me->is_remembered) {
 		int remembered = record ? remember_in(record, me) : remember_first(home, me);
 
-		if (remembered == TABLE_IS_FULL && gets_reserve(me))
-			remembered = record ? remember_in(record, me) : remember_first(home, me);
 		if (remembered != REMEMBERED && me->verdict == GRANTED)
 			drop_claim(&me->tuple, me->wanted.claim.cookie, 0);
 		if (remembered == TABLE_IS_FULL)
@@ -241,7 +239,7 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 	}
 	discover(search, shares);
 	if (me->verdict == NO_ROOM && gets_reserve(me))
-		discover(search, shares);
+		discover(search, shares_port(me->wanted.claim.sock));
 	switch (me->verdict) {
 	case CONFLICT:
 		me->reason = TG_REASON_EXHAUSTED;

@@ -271,11 +271,27 @@ struct tg_policy {
 	__u32 reserved;
 };
 
+/* The same in ABI 2, for taking over its guards. */
+struct tg_policy_abi2 {
+	__u64 attachment;
+	__u64 attached_ns;
+	__u64 grace_ns;
+	__u64 secret;
+	__u32 observe;
+	__u32 error;
+	__u32 refuse_when_full;
+	__u32 look_up;
+	__u32 look_up_auto;
+	__u32 homes_mask;
+	__u32 discover;
+	__u32 exhausted;
+};
+
 /* The maps of limited size. */
 enum tg_usage_of {
 	TG_USAGE_GROUPS = 0,
 	TG_USAGE_CLAIMS_MORE = 1,
-	TG_USAGE_RECORDS_MORE = 2,
+	TG_USAGE_RECORDS_MORE = 2, /* not counted: twice as many as claims that overflow */
 	TG_USAGES = 3,
 };
 

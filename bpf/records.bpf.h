@@ -49,26 +49,19 @@ static __always_inline struct tg_record_more *find_more(__u64 cookie, __u64 inde
 }
 
 static __always_inline bool insert_more(__u64 cookie, __u64 index,
-					const struct tg_record_more *more, bool uses_reserve)
+					const struct tg_record_more *more)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
 
-	if (!has_room(TG_USAGE_RECORDS_MORE, uses_reserve) ||
-	    bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST))
-		return false;
-	count_elements(TG_USAGE_RECORDS_MORE, 1);
-	return true;
+	return !bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST);
 }
 
 /* 0, or an error where there is none. */
 static __always_inline int delete_more(__u64 cookie, __u64 index)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
-	int error = bpf_map_delete_elem(&socket_records_more, &key);
 
-	if (!error)
-		count_elements(TG_USAGE_RECORDS_MORE, -1ULL);
-	return error;
+	return bpf_map_delete_elem(&socket_records_more, &key);
 }
 
 /* A socket's record, if it has one. */
@@ -296,7 +289,7 @@ __noinline int remember_tuple(const struct claimant *me, __u64 index)
 	if (!me)
 		return false;
 	more.tuple = me->tuple;
-	return insert_more(me->wanted.claim.cookie, index + 1, &more, me->uses_reserve);
+	return insert_more(me->wanted.claim.cookie, index + 1, &more);
 }
 
 /* Notes down a granted claim in the socket's record. */
@@ -329,7 +322,7 @@ __noinline int remember_displaced(struct tg_socket_record *home, const struct cl
 	if (me->held.kind == TG_HELD_BY_TUPLE && !remember_tuple(me, 0))
 		return TABLE_IS_FULL;
 	__sync_fetch_and_add(&home->displaced, 1);
-	if (insert_more(cookie, 0, &more, me->uses_reserve))
+	if (insert_more(cookie, 0, &more))
 		return REMEMBERED;
 	__sync_fetch_and_add(&home->displaced, -1);
 	if (me->held.kind == TG_HELD_BY_TUPLE)

@@ -34,6 +34,11 @@ actor Reconciler: Service {
     /// Attaches, adopts and upgrades at the start. Here every fault is an error.
     func begin() throws {
         let hierarchy = try CgroupHierarchy()
+        if let paths = try state.takeOver() {
+            logger.info(
+                "took over what an older version guards (\(paths.joined(separator: ", "))); counters begin anew"
+            )
+        }
         for name in configuration.cgroups {
             let cgroup = try Cgroup(name, in: hierarchy)
             try attachOrAdopt(cgroup, policy: configuration.policy)

@@ -119,16 +119,7 @@ extension GuardState {
                 try pinSharedMaps(of: programs, tableSize: size, in: maps)
                 try perform("move \(maps) into place") { rename(maps, mapsFolder) }
             }
-            try perform("make the folder \(temporary)") { mkdir(temporary, 0o750) }
-            let policy = programs.map(.policy)
-            let counters = programs.map(.counters)
-            try perform("pin the policy") { bpf_obj_pin(policy, "\(temporary)/policy") }
-            try perform("pin the counters") { bpf_obj_pin(counters, "\(temporary)/counters") }
-            for hook in Hook.allCases {
-                let link = try Link(
-                    attaching: programs.program(hook.rawValue), to: cgroup, at: hook)
-                try link.pin("\(temporary)/\(hook.rawValue)")
-            }
+            try pin(programs, of: cgroup, in: temporary)
             try perform("move \(temporary) into place") {
                 rename(temporary, attachmentFolder(cgroup.id))
             }
@@ -137,6 +128,21 @@ extension GuardState {
             removeFolder("\(folder)/new-maps")
             if size != nil { removeFolder(mapsFolder) }
             throw error
+        }
+    }
+
+    /// Attaches programs to a cgroup, with their pins in a new folder.
+    func pin(
+        _ programs: borrowing LoadedPrograms, of cgroup: Cgroup, in folder: String
+    ) throws(GuardError) {
+        try perform("make the folder \(folder)") { mkdir(folder, 0o750) }
+        let policy = programs.map(.policy)
+        let counters = programs.map(.counters)
+        try perform("pin the policy") { bpf_obj_pin(policy, "\(folder)/policy") }
+        try perform("pin the counters") { bpf_obj_pin(counters, "\(folder)/counters") }
+        for hook in Hook.allCases {
+            let link = try Link(attaching: programs.program(hook.rawValue), to: cgroup, at: hook)
+            try link.pin("\(folder)/\(hook.rawValue)")
         }
     }
 

@@ -59,8 +59,12 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
             return
                 "cannot attach: \(hook.title) of \(path) has \(program), attached so that it allows no other beside it; see `bpftool cgroup show \(path)`, and attach that one with the flag `multi`"
         case .otherABI(let path, let found):
+            let remedy =
+                found == GuardState.olderABI
+                ? "take it over with `tupleguard attach --replace CGROUP`"
+                : "remove it with the version that made it, or with `tupleguard detach --all`"
             return
-                "the guard pinned at \(path) has ABI \(found), this program knows \(GuardState.abi); remove it with the version that made it, or with `tupleguard detach --all`"
+                "the guard pinned at \(path) has ABI \(found), this program knows \(GuardState.abi); \(remedy)"
         case .damagedState(let path, let why):
             return
                 "\(path) is not a guard's state as it should be: \(why); `tupleguard detach --all` removes it"

@@ -36,7 +36,9 @@ package struct GuardState: Sendable {
         self.fewBuckets = fewBuckets
     }
 
-    var mapsFolder: String { folder + "/maps" }
+    /// Another one while maps are made beside those of an older version.
+    var mapsName = "maps"
+    var mapsFolder: String { "\(folder)/\(mapsName)" }
 
     func map(_ name: MapName) -> String { "\(mapsFolder)/\(name.rawValue)" }
 
@@ -67,6 +69,19 @@ package struct GuardState: Sendable {
                 what: "look into \(folder)", errno: Errno(EACCES), detail: "run it as root (sudo)")
         }
         guard exists else { throw .noGuard(path: folder) }
+        let info = try pinnedInfo()
+        guard info.abi == Self.abi else { throw .otherABI(path: folder, found: info.abi) }
+        for name in MapName.shared where access(self.map(name), F_OK) != 0 {
+            throw .damagedState(path: folder, why: "\(self.map(name)) is missing")
+        }
+        guard GuardError.tableSizes.contains(Int(info.table_size)) else {
+            throw .damagedState(path: folder, why: "its table has \(info.table_size) entries")
+        }
+        return info
+    }
+
+    /// What a state says of itself, whatever version made it.
+    func pinnedInfo() throws(GuardError) -> tg_abi_info {
         guard access(map(.abi), F_OK) == 0 else {
             throw .damagedState(path: folder, why: "\(map(.abi)) is missing")
         }
@@ -74,13 +89,6 @@ package struct GuardState: Sendable {
         guard let info = map.element(0, as: tg_abi_info.self), info.magic == UInt32(TG_MAGIC)
         else {
             throw .damagedState(path: folder, why: "\(self.map(.abi)) is not the guard's")
-        }
-        guard info.abi == Self.abi else { throw .otherABI(path: folder, found: info.abi) }
-        for name in MapName.shared where access(self.map(name), F_OK) != 0 {
-            throw .damagedState(path: folder, why: "\(self.map(name)) is missing")
-        }
-        guard GuardError.tableSizes.contains(Int(info.table_size)) else {
-            throw .damagedState(path: folder, why: "its table has \(info.table_size) entries")
         }
         return info
     }
@@ -98,9 +106,7 @@ package struct GuardState: Sendable {
     /// change left half-made is removed first.
     func changing<Result>(_ body: () throws -> Result) throws -> Result {
         let lock = try lockFolder()
-        for name in names(in: folder) where name.hasPrefix("new-") || name.hasPrefix("old-") {
-            removeFolder("\(folder)/\(name)")
-        }
+        removeFolders { $0.hasPrefix("new-") || $0.hasPrefix("old-") }
         defer { if names(in: folder).isEmpty { rmdir(folder) } }
         let result = try body()
         _ = lock
@@ -161,6 +167,11 @@ package struct GuardState: Sendable {
             let map = programs.map(name)
             try perform("pin map \(name)") { bpf_obj_pin(map, "\(temporary)/\(name.rawValue)") }
         }
+    }
+
+    /// Removes the folders of pins that have such names.
+    func removeFolders(where isMeant: (String) -> Bool) {
+        for name in names(in: folder) where isMeant(name) { removeFolder("\(folder)/\(name)") }
     }
 
     /// Removes a folder of pins.

@@ -119,6 +119,20 @@ package struct Policy: Hashable, Sendable {
         return policy
     }
 
+    /// What the programs of the version before were given.
+    init(fromOlderPrograms older: tg_policy_abi2) {
+        var policy = tg_policy()
+        policy.grace_ns = older.grace_ns
+        policy.observe = older.observe
+        policy.error = older.error
+        policy.refuse_when_full = older.refuse_when_full
+        policy.look_up = older.look_up
+        policy.look_up_auto = older.look_up_auto
+        policy.discover = older.discover
+        policy.exhausted = older.exhausted
+        self.init(fromPrograms: policy)
+    }
+
     /// What an attached guard's programs were given.
     init(fromPrograms policy: tg_policy) {
         mode = policy.observe != 0 ? .observe : .enforce

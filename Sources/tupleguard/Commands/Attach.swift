@@ -33,6 +33,10 @@ struct Attach: ParsableCommand {
         try Platform.requireCapabilities()
         let target = try Cgroup(cgroup, in: CgroupHierarchy())
         let state = folders.guardState
+        if replace, let paths = try state.takeOver() {
+            let names = paths.map { printable($0) }.joined(separator: ", ")
+            print("took over what an older version guards (\(names)); counters begin anew")
+        }
         try state.attach(
             target, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
             replacing: replace)

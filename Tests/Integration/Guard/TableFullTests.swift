@@ -77,7 +77,7 @@ extension IntegrationTests {
                     #expect(try heldTwice(300, in: sandbox, cgroup: sandbox.cgroup) == 0)
                 }
                 sandbox.close(guarded)
-                #expect(try sandbox.counters()["allowed_table_full"] == 0)
+                #expect(try sandbox.counters()[.allowedTableFull] == 0)
             }
         }
 
@@ -89,7 +89,7 @@ extension IntegrationTests {
                     #expect(try sandbox.state.claimCount() > 1024)
                     #expect(try sandbox.state.filling() >= 1)
                     #expect(try heldTwice(200, in: sandbox, cgroup: victims) == 0)
-                    #expect(try sandbox.counters()["allowed_table_full"] > 100)
+                    #expect(try sandbox.counters()[.allowedTableFull] > 100)
 
                     let conflict = try #require(
                         try sandbox.state.conflicts().first { $0.last.reason == .tableFull })
@@ -117,12 +117,12 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.attach(withoutLookUp, tableSize: 8192)
                 try hoarding(2000, in: sandbox.cgroup, of: sandbox) { _ in
-                    #expect(try sandbox.counters()["allowed_table_full"] == 0)
+                    #expect(try sandbox.counters()[.allowedTableFull] == 0)
                     #expect(try sandbox.state.filling() < GuardState.nearlyFull)
                     let status = try sandbox.tupleguard("status")
                     #expect(!status.output.contains("running short"))
                 }
-                #expect(try sandbox.counters()["allowed_table_full"] == 0)
+                #expect(try sandbox.counters()[.allowedTableFull] == 0)
             }
         }
     }
