@@ -4,7 +4,7 @@
 // scripts/connectx-library compiles this and what it stands on in Embedded Swift.
 
 public import CConnectx
-public import CTupleguardLinux
+import CTupleguardLinux
 import ConnectxCore
 import TupleguardSockets
 

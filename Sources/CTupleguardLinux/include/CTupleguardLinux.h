@@ -4,6 +4,12 @@
 #ifndef TUPLEGUARD_LINUX_H
 #define TUPLEGUARD_LINUX_H
 
+// For Swift these headers are those of its module of the C library. Included once more they would be
+// declared twice, and which of the two modules a name belongs to would be left to chance.
+#if __has_feature(modules)
+#pragma clang module import SwiftGlibc
+#endif
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/inet_diag.h>
