@@ -4,9 +4,10 @@
 #ifndef TUPLEGUARD_LINUX_H
 #define TUPLEGUARD_LINUX_H
 
-// For Swift these headers are those of its module of the C library. Included once more they would be
-// declared twice, and which of the two modules a name belongs to would be left to chance.
-#if __has_feature(modules)
+// For Swift these headers are those of its module of libc. Included once more, what is in them
+// would be declared twice, and which of the two modules a name belongs to would be left to chance.
+// (Embedded Swift has no such module.)
+#if __has_feature(modules) && !defined(TUPLEGUARD_EMBEDDED)
 #pragma clang module import SwiftGlibc
 #endif
 
