@@ -126,7 +126,7 @@ extension GuardState {
         } catch {
             removeFolder(temporary)
             removeFolder("\(folder)/new-maps")
-            if size != nil { removeFolder(mapsFolder) }
+            if size != nil { removeMaps() }
             throw error
         }
     }

@@ -188,11 +188,17 @@ package struct GuardState: Sendable {
         rmdir(path)
     }
 
+    /// Removes the shared maps: out of sight first, so that nobody takes half of them for damage.
+    func removeMaps() {
+        let old = "\(folder)/old-maps"
+        if rename(mapsFolder, old) == 0 { removeFolder(old) }
+    }
+
     /// Gives an attachment up: out of sight first, so that nobody meets half of it.
     func removeAttachment(_ id: UInt64) throws(GuardError) {
         let old = "\(folder)/old-\(id)"
         try perform("remove \(attachmentFolder(id))") { rename(attachmentFolder(id), old) }
         removeFolder(old)
-        if attachmentIDs.isEmpty { removeFolder(mapsFolder) }
+        if attachmentIDs.isEmpty { removeMaps() }
     }
 }

@@ -147,6 +147,18 @@ static int send_all(const struct sockaddr_un *name, struct msghdr *message, int 
 	return 0;
 }
 
+/* Other tests' sockets live as long as the last process that has them. */
+static void close_all_but(int descriptor)
+{
+	if (descriptor <= STDERR_FILENO) {
+		close_range(STDERR_FILENO + 1, ~0U, 0);
+		return;
+	}
+	if (descriptor > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, descriptor - 1, 0);
+	close_range(descriptor + 1, ~0U, 0);
+}
+
 int support_send_as(unsigned uid, const char *path, const void *bytes, size_t size, int count,
 		    int descriptor)
 {
@@ -162,8 +174,10 @@ int support_send_as(unsigned uid, const char *path, const void *bytes, size_t si
 	if (descriptor >= 0)
 		put_descriptor(&message, &rights, descriptor);
 	child = fork();
-	if (child == 0)
+	if (child == 0) {
+		close_all_but(descriptor);
 		_exit(become(uid) < 0 || send_all(&name, &message, count) < 0 ? errno : 0);
+	}
 	if (child < 0 || waitpid(child, &status, 0) < 0)
 		return -errno;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? child : -WEXITSTATUS(status);

@@ -164,10 +164,19 @@ package final class Sandbox: Sendable {
     /// Closes a socket before the test ends.
     package func close(_ socket: TestSocket) {
         sockets.withLock { _ = $0.remove(socket.descriptor) }
-        socket.close()
+        // A child that has not called exec yet has it too, and it would live on.
+        RunningProgram.starting.withLock { _ in socket.close() }
     }
 
     // MARK: - The guard
+
+    /// Whether all claims go, now that their sockets are closed.
+    ///
+    /// A child of another test that has not called exec yet has the sockets of this process too,
+    /// and the kernel releases them with the last that has.
+    package func hasNoClaimsLeft() throws -> Bool {
+        try eventually { try claims().isEmpty }
+    }
 
     package func attach(
         _ policy: Policy = Policy(), to cgroup: Cgroup? = nil, tableSize: Int = 1024
@@ -277,6 +286,9 @@ package final class RunningProgram: Sendable {
         var sofar: String { text.withLock { $0 } }
     }
 
+    /// Held while a child has this process's descriptors: from fork to exec.
+    static let starting = Mutex<Void>(())
+
     init(_ line: [String], environment: [String: String]) throws {
         process = Foundation.Process()
         process.executableURL = URL(filePath: line[0])
@@ -287,7 +299,7 @@ package final class RunningProgram: Sendable {
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = output.pipe
         process.standardError = errors.pipe
-        try process.run()
+        try Self.starting.withLock { _ in try process.run() }
         output.start()
         errors.start()
     }

@@ -154,7 +154,7 @@ extension IntegrationTests {
                 #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
-                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.hasNoClaimsLeft())
                 #expect(try sandbox.counters()[.claimed] >= 60000)
             }
         }

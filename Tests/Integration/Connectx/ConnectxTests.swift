@@ -448,9 +448,12 @@ extension IntegrationTests {
         @Test func optionsThatStandInTheWay() throws {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
-                    let source = Source(Kind.udp4.endpoint(42_000))
                     let to = Destination(Kind.udp4.endpoint(9))
-                    for option in [SocketOption.reusePort, .bindAddressNoPort] {
+                    // A port each: a child of another test may keep the first a moment longer.
+                    for (port, option) in [
+                        (42_000, SocketOption.reusePort), (42_001, .bindAddressNoPort),
+                    ] {
+                        let source = Source(Kind.udp4.endpoint(UInt16(port)))
                         let first = try rawSocket(.udp4)
                         let second = try rawSocket(.udp4)
                         try option.set(first.raw, 1)

@@ -717,7 +717,7 @@ extension IntegrationTests {
                     #expect(socket.remote != nil)
                     sandbox.close(socket)
                 }
-                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.hasNoClaimsLeft())
             }
         }
     }

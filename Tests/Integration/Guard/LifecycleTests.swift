@@ -80,7 +80,7 @@ extension IntegrationTests {
                 sandbox.close(a)
                 #expect(b.connect("127.0.0.1:6000") == nil)
                 sandbox.close(b)
-                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.hasNoClaimsLeft())
             }
         }
 
@@ -121,7 +121,7 @@ extension IntegrationTests {
                     if round % 7 == 0 { try a.disconnect() }
                 }
                 sandbox.close(a)
-                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.hasNoClaimsLeft())
                 #expect(try sandbox.counters().refused == 0)
             }
         }
@@ -253,7 +253,7 @@ extension IntegrationTests {
                 #expect(try sandbox.state.counters(of: child.id).refused == 1)
                 #expect(try sandbox.counters()[.alreadyRejected] == 1)
                 sandbox.close(a)
-                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.hasNoClaimsLeft())
             }
         }
     }

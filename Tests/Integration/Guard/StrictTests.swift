@@ -98,7 +98,7 @@ extension IntegrationTests {
                 #expect(try sandbox.counters()[.refusedUnlocked] == 1)
                 let conflict = try #require(try sandbox.state.conflicts().first)
                 #expect(conflict.last.reason == .unlocked)
-                #expect(try sandbox.claims().isEmpty)
+                #expect(try sandbox.hasNoClaimsLeft())
             }
         }
 
