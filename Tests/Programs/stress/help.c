@@ -121,8 +121,8 @@ const char outsiders_help[] =
     "meet on few tuples. Violations are tuples that a socket inside holds together with another\n"
     "one, inside or outside.\n"
     "\n"
-    "Only a guard that is attached with --outsiders refuse promises that nothing is found, and\n"
-    "only where no two sockets outside hold one tuple (one process outside, with one thread).\n"
+    "A guard promises nothing here: its look-up (--look-up on) finds sockets outside whose\n"
+    "connect is over, so that few violations are left, and not none.\n"
     "\n"
     "  --outside FOLDER  the cgroup outside\n"
     "  --hold US         holds a tuple for at most about so many microseconds (50)\n" CREW_HELP;
