@@ -377,7 +377,7 @@ private final class DataServer: Sendable {
 
     deinit { close(raw) }
 
-    /// The next client's first bytes, `size` of them; fewer when they do not come within seconds.
+    /// The next client's first bytes, `size` of them; fewer when they do not come.
     func receive(_ size: Int) -> [UInt8] {
         guard isReadable(raw) else { return [] }
         let peer = transport == .tcp ? accept(raw, nil, nil) : dup(raw)
@@ -392,8 +392,9 @@ private final class DataServer: Sendable {
         return received
     }
 
+    /// Waits for minutes: tests that block may have all threads on which an async one could go on.
     private func isReadable(_ descriptor: Int32) -> Bool {
         var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return poll(&ready, 1, 10_000) == 1
+        return poll(&ready, 1, 300_000) == 1
     }
 }
