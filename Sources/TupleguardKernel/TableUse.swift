@@ -49,21 +49,8 @@ extension GuardState {
         }
         return counts.sorted { $0.value.claims > $1.value.claims }.prefix(count).map { pid, owner in
             ClaimOwner(
-                pid: pid, command: owner.command, uid: Self.user(of: pid),
-                cgroup: Self.cgroup(of: pid), claims: owner.claims)
-        }
-    }
-
-    private static func user(of pid: Int32) -> UInt32? {
-        var status = stat()
-        return pid != 0 && stat("/proc/\(pid)", &status) == 0 ? status.st_uid : nil
-    }
-
-    /// In the v2 hierarchy: the line "0::/path".
-    private static func cgroup(of pid: Int32) -> String? {
-        guard pid != 0, let text = contents(of: "/proc/\(pid)/cgroup") else { return nil }
-        return text.split(separator: "\n").first { $0.hasPrefix("0::") }.map {
-            String($0.dropFirst(3))
+                pid: pid, command: owner.command, uid: Proc.system.user(of: pid),
+                cgroup: Proc.system.cgroup(of: pid), claims: owner.claims)
         }
     }
 }

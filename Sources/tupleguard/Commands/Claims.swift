@@ -68,11 +68,8 @@ struct Claims: ParsableCommand {
 
         mutating func find(_ pid: Int32) -> Owner {
             if let owner = known[pid] { return owner }
-            var status = stat()
-            let exists = pid != 0 && stat("/proc/\(pid)", &status) == 0
             let owner = Owner(
-                uid: exists ? status.st_uid : nil,
-                cgroup: exists ? hierarchy.path(ofProcess: pid) : nil)
+                uid: Proc.system.user(of: pid), cgroup: hierarchy.path(ofProcess: pid))
             known[pid] = owner
             return owner
         }

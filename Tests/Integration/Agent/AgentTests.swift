@@ -68,8 +68,7 @@ extension IntegrationTests {
                 let outcome = agent.wait()
                 #expect(outcome.status == 0)
                 for line in outcome.errors.split(separator: "\n") {
-                    let object = try JSONSerialization.jsonObject(with: Data(line.utf8))
-                    #expect((object as? [String: Any])?["time"] is String)
+                    #expect(try jsonObject(line)["time"] is String)
                 }
             }
         }

@@ -56,10 +56,6 @@ extension IntegrationTests {
             return try #require(summary)
         }
 
-        private func object(_ text: String) throws -> [String: Any] {
-            try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
-        }
-
         private func stop(_ agent: RunningProgram) {
             agent.signal(SIGTERM)
             #expect(agent.wait().status == 0)
@@ -99,7 +95,7 @@ extension IntegrationTests {
                 try send(datagram(.exhausted, port: 0, count: 3), to: sandbox)
                 _ = try summary(sandbox, after: 2)
 
-                let json = try object(try sandbox.tupleguard("conflicts", "--json").output)
+                let json = try jsonObject(try sandbox.tupleguard("conflicts", "--json").output)
                 let namespace = try sandbox.namespaceCookie()
                 let conflicts = try #require(json["conflicts"] as? [[String: Any]]).filter {
                     let found = ($0["last"] as? [String: Any])?["network_namespace"] as? UInt32
@@ -116,11 +112,11 @@ extension IntegrationTests {
                 #expect(text.contains("no port left for 127.0.0.2:53 (connectx, udp)\n"))
                 #expect(text.contains("127.0.0.1:5000 -> 127.0.0.2:53 (connectx, udp)\n"))
                 #expect(text.contains("127.0.0.1:5000 -> 127.0.0.1:6000\n"))
-                let one = try object(
+                let one = try jsonObject(
                     try sandbox.tupleguard("conflicts", "--json", "--limit", "1").output)
                 #expect((one["conflicts"] as? [Any])?.count == 1)
 
-                let stats = try object(try sandbox.tupleguard("stats", "--json").output)
+                let stats = try jsonObject(try sandbox.tupleguard("stats", "--json").output)
                 let reported = try #require(stats["connectx"] as? [String: Int])
                 #expect(reported["conflict"] == 1)
                 #expect(reported["exhausted"] == 3)
@@ -188,7 +184,8 @@ extension IntegrationTests {
                 #expect(conflicts.errors.contains("no guard is attached"))
                 let stats = try sandbox.tupleguard("stats", "--json")
                 #expect(stats.status == 0)
-                #expect((try object(stats.output)["connectx"] as? [String: Int])?["notices"] == 1)
+                #expect(
+                    (try jsonObject(stats.output)["connectx"] as? [String: Int])?["notices"] == 1)
                 stop(agent)
                 // Now there is neither.
                 #expect(try sandbox.tupleguard("conflicts").status == 1)

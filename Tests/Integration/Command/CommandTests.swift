@@ -14,10 +14,6 @@ extension IntegrationTests {
     @Suite struct Commands {
         private let tupleguard = Sandbox.program("tupleguard")
 
-        private func object(_ text: String) throws -> [String: Any] {
-            try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
-        }
-
         @Test func execShowsTheRefusalAndLeavesNothing() throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.tupleguard("exec", "--", tupleguard, "overshadow")
@@ -46,13 +42,13 @@ extension IntegrationTests {
         func overshadowShowsTheProblemWithoutAGuard(_ family: String) throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.tupleguard("overshadow", "--family", family, "--json")
-                let report = try object(outcome.output)
+                let report = try jsonObject(outcome.output)
                 #expect(report["refused"] as? Bool == false)
                 let received = [report["received_by_first"], report["received_by_second"]]
                 #expect(received.compactMap { $0 as? Int }.sorted() == [0, 10])
                 let guarded = try sandbox.tupleguard(
                     "exec", "--quiet", "--", tupleguard, "overshadow", "--family", family, "--json")
-                let refusal = try object(guarded.output)
+                let refusal = try jsonObject(guarded.output)
                 #expect(refusal["errno"] as? String == "EPERM")
                 #expect(refusal["received_by_first"] as? Int == 10)
             }
@@ -125,7 +121,7 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.tupleguard(
                     "exec", "--json", "--", tupleguard, "overshadow")
-                let report = try object(outcome.errors)
+                let report = try jsonObject(outcome.errors)
                 #expect(report["refused"] as? Int == 1)
                 #expect(report["exit_status"] as? Int == 0)
                 let conflicts = try #require(report["conflicts"] as? [[String: Any]])
@@ -146,14 +142,14 @@ extension IntegrationTests {
                 #expect(a.connect("127.0.0.1:6000") == nil)
                 #expect(b.connect("[::ffff:127.0.0.1]:6000") == "EADDRINUSE")
 
-                let status = try object(try sandbox.tupleguard("status", "--json").output)
+                let status = try jsonObject(try sandbox.tupleguard("status", "--json").output)
                 #expect(status["table_size"] as? Int == 4096)
                 let guarded = try #require((status["guarded"] as? [[String: Any]])?.first)
                 #expect(guarded["cgroup"] as? String == sandbox.cgroup.path)
                 #expect(guarded["errno"] as? String == "EADDRINUSE")
                 #expect((guarded["programs"] as? [Any])?.count == 5)
 
-                let stats = try object(try sandbox.tupleguard("stats", "--json").output)
+                let stats = try jsonObject(try sandbox.tupleguard("stats", "--json").output)
                 #expect((stats["total"] as? [String: Int])?["refused_held"] == 1)
 
                 let conflicts = try sandbox.tupleguard("conflicts")
@@ -172,7 +168,7 @@ extension IntegrationTests {
                     let claims = try sandbox.command(
                         Sandbox.program("tupleguard"), ["claims", "--json"] + filter)
                     let listed = try #require(
-                        try object(claims.output)["claims"] as? [[String: Any]])
+                        try jsonObject(claims.output)["claims"] as? [[String: Any]])
                     let ours = listed.filter {
                         $0["local"] as? String == "127.0.0.1:5000"
                             && $0["network_namespace"] as? UInt32 == namespace

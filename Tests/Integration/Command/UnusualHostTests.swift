@@ -8,25 +8,17 @@ import TupleguardTestSupport
 
 extension IntegrationTests {
     @Suite struct UnusualHosts {
-        private typealias Object = [String: Any]
-
-        private func object(_ outcome: Sandbox.Outcome) throws -> Object {
-            try #require(
-                try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? Object,
-                "\(outcome.errors)")
-        }
-
-        private func findings(_ sandbox: Sandbox, sample: String = "0") throws -> [Object] {
+        private func findings(_ sandbox: Sandbox, sample: String = "0") throws -> [JSONObject] {
             let outcome = try sandbox.tupleguard(
                 "doctor", "--namespace", "self", "--sample", sample, "--json")
-            return try #require(try object(outcome)["findings"] as? [Object])
+            return try #require(try outcome.json["findings"] as? [JSONObject])
         }
 
-        private func kinds(_ findings: [Object]) -> [String] {
+        private func kinds(_ findings: [JSONObject]) -> [String] {
             findings.compactMap { $0["kind"] as? String }
         }
 
-        private func numbers(_ findings: [Object], _ kind: String) -> [String: Int]? {
+        private func numbers(_ findings: [JSONObject], _ kind: String) -> [String: Int]? {
             findings.first { $0["kind"] as? String == kind }?["numbers"] as? [String: Int]
         }
 
@@ -152,7 +144,7 @@ extension IntegrationTests {
                     #expect(numbers(findings, "udp-program-near-limit")?["sockets"] == 75)
                     #expect(numbers(findings, "source-filling")?["used"] == 76)
                     // More destinations are of no use to them.
-                    let remedies = findings.flatMap { $0["remedies"] as? [Object] ?? [] }
+                    let remedies = findings.flatMap { $0["remedies"] as? [JSONObject] ?? [] }
                     #expect(
                         !remedies.contains {
                             ($0["text"] as? String)?.contains("127.0.0.0/8") == true
@@ -199,7 +191,7 @@ extension IntegrationTests {
                     func resolve() throws -> (status: Int32, remaining: Int?) {
                         let outcome = try sandbox.tupleguard(
                             "shadows", "--namespace", "self", "--resolve", "--yes", "--json")
-                        let resolved = try object(outcome)["resolved"] as? [Object]
+                        let resolved = try outcome.json["resolved"] as? [JSONObject]
                         return (outcome.status, resolved?.first?["remaining"] as? Int)
                     }
                     for (status, remaining) in [(2, 1), (0, 0), (0, nil)] as [(Int32, Int?)] {
@@ -215,7 +207,7 @@ extension IntegrationTests {
         @Test func namespacesThatMayNotBeSeenAreToldOf() throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.tupleguard("shadows", "--json", asNobody: true)
-                let unseen = try object(outcome)["unseen"] as? [String]
+                let unseen = try outcome.json["unseen"] as? [String]
                 #expect(unseen?.first?.contains("processes that we may not look at") == true)
             }
         }
@@ -248,9 +240,9 @@ extension IntegrationTests {
                 let outcome = try command(
                     sandbox, "ulimit -n 100; \"$1\" lab --only tcp-connect,unix --json")
                 #expect(outcome.status == 0)
-                let report = try object(outcome)
+                let report = try outcome.json
                 #expect((report["techniques"] as? [Any])?.isEmpty == true)
-                let leftOut = report["left_out"] as? [Object] ?? []
+                let leftOut = report["left_out"] as? [JSONObject] ?? []
                 #expect(leftOut.compactMap { $0["name"] as? String } == ["tcp-connect", "unix"])
                 #expect((leftOut.first?["why"] as? String)?.contains("may have 100") == true)
             }
