@@ -207,6 +207,7 @@ let package = Package(
                 "tupleguard", "Connectx", "TupleguardABI", "TupleguardAgent",
                 "TupleguardAgentClient", "TupleguardKernel",
                 "TupleguardLab", "TupleguardLinux", "TupleguardRecords", "TupleguardSockets",
+                "TupleguardTestSupport",
                 product("ArgumentParser", "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -33,12 +33,13 @@ struct Tupleguard: ParsableCommand {
               doctor: 0 fine, 1 warnings, 2 critical, 3 could not look; \
             shadows: 2 when there are some.
               64  the arguments make no sense
+              78  the configuration file has a mistake; the message says in which line
               exec ends with the command's own status; 125: exec itself failed, \
             126: the command cannot be run, 127: there is no such command.
 
             ENVIRONMENT
               TUPLEGUARD_STATE  as --state        TUPLEGUARD_RUN  as --run-folder
-              TUPLEGUARD_DEBUG  set: show what libbpf says
+              TUPLEGUARD_CONFIG as --config       TUPLEGUARD_DEBUG  set: show what libbpf says
             """,
         version: version,
         subcommands: [

@@ -95,10 +95,10 @@ struct AttachArgumentTests {
         #expect(attach.policyOptions.tableSize == nil)
     }
 
-    @Test("A cgroup is needed, one")
-    func cgroup() {
-        expectRefusal("attach", "cgroup")
+    @Test("One cgroup, or those of the configuration file")
+    func cgroup() throws {
         expectRefusal("attach a b", "b")
+        #expect(try parse(Attach.self, "attach").cgroup == nil)
     }
 
     @Test("Every part of the policy arrives")
@@ -268,26 +268,32 @@ struct RunArgumentTests {
     @Test("Defaults")
     func defaults() throws {
         let run = try parse(Run.self, "run --cgroup system.slice")
-        #expect(run.cgroups == ["system.slice"])
         #expect(run.logFormat == .text)
-        #expect(!run.detachOnExit)
-        #expect(run.sweepInterval == 60)
-        #expect(run.policyOptions.policy == Policy())
+        let configuration = try run.settings.guardConfiguration(state: GuardState(folder: "/none"))
+        #expect(configuration.cgroups == ["system.slice"])
+        #expect(!configuration.detachOnExit)
+        #expect(configuration.sweepInterval == .seconds(60))
+        #expect(configuration.onShadow == .report)
+        #expect(configuration.policy == Policy())
     }
 
     @Test("Several cgroups, in order")
     func cgroups() throws {
         let run = try parse(
             Run.self, "run --cgroup a --cgroup b --log-format json --detach-on-exit --cgroup c")
-        #expect(run.cgroups == ["a", "b", "c"])
+        #expect(run.settings.cgroups == ["a", "b", "c"])
         #expect(run.logFormat == .json)
-        #expect(run.detachOnExit)
+        #expect(run.settings.detachOnExit == true)
     }
 
-    @Test("At least one")
-    func noCgroup() {
-        expectRefusal("run", "--cgroup")
+    @Test("At least one, here or in the configuration file")
+    func noCgroup() throws {
         expectRefusal("run a", "a")
+        let settings = try parse(Run.self, "run").settings
+        let error = try #require(throws: ValidationError.self) {
+            try settings.guardConfiguration(state: GuardState(folder: "/none"))
+        }
+        #expect(error.message.contains("--cgroup"))
     }
 
     @Test("Formats of the log")
@@ -304,8 +310,8 @@ struct RunArgumentTests {
     @Test("The shortest and the longest interval", arguments: [1, 86_400])
     func interval(seconds: Int) throws {
         #expect(
-            try parse(Run.self, "run --cgroup a --sweep-interval \(seconds)").sweepInterval
-                == seconds)
+            try parse(Run.self, "run --cgroup a --sweep-interval \(seconds)").settings
+                .sweepInterval == seconds)
     }
 }
 

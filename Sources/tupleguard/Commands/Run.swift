@@ -3,6 +3,7 @@
 import ArgumentParser
 import TupleguardAgent
 import TupleguardKernel
+import TupleguardLinux
 
 /// `tupleguard run`
 struct Run: ParsableCommand {
@@ -13,7 +14,12 @@ struct Run: ParsableCommand {
             ready (Type=notify). The guard stays attached when the agent ends or is killed; the \
             next agent adopts it. SIGTERM and SIGINT end it.
 
+            Options that are not given are read from the configuration file: \
+            tupleguard.conf(5).
+
             EXAMPLES
+              tupleguard run
+              tupleguard run --check --config ./tupleguard.conf
               tupleguard run --cgroup system.slice
               tupleguard run --cgroup system.slice --cgroup user.slice --log-format json
               tupleguard run --cgroup proxy.slice --mode observe --detach-on-exit
@@ -24,11 +30,6 @@ struct Run: ParsableCommand {
             those that share a 4-tuple, counts them for `stats`, and shows them in `conflicts`. It \
             refuses nothing, and misses what comes and goes between two looks.
             """)
-
-    @Option(
-        name: .customLong("cgroup"),
-        help: ArgumentHelp("A cgroup to guard; may be given several times.", valueName: "cgroup"))
-    var cgroups: [String] = []
 
     @Flag(help: "Attach nothing: find conflicts by looking at all sockets now and then.")
     var scan = false
@@ -46,40 +47,20 @@ struct Run: ParsableCommand {
     @Option(help: "text: lines for people; json: an object for each line.")
     var logFormat: LogFormat = .text
 
-    @Flag(help: "Detach from these cgroups when the agent is told to stop.")
-    var detachOnExit = false
+    @Flag(help: "Read the configuration, say what is wrong with it or what it asks for, and end.")
+    var check = false
 
-    @Option(
-        help: ArgumentHelp(
-            "How often to drop claims without a socket and to claim for sockets that have none.",
-            valueName: "seconds"))
-    var sweepInterval = 60
-
-    @Option(
-        help: """
-            What to do where two sockets are found to share a tuple, one of them past the guard, \
-            which is looked for with each sweep. report: log it. destroy: also end the socket that \
-            came later (its program gets ECONNABORTED), if it is the one that receives.
-            """)
-    var onShadow: OnShadow = .report
-
-    @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
+    @OptionGroup var settings: AgentSettings
+    @OptionGroup(title: "Configuration") var configurationFile: ConfigurationOptions
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func validate() throws {
-        if scans {
-            try validateThatNothingIsAttached()
-        } else if cgroups.isEmpty {
-            throw ValidationError("give at least one --cgroup")
-        }
+        if scans { try validateThatNothingIsAttached() }
         if interval != nil && !scans {
             throw ValidationError("--interval goes with --scan; see --sweep-interval")
         }
         if let interval, !(1...86_400).contains(interval) {
             throw ValidationError("--interval \(interval): choose between 1 and 86400")
-        }
-        if !(1...86_400).contains(sweepInterval) {
-            throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
         }
     }
 
@@ -88,30 +69,37 @@ struct Run: ParsableCommand {
         func refuse(_ option: String) -> ValidationError {
             ValidationError("--scan attaches nothing: give no \(option)")
         }
-        if !cgroups.isEmpty { throw refuse("--cgroup") }
-        if detachOnExit { throw refuse("--detach-on-exit") }
-        if onShadow != .report { throw refuse("--on-shadow") }
-        if policyOptions.policy != Policy() || policyOptions.tableSize != nil {
+        if !settings.cgroups.isEmpty { throw refuse("--cgroup") }
+        if settings.detachOnExit != nil { throw refuse("--detach-on-exit") }
+        if settings.onShadow != nil { throw refuse("--on-shadow") }
+        if settings.policyOptions.isGiven {
             throw refuse("policy (--mode, --discover and so on)")
         }
+        if configurationFile.config != nil { throw refuse("--config") }
+        if check { throw refuse("--check") }
     }
 
     func run() throws {
+        let watch = try configurationFile.endingForMistakes { try self.watch() }
+        if check, case .guard(let configuration) = watch {
+            let mode = configuration.policy.mode.rawValue
+            print(
+                "right: guard \(configuration.cgroups.map(printable).joined(separator: ", ")) (\(mode))"
+            )
+            return
+        }
         try Daemon(
             AgentConfiguration(
-                watch: scans
-                    ? .scan(interval: .seconds(interval ?? 10)) : .guard(guardConfiguration),
-                runFolder: folders.agentFolder, logFormat: logFormat)
+                watch: watch, runFolder: folders.agentFolder, logFormat: logFormat)
         ).run()
     }
 
-    private var guardConfiguration: GuardConfiguration {
-        GuardConfiguration(
-            cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
-            state: folders.guardState, detachOnExit: detachOnExit,
-            sweepInterval: .seconds(sweepInterval), onShadow: onShadow)
+    private func watch() throws -> AgentConfiguration.Watch {
+        if scans { return .scan(interval: .seconds(interval ?? 10)) }
+        return .guard(
+            try settings.completed(by: configurationFile.read())
+                .guardConfiguration(state: folders.guardState))
     }
 }
 
 extension LogFormat: ExpressibleByArgument {}
-extension OnShadow: ExpressibleByArgument {}

@@ -4,41 +4,54 @@
 import ArgumentParser
 import TupleguardKernel
 
-/// How a cgroup is to be guarded.
+/// How a cgroup is to be guarded. What is left open is for the configuration file to say, or has
+/// the value that a `Policy` begins with.
 struct PolicyOptions: ParsableArguments {
-    @Option(help: "enforce: refuse conflicts; observe: count and report them, let them through.")
-    var mode: Policy.Mode = .enforce
+    @Option(
+        help: """
+            enforce: refuse conflicts; observe: count and report them, let them through. \
+            (default: enforce)
+            """)
+    var mode: Policy.Mode?
 
     @Option(
         name: .customLong("errno"),
-        help: "What a refused connect() fails with: EPERM, EADDRNOTAVAIL or EADDRINUSE.")
-    var refusal: Policy.Refusal = .eperm
+        help: """
+            What a refused connect() fails with: EPERM, EADDRNOTAVAIL or EADDRINUSE. \
+            (default: EPERM)
+            """)
+    var refusal: Policy.Refusal?
 
-    @Option(help: "What to do with connects that the full claim table has no room for.")
-    var whenFull: Policy.WhenFull = .allow
+    @Option(
+        help: """
+            What to do with connects that the full claim table has no room for. (default: allow)
+            """)
+    var whenFull: Policy.WhenFull?
 
     @Option(
         help: """
             Look up each new tuple among the sockets outside the cgroup too. Its cost grows with \
-            the sockets on one source address and port. auto: on, except for the root cgroup.
+            the sockets on one source address and port. auto: on, except for the root cgroup. \
+            (default: auto)
             """)
-    var lookUp: Policy.LookUp = .auto
+    var lookUp: Policy.LookUp?
 
     @Option(
         help: """
             For which sockets that connect() without a port the guard chooses one that is free for \
-            that destination. reuseaddr: those that have set SO_REUSEADDR or SO_REUSEPORT.
+            that destination. reuseaddr: those that have set SO_REUSEADDR or SO_REUSEPORT. \
+            (default: reuseaddr)
             """)
-    var discover: Policy.Discover = .reuseaddr
+    var discover: Policy.Discover?
 
     @Option(
         help: """
             What connect() fails with when every local port is taken for the destination: \
             EADDRNOTAVAIL, or EAGAIN, which the kernel gives for want of a port. Not for programs \
             on Python's asyncio or other loops that take EAGAIN to mean that the connect goes on: \
-            they believe that they are connected.
+            they believe that they are connected. (default: EADDRNOTAVAIL)
             """)
-    var whenExhausted: Policy.WhenExhausted = .eaddrnotavail
+    var whenExhausted: Policy.WhenExhausted?
 
     @Option(
         help: """
@@ -48,27 +61,50 @@ struct PolicyOptions: ParsableArguments {
     var tableSize: Int?
 
     @Flag(
+        inversion: .prefixedNo,
         help: """
             Take nothing on trust: choose, lock and claim the port of every socket that has none, \
             whatever --discover says (one of its own for a socket that does not share), refuse a \
-            port that another thread could still change, and refuse where the table is full.
+            port that another thread could still change, and refuse where the table is full. \
+            (default: --no-strict)
             """)
-    var strict = false
+    var strict: Bool?
 
     var policy: Policy {
         var policy = Policy()
-        policy.mode = mode
-        policy.refusal = refusal
-        policy.whenFull = strict ? .refuse : whenFull
-        policy.isStrict = strict
-        policy.lookUp = lookUp
-        policy.discover = discover
-        policy.whenExhausted = whenExhausted
+        policy.mode = mode ?? policy.mode
+        policy.refusal = refusal ?? policy.refusal
+        policy.isStrict = strict ?? policy.isStrict
+        policy.whenFull = policy.isStrict ? .refuse : whenFull ?? policy.whenFull
+        policy.lookUp = lookUp ?? policy.lookUp
+        policy.discover = discover ?? policy.discover
+        policy.whenExhausted = whenExhausted ?? policy.whenExhausted
         return policy
     }
 
+    /// These, and from `others` what they leave open.
+    func completed(by others: Self) throws -> Self {
+        var all = self
+        all.mode = mode ?? others.mode
+        all.refusal = refusal ?? others.refusal
+        all.whenFull = whenFull ?? others.whenFull
+        all.lookUp = lookUp ?? others.lookUp
+        all.discover = discover ?? others.discover
+        all.whenExhausted = whenExhausted ?? others.whenExhausted
+        all.tableSize = tableSize ?? others.tableSize
+        all.strict = strict ?? others.strict
+        try all.validate()
+        return all
+    }
+
+    /// Whether any of them is.
+    var isGiven: Bool {
+        mode != nil || refusal != nil || whenFull != nil || lookUp != nil || discover != nil
+            || whenExhausted != nil || tableSize != nil || strict != nil
+    }
+
     func validate() throws {
-        if strict && mode == .observe {
+        if strict == true && mode == .observe {
             throw ValidationError("--strict refuses, --mode observe does not: choose one of them")
         }
         if let tableSize, !GuardError.tableSizes.contains(tableSize) {

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent can be told, by options and by its configuration file alike.
+
+import ArgumentParser
+import TupleguardAgent
+import TupleguardKernel
+
+/// The options of `run` that the configuration file knows as well, by the same names.
+struct AgentSettings: ParsableArguments {
+    @Option(
+        name: .customLong("cgroup"),
+        help: ArgumentHelp("A cgroup to guard; may be given several times.", valueName: "cgroup"))
+    var cgroups: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            How often to drop claims without a socket and to claim for sockets that have none. \
+            (default: \(Self.defaultSweepInterval))
+            """, valueName: "seconds"))
+    var sweepInterval: Int?
+
+    @Option(
+        help: """
+            What to do where two sockets are found to share a tuple, one of them past the guard, \
+            which is looked for with each sweep. report: log it. destroy: also end the socket that \
+            came later (its program gets ECONNABORTED), if it is the one that receives. \
+            (default: report)
+            """)
+    var onShadow: OnShadow?
+
+    @Flag(
+        inversion: .prefixedNo,
+        help: """
+            Detach from these cgroups when the agent is told to stop. \
+            (default: --no-detach-on-exit)
+            """)
+    var detachOnExit: Bool?
+
+    @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
+
+    static let defaultSweepInterval = 60
+
+    func validate() throws {
+        if cgroups.contains("") { throw ValidationError("--cgroup: give the name of a cgroup") }
+        if let sweepInterval, !(1...86_400).contains(sweepInterval) {
+            throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
+        }
+    }
+
+    /// These, and from `others` what they leave open; cgroups come all from one of both.
+    func completed(by others: Self) throws -> Self {
+        var all = self
+        all.cgroups = cgroups.isEmpty ? others.cgroups : cgroups
+        all.sweepInterval = sweepInterval ?? others.sweepInterval
+        all.onShadow = onShadow ?? others.onShadow
+        all.detachOnExit = detachOnExit ?? others.detachOnExit
+        all.policyOptions = try policyOptions.completed(by: others.policyOptions)
+        return all
+    }
+
+    /// What the agent is to guard.
+    ///
+    /// - Throws: `ValidationError` when no cgroup is named.
+    func guardConfiguration(state: GuardState) throws -> GuardConfiguration {
+        if cgroups.isEmpty {
+            throw ValidationError(
+                "give at least one --cgroup, or name one in the configuration file")
+        }
+        return GuardConfiguration(
+            cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
+            state: state, detachOnExit: detachOnExit ?? false,
+            sweepInterval: .seconds(sweepInterval ?? Self.defaultSweepInterval),
+            onShadow: onShadow ?? .report)
+    }
+}
+
+extension OnShadow: ExpressibleByArgument {}
