@@ -33,15 +33,48 @@ int linux_random(void *bytes, size_t count)
 	return had == (ssize_t)count ? 0 : -1;
 }
 
+static struct linux_file identity(const struct stat *found)
+{
+	return (struct linux_file){
+	    .device = found->st_dev,
+	    .inode = found->st_ino,
+	    .user = found->st_uid,
+	};
+}
+
 int linux_identify_file(int descriptor, struct linux_file *file)
 {
 	struct stat found;
 
 	if (fstat(descriptor, &found) < 0)
 		return -1;
-	file->device = found.st_dev;
-	file->inode = found.st_ino;
-	file->user = found.st_uid;
+	*file = identity(&found);
+	return 0;
+}
+
+// include/linux/sockios.h: a descriptor of the network namespace that a socket is in.
+#define SIOCGSKNS 0x894C
+
+int linux_identify_namespace(int socket, struct linux_file *file)
+{
+	int error, result, namespace = ioctl(socket, SIOCGSKNS);
+
+	if (namespace < 0)
+		return -1;
+	result = linux_identify_file(namespace, file);
+	error = errno;
+	close(namespace);
+	errno = error;
+	return result;
+}
+
+int linux_identify_own_namespace(struct linux_file *file)
+{
+	struct stat found;
+
+	if (stat("/proc/thread-self/ns/net", &found) < 0)
+		return -1;
+	*file = identity(&found);
 	return 0;
 }
 
@@ -86,9 +119,6 @@ void linux_set_blocking(int descriptor)
 	if (flags >= 0)
 		fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
 }
-
-// include/linux/sockios.h: a descriptor of the network namespace that a socket is in.
-#define SIOCGSKNS 0x894C
 
 struct visit {
 	int namespace;

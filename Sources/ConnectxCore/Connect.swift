@@ -135,8 +135,8 @@ private func connectTCP(
 private func report(_ error: ConnectError, _ socket: Socket) {
     let kind: Notice.Kind = error.reason == .conflict ? .conflict : .exhausted
     do throws(Errno) {
-        let cookie = try SocketOption.networkNamespaceCookie.get(socket.raw)
-        try? NamespaceView.with(cookie: cookie) { view throws(ViewError) in
+        let namespace = try NamespaceIdentity.of(socket.raw)
+        try? NamespaceView.with(namespace) { view throws(ViewError) in
             view.notices.send(kind, .tcp, error.tuple, now: coarseTime())
         }
     } catch {}
@@ -172,10 +172,10 @@ private func connectUDP(_ socket: Socket, _ source: Source, _ destination: Desti
         ConnectError(
             .init(error.number, isFromBind: false), error.number, socket.tuple(to: remote))
     }
-    let namespace: UInt64
+    let namespace: NamespaceIdentity
     let cookie: UInt64
     do throws(Errno) {
-        namespace = try SocketOption.networkNamespaceCookie.get(socket.raw)
+        namespace = try NamespaceIdentity.of(socket.raw)
         cookie = try SocketOption.cookie.get(socket.raw)
     } catch { throw failure(error) }
     let wish = Wish(
@@ -214,12 +214,12 @@ private struct Wish {
     let socket: Socket
     let source: Source
     let destination: Destination
-    let namespace: UInt64
+    let namespace: NamespaceIdentity
     let cookie: UInt64
 
     /// In the calling thread's network namespace, or with what is known of the socket's.
     func connect() throws(ViewError) -> Technique {
-        try NamespaceView.with(cookie: namespace) { view throws(ViewError) in
+        try NamespaceView.with(namespace) { view throws(ViewError) in
             let local = try localAddress(&view)
             let call = call(from: local)
             return try view.connect(call)

@@ -18,8 +18,7 @@ import TupleguardSockets
 /// files of its own. So each kept descriptor knows which file it is, and a view with one that has
 /// become another is dropped without touching that.
 struct NamespaceView: ~Copyable {
-    /// SO_NETNS_COOKIE
-    let cookie: UInt64
+    let namespace: NamespaceIdentity
     private let process: UInt64
     /// Nil where netlink is refused.
     var diag: SocketDiag?
@@ -39,13 +38,13 @@ struct NamespaceView: ~Copyable {
     var canLend = true
     private var buffer: UnsafeMutableRawBufferPointer?
 
-    /// Of the calling thread's namespace, which has to be that of `cookie`.
-    private init(cookie: UInt64, process: UInt64) throws(Errno) {
-        self.cookie = cookie
+    /// Of the calling thread's namespace, which has to be `namespace`.
+    private init(_ namespace: NamespaceIdentity, process: UInt64) throws(Errno) {
+        self.namespace = namespace
         self.process = process
         do throws(Errno) {
             let diag = try SocketDiag()
-            guard diag.namespaceCookie == cookie else { throw Errno(EXDEV) }
+            guard diag.namespace == namespace else { throw Errno(EXDEV) }
             self.diag = consume diag
         } catch {
             guard error.number != EXDEV, error.number != EMFILE, error.number != ENFILE,
@@ -61,19 +60,20 @@ struct NamespaceView: ~Copyable {
 
     // MARK: - The pool
 
-    /// Runs `body` with a view of the namespace with this cookie.
+    /// Runs `body` with a view of the namespace.
     ///
     /// - Throws: `elsewhere` when the calling thread is in another namespace and no view is left of
     ///   an earlier call; EMFILE, ENFILE, ENOMEM, ENOBUFS.
     static func with<Result>(
-        cookie: UInt64, _ body: (inout NamespaceView) throws(ViewError) -> Result
+        _ namespace: NamespaceIdentity,
+        _ body: (inout NamespaceView) throws(ViewError) -> Result
     ) throws(ViewError) -> Result {
-        let view = try take(cookie)
+        let view = try take(namespace)
         defer { put(view) }
         return try body(&view.pointee)
     }
 
-    private static func take(_ cookie: UInt64) throws(ViewError)
+    private static func take(_ namespace: NamespaceIdentity) throws(ViewError)
         -> UnsafeMutablePointer<NamespaceView>
     {
         let process = connectx_process()
@@ -81,7 +81,7 @@ struct NamespaceView: ~Copyable {
             guard let view = exchange(place, nil) else { continue }
             if view.pointee.process != process {
                 discard(view)
-            } else if view.pointee.cookie == cookie {
+            } else if view.pointee.namespace == namespace {
                 if view.pointee.isIntact { return view }
                 discard(view)
             } else if let displaced = exchange(place, view) {
@@ -89,7 +89,7 @@ struct NamespaceView: ~Copyable {
             }
         }
         do throws(Errno) {
-            let view = try NamespaceView(cookie: cookie, process: process)
+            let view = try NamespaceView(namespace, process: process)
             let pointer = UnsafeMutablePointer<NamespaceView>.allocate(capacity: 1)
             pointer.initialize(to: view)
             return pointer
@@ -139,7 +139,7 @@ struct NamespaceView: ~Copyable {
             }
         if !isKept {
             let socket = try NetlinkSocket(.route)
-            guard try SocketOption.networkNamespaceCookie.get(socket.raw) == cookie else {
+            guard try NamespaceIdentity.ofNewSocket(socket.raw) == namespace else {
                 throw Errno(EXDEV)
             }
             route = consume socket

@@ -269,8 +269,9 @@ extension NamespaceView {
     private func throwAway(_ call: UDPCall) throws(Errno) -> ThrowAway {
         let made = try ThrowAway(family: call.socket.family)
         if call.socket.isNew { return made }
-        let namespace = try SocketOption.networkNamespaceCookie.get(made.socket.raw)
-        guard namespace == cookie else { throw Errno(EXDEV) }
+        guard try NamespaceIdentity.ofNewSocket(made.socket.raw) == namespace else {
+            throw Errno(EXDEV)
+        }
         return made
     }
 

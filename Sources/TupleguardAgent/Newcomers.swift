@@ -32,8 +32,10 @@ package enum Newcomers {
 
     private static func endHere(_ shadows: [GuardEvent]) throws -> [String] {
         var diag = try SocketDiag()
-        let namespace = UInt32(truncatingIfNeeded: diag.namespaceCookie)
-        let here = shadows.filter { $0.networkNamespace == namespace }
+        let cookie = diag.namespace.cookie
+        let here = shadows.filter { shadow in
+            cookie.map { shadow.networkNamespace == UInt32(truncatingIfNeeded: $0) } ?? false
+        }
         guard !here.isEmpty else { return [] }
         let listed = try list(&diag)
         var ended: [String] = []

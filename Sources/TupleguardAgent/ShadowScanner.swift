@@ -53,7 +53,7 @@ final class ShadowScanner: Service, Sendable {
                 let unseen = try scan(&log)
                 report(unseen, &failure)
             } catch {
-                report("cannot look at the sockets: \(error)", &failure)
+                report("\(error)", &failure)
             }
             log.flush()
             sleep(since: begun)

@@ -49,7 +49,7 @@ package struct Survey: Sendable {
 
     /// Looks at the namespaces one after the other. Costs about a microsecond for each socket.
     ///
-    /// - Throws: what netlink refuses us in our own namespace. Others that fail are among `unseen`.
+    /// - Throws: `SurveyError` for our own namespace. Others that fail are among `unseen`.
     package init(_ selection: NetworkNamespace.Selection, _ scope: Scope) throws {
         time = KernelClock.monotonic
         let selected = NetworkNamespace.find(selection)
@@ -59,7 +59,7 @@ package struct Survey: Sendable {
                 namespaces.append(
                     try namespace.inside { try NamespaceSurvey(of: namespace, scope) })
             } catch {
-                if namespace.isOwn { throw error }
+                if namespace.isOwn { throw (error as? Errno).map(SurveyError.init) ?? error }
                 // One that is gone has no sockets either.
                 guard (error as? Errno)?.number != ENOENT else { continue }
                 unseen.append((namespace, "\(error)"))

@@ -43,7 +43,7 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
                 "not permitted to work with BPF programs: this process lacks \(missing.joined(separator: ", ")); run it as root (sudo)"
         case .kernelTooOld(let release):
             return
-                "kernel \(release) is too old for the guard: it needs 6.1 or later (bpf_set_retval, bpf_loop)"
+                "kernel \(release) is too old for the guard: it needs 6.1 or later (bpf_set_retval, bpf_loop); what needs no BPF works here: `tupleguard run --scan` (also called --userspace) finds conflicts by looking, `tupleguard shadows` and `doctor` show them, libconnectx makes none"
         case .noBTF:
             return
                 "the kernel does not describe its own types: /sys/kernel/btf/vmlinux is missing; boot a kernel built with CONFIG_DEBUG_INFO_BTF"

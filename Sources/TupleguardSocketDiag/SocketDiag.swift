@@ -11,8 +11,8 @@ package struct SocketDiag: ~Copyable {
     private var netlink: NetlinkSocket
     /// Whether the descriptor is still ours; see `NetlinkSocket`.
     package var isIntact: Bool { netlink.isIntact }
-    /// Of the namespace that is asked (SO_NETNS_COOKIE).
-    package let namespaceCookie: UInt64
+    /// The one that is asked.
+    package let namespace: NamespaceIdentity
 
     private static let byFamily: UInt16 = 20  // SOCK_DIAG_BY_FAMILY
     private static let destroy: UInt16 = 21  // SOCK_DESTROY
@@ -22,14 +22,14 @@ package struct SocketDiag: ~Copyable {
     /// In the network namespace of the calling thread, which may move on afterwards.
     package init() throws(Errno) {
         let netlink = try NetlinkSocket(.socketDiag)
-        let cookie = try SocketOption.networkNamespaceCookie.get(netlink.raw)
-        self.init(netlink, namespaceCookie: cookie)
+        let namespace = try NamespaceIdentity.ofNewSocket(netlink.raw)
+        self.init(netlink, namespace: namespace)
     }
 
     /// Asks over `netlink`, which may be a test's.
-    package init(_ netlink: consuming NetlinkSocket, namespaceCookie: UInt64) {
+    package init(_ netlink: consuming NetlinkSocket, namespace: NamespaceIdentity) {
         self.netlink = netlink
-        self.namespaceCookie = namespaceCookie
+        self.namespace = namespace
     }
 
     // MARK: - One socket

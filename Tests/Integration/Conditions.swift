@@ -51,6 +51,24 @@ extension Sandbox {
     private static let wait = "\nprint('up', flush=True)\ntime.sleep(600)\n"
 }
 
+/// Python: `deny(x86_64, aarch64)` lets a system call, by its number on either machine, fail from
+/// here on (seccomp(2)): any, or with `argument=(index, value)` only where it has that value.
+let denial = """
+    import ctypes, errno, os, platform, struct
+    def deny(x86_64, aarch64, argument=None, error=errno.EPERM):
+        libc = ctypes.CDLL(None, use_errno=True)
+        number = x86_64 if platform.machine() == 'x86_64' else aarch64
+        steps = [(0x20, 0, 0, 0), (0x15, 0, 3 if argument else 1, number)]
+        if argument: steps += [(0x20, 0, 0, 16 + 8 * argument[0]), (0x15, 0, 1, argument[1])]
+        steps += [(0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7fff0000)]
+        code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *s) for s in steps))
+        class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('steps', ctypes.c_void_p)]
+        filter = Program(len(steps), ctypes.addressof(code))
+        assert libc.prctl(38, 1, 0, 0, 0) == 0
+        assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
+
+    """
+
 /// Ends a process with the scope.
 func ending(_ process: RunningProgram, _ body: () throws -> Void) rethrows {
     defer { process.end() }

@@ -15,7 +15,10 @@ struct GuardErrorTests {
                 .notPermitted(missing: ["CAP_BPF", "CAP_PERFMON"]),
                 ["not permitted", "CAP_BPF, CAP_PERFMON", "sudo"]
             ),
-            (.kernelTooOld(release: "5.10.0-28"), ["5.10.0-28", "too old", "6.1"]),
+            (
+                .kernelTooOld(release: "5.10.0-28"),
+                ["5.10.0-28", "too old", "6.1", "run --scan", "--userspace"]
+            ),
             (.noBTF, ["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]),
             (
                 .noBPFFileSystem(path: "/sys/fs/bpf", errno: Errno(EPERM)),

@@ -44,7 +44,7 @@ private struct Conversation: ~Copyable {
         let kernel = OwnedDescriptor(taking: ends.0)
         let netlink = try NetlinkSocket(connected: OwnedDescriptor(taking: ends.1))
         self.kernel = kernel
-        diag = SocketDiag(netlink, namespaceCookie: 1)
+        diag = SocketDiag(netlink, namespace: NamespaceIdentity(cookie: 1))
     }
 
     /// A message that will be read as a reply to the request with this number.

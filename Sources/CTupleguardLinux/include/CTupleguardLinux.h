@@ -78,6 +78,13 @@ struct linux_file {
 /// -1 with errno when the descriptor is not open.
 int linux_identify_file(int descriptor, struct linux_file *file);
 
+/// Which network namespace a socket is in, as the file that it is (SIOCGSKNS); -1 with errno, EPERM
+/// without CAP_NET_ADMIN there.
+int linux_identify_namespace(int socket, struct linux_file *file);
+
+/// The same of the calling thread (/proc/thread-self/ns/net).
+int linux_identify_own_namespace(struct linux_file *file);
+
 /// How long recv(2) waits before it gives up with EAGAIN (SO_RCVTIMEO); -1 with errno.
 int linux_set_receive_timeout(int socket, long seconds);
 

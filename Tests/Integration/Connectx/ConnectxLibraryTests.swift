@@ -258,21 +258,13 @@ extension IntegrationTests {
         /// A filter that answers socket(AF_NETLINK, …) with EPERM, as sandboxes do.
         @Test func netlinkIsRefused() throws {
             try expect(
-                """
-                libc = ctypes.CDLL(None, use_errno=True)
-                number = {'x86_64': 41, 'aarch64': 198}[platform.machine()]
-                steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16), (0x15, 0, 1, 16),
-                         (0x06, 0, 0, 0x00050000 | errno.EPERM), (0x06, 0, 0, 0x7fff0000)]
-                code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *s) for s in steps))
-                class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('steps', ctypes.c_void_p)]
-                filter = Program(len(steps), ctypes.addressof(code))
-                assert libc.prctl(38, 1, 0, 0, 0) == 0
-                assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
-                a, b = udp(), udp()
-                print(attempt(a, ('127.0.0.1', 9)), a.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), a.getsockname()[1] > 0)
-                print(attempt(b, ('127.0.0.1', 9), ('127.0.0.1', a.getsockname()[1])), attempt(b, ('127.0.0.1', 9), ('127.0.0.1', 0)))
-                print(attempt(tcp(), ('127.0.0.1', 9)))
-                """,
+                denial + """
+                    deny(41, 198, argument=(0, 16))
+                    a, b = udp(), udp()
+                    print(attempt(a, ('127.0.0.1', 9)), a.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), a.getsockname()[1] > 0)
+                    print(attempt(b, ('127.0.0.1', 9), ('127.0.0.1', a.getsockname()[1])), attempt(b, ('127.0.0.1', 9), ('127.0.0.1', 0)))
+                    print(attempt(tcp(), ('127.0.0.1', 9)))
+                    """,
                 prints: "ok 0 True\nEADDRINUSE ok\nECONNREFUSED")
         }
 

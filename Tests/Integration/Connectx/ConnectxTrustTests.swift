@@ -7,21 +7,6 @@ import Testing
 import TupleguardTestSupport
 
 extension IntegrationTests.ConnectxFromC {
-    /// Denies a system call with EPERM from here on (seccomp(2)).
-    private static let deny = """
-        def deny(x86_64, aarch64):
-            libc = ctypes.CDLL(None, use_errno=True)
-            number = x86_64 if platform.machine() == 'x86_64' else aarch64
-            steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number),
-                     (0x06, 0, 0, 0x00050000 | errno.EPERM), (0x06, 0, 0, 0x7fff0000)]
-            code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *s) for s in steps))
-            class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('steps', ctypes.c_void_p)]
-            filter = Program(len(steps), ctypes.addressof(code))
-            assert libc.prctl(38, 1, 0, 0, 0) == 0
-            assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
-
-        """
-
     // MARK: - Descriptors
 
     /// A daemon closes every descriptor; those that it opens next get the library's numbers.
@@ -210,7 +195,7 @@ extension IntegrationTests.ConnectxFromC {
     /// Without getrandom(2) the ports are as hard to foretell as with it.
     @Test func getrandomIsDenied() throws {
         try expect(
-            Self.deny + """
+            denial + """
                 deny(318, 278)
                 held = [udp() for _ in range(8)]
                 said = [attempt(s, (f'127.0.0.{i + 1}', 9)) for i, s in enumerate(held)]
@@ -221,7 +206,7 @@ extension IntegrationTests.ConnectxFromC {
     /// Where there are no such numbers at all, a port that could be foretold is not taken.
     @Test func nothingIsRandom() throws {
         try expect(
-            Self.deny + """
+            denial + """
                 import tempfile
                 folder = tempfile.mkdtemp(); os.chroot(folder); os.chdir('/')
                 deny(318, 278)

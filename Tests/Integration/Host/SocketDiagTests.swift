@@ -123,8 +123,8 @@ extension IntegrationTests {
         @Test func theNamespaceAskedIsTheSocketsOwn() throws {
             try Sandbox.run { sandbox in
                 let cookie = try sandbox.socket().networkNamespaceCookie
-                #expect(try ask(sandbox) { $0.namespaceCookie } == cookie)
-                #expect(try SocketDiag().namespaceCookie != cookie)
+                #expect(try ask(sandbox) { $0.namespace.cookie } == cookie)
+                #expect(try SocketDiag().namespace.cookie != cookie)
             }
         }
 
