@@ -36,10 +36,12 @@ package struct GuardConfiguration: Sendable {
     package var sweepInterval: Duration
     /// What is done where two sockets are found to share a tuple.
     package var onShadow: OnShadow
+    /// What is done where somebody else took the guard off one of the cgroups.
+    package var onDetach: OnDetach
 
     package init(
         cgroups: [String], policy: Policy, tableSize: Int?, state: GuardState, detachOnExit: Bool,
-        sweepInterval: Duration, onShadow: OnShadow = .report
+        sweepInterval: Duration, onShadow: OnShadow = .report, onDetach: OnDetach = .attach
     ) {
         self.cgroups = cgroups
         self.policy = policy
@@ -48,5 +50,14 @@ package struct GuardConfiguration: Sendable {
         self.detachOnExit = detachOnExit
         self.sweepInterval = sweepInterval
         self.onShadow = onShadow
+        self.onDetach = onDetach
     }
+}
+
+/// What the agent does where somebody else took the guard off a cgroup that it is to guard.
+package enum OnDetach: String, CaseIterable, Sendable {
+    /// It is said, and the guard attached again.
+    case attach
+    /// The agent ends with an error.
+    case fail
 }

@@ -43,6 +43,7 @@ package struct Daemon: Sendable {
     }
 
     private func start() async throws {
+        let reloadRequests = await ReloadListener.Requests()
         if case .guard = configuration.watch { try Platform.check() }
         // What is made from here on is nobody else's to write, until it is given a mode that says
         // so.
@@ -50,17 +51,20 @@ package struct Daemon: Sendable {
         let lock = try AgentLock(configuration.runFolder)
         let logger = makeLogger()
         let (followers, notices) = (Followers(), Notices())
-        let watch = try await makeWatch(followers, logger)
+        let manager = ServiceManager()
+        let watch = try makeWatch(followers, logger, manager)
         let receiver = try NoticeReceiver(
             path: configuration.runFolder.noticeSocket, notices: notices, followers: followers,
             logger: logger, format: configuration.logFormat)
         let server = AgentServer(
             path: configuration.runFolder.socket, followers: followers, notices: notices,
             scans: watch.scans)
-        let manager = ServiceManager()
         // Ended in the opposite order.
         let services: [any Service] =
-            watch.services + [receiver, server, StopNotifier(manager: manager)]
+            watch.services + [
+                receiver, server, ReloadListener(requests: reloadRequests, reload: watch.reload),
+                StopNotifier(manager: manager),
+            ]
         let group = ServiceGroup(
             services: services, gracefulShutdownSignals: [.sigterm, .sigint],
             logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
@@ -78,30 +82,43 @@ package struct Daemon: Sendable {
         /// What it is doing, for the log and the service manager.
         let summary: String
         var scans: Scans?
+        /// What SIGHUP is for.
+        let reload: @Sendable () -> Void
         let lastWords: () -> String
     }
 
-    private func makeWatch(_ followers: Followers, _ logger: Logger) async throws -> Watch {
+    private func makeWatch(
+        _ followers: Followers, _ logger: Logger, _ manager: ServiceManager
+    ) throws -> Watch {
         let format = configuration.logFormat
         switch configuration.watch {
         case .guard(let configuration):
             let pump = try EventPump(
                 state: configuration.state, logger: logger, format: format, followers: followers)
-            let reconciler = Reconciler(configuration, logger: logger, pump: pump)
-            try await reconciler.begin()
-            return Watch(services: [reconciler, pump], summary: await reconciler.summary) {
-                configuration.detachOnExit
-                    ? "stopped" : "stopped; the guard stays attached (`tupleguard detach` ends it)"
-            }
+            let reconciler = Reconciler(
+                configuration, logger: logger, pump: pump, manager: manager)
+            try reconciler.begin()
+            return Watch(
+                services: [reconciler, pump], summary: reconciler.summary,
+                reload: { reconciler.reload() },
+                lastWords: {
+                    configuration.detachOnExit
+                        ? "stopped"
+                        : "stopped; the guard stays attached (`tupleguard detach` ends it)"
+                })
         case .scan(let interval):
             let scans = Scans()
             let scanner = ShadowScanner(
                 every: interval, scans: scans, followers: followers, logger: logger,
-                format: format)
-            let summary = "looking every \(interval), without a guard"
-            return Watch(services: [scanner], summary: summary, scans: scans) {
-                "stopped after \(scans.totals.scans) scans; conflicts found: \(scans.totals.found)"
-            }
+                format: format, manager: manager)
+            try scanner.begin()
+            return Watch(
+                services: [scanner], summary: scanner.summary, scans: scans,
+                reload: { scanner.reload() },
+                lastWords: {
+                    let totals = scans.totals
+                    return "stopped after \(totals.scans) scans; conflicts found: \(totals.found)"
+                })
         }
     }
 

@@ -18,6 +18,9 @@ final class EventPump: Service, Sendable {
     private let wakeReader: OwnedDescriptor
     private let wakeWriter: OwnedDescriptor
     private let isStopping = Atomic<Bool>(false)
+    /// How often the thread was asked whether it still works, and how often of that it was heard.
+    private let calls = Atomic<Int>(0)
+    private let answers = Atomic<Int>(0)
 
     init(state: GuardState, logger: Logger, format: LogFormat, followers: Followers) throws {
         self.state = state
@@ -26,6 +29,11 @@ final class EventPump: Service, Sendable {
         self.followers = followers
         var ends: [Int32] = [-1, -1]
         try Errno.check { pipe(&ends) }
+        for end in ends {
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+            // Whoever wakes a thread that hangs is not held up by it.
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+        }
         wakeReader = OwnedDescriptor(taking: ends[0])
         wakeWriter = OwnedDescriptor(taking: ends[1])
     }
@@ -35,8 +43,8 @@ final class EventPump: Service, Sendable {
         try await runOnThread {
             self.pump()
         } stop: {
-            isStopping.store(true, ordering: .sequentiallyConsistent)
-            lookAgain()
+            self.isStopping.store(true, ordering: .sequentiallyConsistent)
+            self.lookAgain()
         }
     }
 
@@ -45,9 +53,22 @@ final class EventPump: Service, Sendable {
         _ = write(wakeWriter.raw, "!", 1)
     }
 
+    /// Whether the thread has answered the call before this one, which it is to answer until the
+    /// next. One that does no longer move events is found out so.
+    func answersCalls() -> Bool {
+        let hasAnswered =
+            answers.load(ordering: .sequentiallyConsistent)
+            == calls.load(ordering: .sequentiallyConsistent)
+        calls.add(1, ordering: .sequentiallyConsistent)
+        lookAgain()
+        return hasAnswered
+    }
+
     private func takeWake() {
+        let asked = calls.load(ordering: .sequentiallyConsistent)
         var bytes = [UInt8](repeating: 0, count: 64)
         _ = read(wakeReader.raw, &bytes, bytes.count)
+        answers.store(asked, ordering: .sequentiallyConsistent)
     }
 
     private func pump() {

@@ -38,8 +38,8 @@ final class NoticeReceiver: Service, Sendable {
         try await runOnThread {
             self.receive()
         } stop: {
-            isStopping.store(true, ordering: .sequentiallyConsistent)
-            socket.stop()
+            self.isStopping.store(true, ordering: .sequentiallyConsistent)
+            self.socket.stop()
         }
     }
 

@@ -4,21 +4,49 @@
 import Glibc
 import ServiceLifecycle
 import TupleguardAgentClient
+import TupleguardLinux
 import TupleguardSockets
+import UnixSignals
 
 /// The service manager that started us, if it wants to hear.
 struct ServiceManager: Sendable {
     private let path: String?
+    /// In which time it wants to hear that the agent works (WatchdogSec); nil when it does not.
+    let watchdog: Duration?
 
-    /// - Parameter path: NOTIFY_SOCKET; "@" first stands for an abstract socket.
-    init(path: String? = getenv("NOTIFY_SOCKET").map { String(cString: $0) }) {
+    /// - Parameters:
+    ///   - path: NOTIFY_SOCKET; "@" first stands for an abstract socket.
+    ///   - watchdog: WATCHDOG_USEC, if that is meant for this process.
+    init(
+        path: String? = environment("NOTIFY_SOCKET"),
+        watchdog: Duration? = Self.watchdogOfEnvironment
+    ) {
         self.path = path
+        self.watchdog = path == nil ? nil : watchdog
     }
 
     func ready(_ status: String) { send("READY=1\nSTATUS=\(status)\nMAINPID=\(getpid())") }
     func stopping() { send("STOPPING=1") }
+    func status(_ status: String) { send("STATUS=\(status)") }
+    /// Whoever does the work says so itself: a timer would go on when that no longer does.
+    func isWorking() { if watchdog != nil { send("WATCHDOG=1") } }
 
-    /// Best effort: an agent that cannot report goes on all the same.
+    /// Between this and `ready` the configuration is being read again (Type=notify-reload).
+    func reloading() {
+        send("RELOADING=1\nMONOTONIC_USEC=\(KernelClock.monotonic / 1000)")
+    }
+
+    /// sd_watchdog_enabled(3).
+    private static var watchdogOfEnvironment: Duration? {
+        if let pid = environment("WATCHDOG_PID"), Int32(pid) != getpid() { return nil }
+        guard let text = environment("WATCHDOG_USEC"), let microseconds = Int64(text),
+            microseconds > 0
+        else { return nil }
+        return .microseconds(microseconds)
+    }
+
+    /// Best effort: an agent that cannot report goes on all the same. One that waited for a
+    /// manager that does not read could not guard.
     private func send(_ message: String) {
         guard let path, path.hasPrefix("/") || path.hasPrefix("@"),
             let name = UnixSocketName(path)
@@ -30,10 +58,15 @@ struct ServiceManager: Sendable {
         else { return }
         name.withSocketAddress { address, length in
             _ = message.withCString {
-                sendto(socket.raw, $0, strlen($0), Int32(MSG_NOSIGNAL), address, length)
+                sendto(
+                    socket.raw, $0, strlen($0), Int32(MSG_NOSIGNAL | MSG_DONTWAIT), address, length)
             }
         }
     }
+}
+
+private func environment(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }
 }
 
 /// Says that the agent is stopping, as soon as it is told to.
@@ -43,5 +76,24 @@ struct StopNotifier: Service {
     func run() async throws {
         try? await gracefulShutdown()
         manager.stopping()
+    }
+}
+
+/// Calls `reload` whenever SIGHUP comes.
+struct ReloadListener: Service {
+    /// SIGHUP as it comes. From the making of this on it no longer ends the process.
+    struct Requests: Sendable {
+        fileprivate let signals: UnixSignalsSequence
+
+        init() async {
+            signals = await UnixSignalsSequence(trapping: .sighup)
+        }
+    }
+
+    let requests: Requests
+    let reload: @Sendable () -> Void
+
+    func run() async throws {
+        for await _ in requests.signals.cancelOnGracefulShutdown() { reload() }
     }
 }

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks for overshadowed sockets again and again: the agent without BPF.
 
-import Dispatch
-import Glibc
 import Logging
 import ServiceLifecycle
-import Synchronization
 import TupleguardHostSurvey
 import TupleguardLinux
 import TupleguardRecords
@@ -19,35 +16,47 @@ final class ShadowScanner: Service, Sendable {
     private let scans: Scans
     private let followers: Followers
     private let logger: Logger
-    private let isStopping = Mutex(false)
-    /// Signalled to end a sleep.
-    private let wake = DispatchSemaphore(value: 0)
+    private let manager: ServiceManager
+    private let bell = Bell()
 
     init(
         every interval: Duration, scans: Scans, followers: Followers, logger: Logger,
-        format: LogFormat
+        format: LogFormat, manager: ServiceManager
     ) {
         self.interval = interval
         self.format = format
         self.scans = scans
         self.followers = followers
         self.logger = logger
+        self.manager = manager
     }
+
+    /// Looks once, and shows nothing of it: who cannot look at all is not to say that he does.
+    ///
+    /// - Throws: what keeps us from looking at the sockets.
+    func begin() throws {
+        _ = try Survey(.all, .shadows)
+    }
+
+    /// For the log and the service manager.
+    var summary: String { "looking every \(interval), without a guard" }
+
+    /// Has the next scan begin at once.
+    func reload() { bell.ring(.reload) }
 
     /// Runs until shutdown.
     func run() async throws {
         try await runOnThread {
             self.scanUntilStopped()
         } stop: {
-            isStopping.withLock { $0 = true }
-            wake.signal()
+            self.bell.ring(.stop)
         }
     }
 
     private func scanUntilStopped() {
         var log = ConflictLog(logger: logger, format: format)
         var failure: String?
-        while !isStopping.withLock({ $0 }) {
+        repeat {
             let begun = KernelClock.monotonic
             do {
                 let unseen = try scan(&log)
@@ -56,8 +65,9 @@ final class ShadowScanner: Service, Sendable {
                 report("\(error)", &failure)
             }
             log.flush()
-            sleep(since: begun)
-        }
+            manager.isWorking()
+            if !sleep(since: begun) { return }
+        } while true
     }
 
     /// - Returns: what could not be seen; nil when all was.
@@ -81,8 +91,23 @@ final class ShadowScanner: Service, Sendable {
         known = failure
     }
 
-    private func sleep(since begun: UInt64) {
-        let left = Int(interval / .nanoseconds(1)) - Int(KernelClock.monotonic - begun)
-        _ = wake.wait(timeout: .now() + .nanoseconds(max(0, left)))
+    /// Until the next scan is due, telling the service manager meanwhile that all is well.
+    ///
+    /// - Returns: false when there is to be none.
+    private func sleep(since begun: UInt64) -> Bool {
+        while true {
+            let passed = Duration.nanoseconds(Int64(KernelClock.monotonic - begun))
+            let left = interval - passed
+            if left <= .zero { return true }
+            let calls = bell.listen(for: min(left, manager.watchdog.map { $0 / 4 } ?? left))
+            if calls.contains(.stop) { return false }
+            manager.isWorking()
+            if calls.contains(.reload) {
+                manager.reloading()
+                logger.info("reloaded, \(summary)")
+                manager.ready(summary)
+                return true
+            }
+        }
     }
 }

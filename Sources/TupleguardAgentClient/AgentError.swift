@@ -6,6 +6,8 @@ package import TupleguardSockets
 package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
     /// Another agent has the lock of this run folder.
     case alreadyRunning(lock: String, pid: Int32?)
+    /// Somebody took the guard off a cgroup, and the agent was told to give up then.
+    case detached(path: String)
     /// A system call failed, or an answer made no sense; `detail` says more where there is more.
     case failed(what: String, errno: Errno, detail: String)
 
@@ -15,6 +17,9 @@ package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
             let who = pid.map { " (pid \($0))" } ?? ""
             return
                 "another agent is running\(who) (lock on \(lock)); wait for it, or stop it"
+        case .detached(let path):
+            return
+                "somebody took the guard off \(path), and --on-detach is fail; to guard it again start the agent again"
         case .failed(let what, let errno, let detail):
             return "cannot \(what): \(errno)" + (detail.isEmpty ? "" : "; \(detail)")
         }

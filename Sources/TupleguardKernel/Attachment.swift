@@ -14,6 +14,9 @@ package struct Attachment: Sendable {
     package let id: UInt64
     /// Its path in the hierarchy; nil when the cgroup exists no more.
     package let path: String?
+    /// Whether all of its programs are on their hooks: they are not once the cgroup is gone, nor
+    /// when somebody took one off by force.
+    package let isAttached: Bool
     package let policy: Policy
     /// Whether sockets outside the cgroup are looked for: what `policy.lookUp` came to.
     package let looksUp: Bool
@@ -46,7 +49,7 @@ extension GuardState {
                 isAttached = isAttached && link.cgroupID == id
             }
             return Attachment(
-                id: id, path: isAttached ? hierarchy.path(of: id) : nil,
+                id: id, path: isAttached ? hierarchy.path(of: id) : nil, isAttached: isAttached,
                 policy: Policy(fromPrograms: policy), looksUp: policy.look_up != 0,
                 since: Timestamp(nanosecondsSince1970: policy.attached_ns),
                 programs: programs)

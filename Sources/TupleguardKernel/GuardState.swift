@@ -140,8 +140,17 @@ package struct GuardState: Sendable {
         }
     }
 
+    /// Whether a guard can be kept here.
+    ///
+    /// - Throws: what is in the way, before anything is changed.
+    package func checkPlace() throws(GuardError) {
+        try Platform.check()
+        if access(folder, F_OK) != 0 { try Platform.requireBPFFileSystem(at: parent) }
+    }
+
+    private var parent: String { folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "." }
+
     private func makeFolder() throws(GuardError) {
-        let parent = folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "."
         try Platform.requireBPFFileSystem(at: parent)
         if mkdir(folder, 0o750) != 0 && errno != EEXIST {
             throw .failed(what: "make the folder \(folder)", errno: .last, detail: "")

@@ -46,9 +46,7 @@ package struct Cgroup: Hashable, Sendable {
         _ name: String, in hierarchy: CgroupHierarchy
     ) throws(CgroupError) -> String {
         guard !name.isEmpty else { throw .notACgroup(path: "''", why: "the path is empty") }
-        var fault = CgroupError.notACgroup(
-            path: name,
-            why: "there is no such folder, nor one of that name in \(hierarchy.mountPoint)")
+        var fault = CgroupError.missing(path: name, mountPoint: hierarchy.mountPoint)
         let below = hierarchy.mountPoint + (name.hasPrefix("/") ? name : "/" + name)
         for candidate in name.hasPrefix("/") ? [below, name] : [below] {
             guard let resolved = realpath(candidate, nil) else { continue }

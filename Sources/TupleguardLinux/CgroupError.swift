@@ -6,7 +6,9 @@ package import TupleguardSockets
 package enum CgroupError: Error, Equatable, Sendable, CustomStringConvertible {
     /// No cgroup v2 hierarchy is mounted.
     case noHierarchy
-    /// The path leads to no cgroup of the v2 hierarchy.
+    /// There is no such folder: not yet, or no more.
+    case missing(path: String, mountPoint: String)
+    /// The path leads to something that is no cgroup of the v2 hierarchy.
     case notACgroup(path: String, why: String)
     /// It could not be made or entered.
     case failed(what: String, errno: Errno, remedy: String?)
@@ -15,6 +17,8 @@ package enum CgroupError: Error, Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .noHierarchy:
             "no cgroup v2 hierarchy is mounted; try: mount -t cgroup2 none /sys/fs/cgroup"
+        case .missing(let path, let mountPoint):
+            "\(path) is not a cgroup to guard: there is no such folder, nor one of that name in \(mountPoint)"
         case .notACgroup(let path, let why):
             "\(path) is not a cgroup to guard: \(why)"
         case .failed(let what, let errno, let remedy):

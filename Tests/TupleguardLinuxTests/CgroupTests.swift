@@ -21,6 +21,7 @@ struct CgroupTests {
             _ = try Cgroup(name, in: hierarchy)
             return nil
         } catch {
+            if case .missing(name, let point) = error { return "missing, also in \(point)" }
             guard case .notACgroup(let path, let why) = error else { return "\(error)" }
             return path == name || name.isEmpty ? why : "wrong path \(path)"
         }
@@ -42,7 +43,7 @@ struct CgroupTests {
                 #expect(why(name, in: hierarchy) == reason, "\(name)")
             }
             for name in ["missing", "/missing/deeper", "plain/missing", "file/below"] {
-                let reason = "there is no such folder, nor one of that name in \(folder)"
+                let reason = "missing, also in \(folder)"
                 #expect(why(name, in: hierarchy) == reason, "\(name)")
             }
         }

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import TupleguardAgent
+import TupleguardAgentClient
 import TupleguardKernel
 import TupleguardLinux
 
@@ -12,7 +13,9 @@ struct Run: ParsableCommand {
         discussion: """
             Runs in the foreground, as a service manager wants it, and tells systemd when it is \
             ready (Type=notify). The guard stays attached when the agent ends or is killed; the \
-            next agent adopts it. SIGTERM and SIGINT end it.
+            next agent adopts it. A cgroup that is not there is waited for, and one that somebody \
+            else took the guard off is guarded again. SIGTERM and SIGINT end the agent; SIGHUP \
+            makes it look at once.
 
             Options that are not given are read from the configuration file: \
             tupleguard.conf(5).
@@ -29,6 +32,12 @@ struct Run: ParsableCommand {
             BPF is not allowed. It looks at all connected UDP sockets every few seconds, logs \
             those that share a 4-tuple, counts them for `stats`, and shows them in `conflicts`. It \
             refuses nothing, and misses what comes and goes between two looks.
+
+            EXIT STATUS
+              0   it was told to stop
+              1   it failed, and may be started again
+              64  the arguments make no sense
+              78  starting it again is of no use until somebody has changed something
             """)
 
     @Flag(help: "Attach nothing: find conflicts by looking at all sockets now and then.")
@@ -72,12 +81,17 @@ struct Run: ParsableCommand {
         if !settings.cgroups.isEmpty { throw refuse("--cgroup") }
         if settings.detachOnExit != nil { throw refuse("--detach-on-exit") }
         if settings.onShadow != nil { throw refuse("--on-shadow") }
+        if settings.onDetach != nil { throw refuse("--on-detach") }
         if settings.policyOptions.isGiven {
             throw refuse("policy (--mode, --discover and so on)")
         }
         if configurationFile.config != nil { throw refuse("--config") }
         if check { throw refuse("--check") }
     }
+
+    /// What the agent ends with where starting it again would be of no use: a service manager is
+    /// told not to try.
+    private static let notToBeRetried = ExitCode(ConfigurationOptions.mistaken)
 
     func run() throws {
         let watch = try configurationFile.endingForMistakes { try self.watch() }
@@ -88,10 +102,30 @@ struct Run: ParsableCommand {
             )
             return
         }
-        try Daemon(
-            AgentConfiguration(
-                watch: watch, runFolder: folders.agentFolder, logFormat: logFormat)
-        ).run()
+        do {
+            try Daemon(
+                AgentConfiguration(
+                    watch: watch, runFolder: folders.agentFolder, logFormat: logFormat)
+            ).run()
+        } catch let error where Self.takesAPerson(error) {
+            Terminal.note("Error: \(error)")
+            throw Self.notToBeRetried
+        }
+    }
+
+    /// Whether it stays so until somebody changes the configuration, the machine or the state.
+    private static func takesAPerson(_ error: any Error) -> Bool {
+        switch error {
+        case CgroupError.noHierarchy, CgroupError.notACgroup, AgentError.detached: true
+        case let error as GuardError:
+            switch error {
+            case .notPermitted, .kernelTooOld, .noBTF, .otherABI, .damagedState, .tableSize,
+                .tableSizeFixed:
+                true
+            default: false
+            }
+        default: false
+        }
     }
 
     private func watch() throws -> AgentConfiguration.Watch {

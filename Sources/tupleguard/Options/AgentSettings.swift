@@ -29,6 +29,13 @@ struct AgentSettings: ParsableArguments {
             """)
     var onShadow: OnShadow?
 
+    @Option(
+        help: """
+            What to do where somebody else takes the guard off one of the cgroups while the agent \
+            runs. attach: say so and attach it again. fail: end with an error. (default: attach)
+            """)
+    var onDetach: OnDetach?
+
     @Flag(
         inversion: .prefixedNo,
         help: """
@@ -54,6 +61,7 @@ struct AgentSettings: ParsableArguments {
         all.cgroups = cgroups.isEmpty ? others.cgroups : cgroups
         all.sweepInterval = sweepInterval ?? others.sweepInterval
         all.onShadow = onShadow ?? others.onShadow
+        all.onDetach = onDetach ?? others.onDetach
         all.detachOnExit = detachOnExit ?? others.detachOnExit
         all.policyOptions = try policyOptions.completed(by: others.policyOptions)
         return all
@@ -71,8 +79,9 @@ struct AgentSettings: ParsableArguments {
             cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
             state: state, detachOnExit: detachOnExit ?? false,
             sweepInterval: .seconds(sweepInterval ?? Self.defaultSweepInterval),
-            onShadow: onShadow ?? .report)
+            onShadow: onShadow ?? .report, onDetach: onDetach ?? .attach)
     }
 }
 
 extension OnShadow: ExpressibleByArgument {}
+extension OnDetach: ExpressibleByArgument {}

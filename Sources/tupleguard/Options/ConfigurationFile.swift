@@ -37,6 +37,7 @@ enum ConfigurationFile {
     /// Every option that the file may have: those of `AgentSettings`.
     private static let options: [String: Kind] = [
         "cgroup": .severalTimes, "sweep-interval": .once, "on-shadow": .once,
+        "on-detach": .once,
         "detach-on-exit": .flag,
         "mode": .once, "errno": .once, "when-full": .once, "look-up": .once, "discover": .once,
         "when-exhausted": .once, "table-size": .once, "strict": .flag,

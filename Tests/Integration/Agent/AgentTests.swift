@@ -221,28 +221,14 @@ extension IntegrationTests {
 
         @Test func tellsSystemd() throws {
             try Sandbox.run { sandbox in
-                let path = "/tmp/tupleguard-notify-\(getpid()).sock"
-                unlink(path)
-                defer { unlink(path) }
-                let receiver = Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
-                defer { close(receiver) }
-                var name = sockaddr_un()
-                name.sun_family = sa_family_t(AF_UNIX)
-                withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
-                let bound = withUnsafePointer(to: &name) {
-                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                        bind(receiver, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-                    }
-                }
-                #expect(bound == 0)
+                let manager = try PretendedServiceManager()
                 let agent = try sandbox.start(
                     tupleguard, ["run", "--cgroup", sandbox.cgroup.folder],
-                    environment: ["NOTIFY_SOCKET": path])
-                let socket = TestSocket(descriptor: receiver, family: AF_UNIX)
-                #expect(socket.receive(waiting: 30_000)?.hasPrefix("READY=1\n") == true)
+                    environment: ["NOTIFY_SOCKET": manager.path])
+                #expect(eventually { manager.messages.first?.hasPrefix("READY=1\n") == true })
                 agent.signal(SIGTERM)
-                #expect(socket.receive(waiting: 30_000) == "STOPPING=1")
                 #expect(agent.wait().status == 0)
+                #expect(manager.messages.last == "STOPPING=1")
             }
         }
     }

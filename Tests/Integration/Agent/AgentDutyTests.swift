@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// An agent that says it guards does: whatever others do to the guard meanwhile.
+
+import CTupleguardLibbpf
+import Glibc
+import Testing
+import TupleguardLinux
+import TupleguardSockets
+import TupleguardTestSupport
+
+@testable import TupleguardKernel
+
+extension IntegrationTests {
+    @Suite struct AgentDuties {
+        private let tupleguard = Sandbox.program("tupleguard")
+        /// It is said with each status that is not retried.
+        private let notToBeRetried: Int32 = 78
+
+        /// Whether the second of two sockets on one tuple is refused.
+        private func isGuarded(_ sandbox: Sandbox, in cgroup: Cgroup? = nil) throws -> Bool {
+            let sockets = try (0..<2).map { _ in
+                try sandbox.socket(bound: "127.0.0.1:5000", in: cgroup)
+            }
+            defer { for socket in sockets { sandbox.close(socket) } }
+            #expect(sockets[0].connect("127.0.0.1:6000") == nil)
+            return sockets[1].connect("127.0.0.1:6000") == "EPERM"
+        }
+
+        @Test func aGuardThatOthersTakeOffIsPutOnAgain() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.startAgent()
+                #expect(try sandbox.tupleguard("detach", "--all").status == 0)
+                #expect(try !isGuarded(sandbox))
+                let isBack = try eventually { () throws in try isGuarded(sandbox) }
+                #expect(isBack)
+                #expect(agent.errorsSoFar.contains(" warning somebody took the guard off /"))
+                // It hears of what the new guard refuses, too.
+                #expect(eventually { agent.errorsSoFar.contains("refused 127.0.0.1:5000") })
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        /// The pins stay, and look as if all were well.
+        @Test func aLinkThatIsEndedByForceIsNoticed() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.startAgent()
+                let folder = sandbox.state.attachmentFolder(sandbox.cgroup.id)
+                try Link(pinned: "\(folder)/guard_connect4").detach()
+                let isBack = try eventually { () throws in try isGuarded(sandbox) }
+                #expect(isBack)
+                #expect(agent.errorsSoFar.contains(" warning somebody took the guard off /"))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        @Test func oneThatIsToldToGivesUpInstead() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.startAgent(["--on-detach", "fail"])
+                #expect(try sandbox.tupleguard("detach", "--all").status == 0)
+                let outcome = agent.wait()
+                #expect(outcome.status == notToBeRetried)
+                #expect(outcome.errors.contains("Error: somebody took the guard off /"))
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func theStatusFollowsWhatIsGuarded() throws {
+            try Sandbox.run { sandbox in
+                let manager = try PretendedServiceManager()
+                let child = try sandbox.makeChild("service")
+                let agent = try sandbox.start(
+                    tupleguard,
+                    ["run", "--cgroup", sandbox.cgroup.folder, "--cgroup", child.folder],
+                    environment: ["NOTIFY_SOCKET": manager.path])
+                func says(_ status: String) -> Bool {
+                    eventually { manager.messages.last?.hasPrefix("STATUS=" + status) == true }
+                }
+                #expect(
+                    eventually {
+                        manager.messages.first?.contains("STATUS=guarding 2 of 2 cgroups\n") == true
+                    })
+                rmdir(child.folder)
+                #expect(says("guarding 1 of 2 cgroups; missing, waited for: \(child.folder)"))
+                let again = try sandbox.makeChild("service")
+                #expect(says("guarding 2 of 2 cgroups"))
+                #expect(try isGuarded(sandbox, in: again))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        @Test func aCgroupThatIsNotThereYetIsWaitedFor() throws {
+            try Sandbox.run { sandbox in
+                let folder = sandbox.cgroup.folder + "/service"
+                let agent = try sandbox.start(tupleguard, ["run", "--cgroup", folder])
+                #expect(
+                    eventually {
+                        agent.errorsSoFar.contains("ready, guarding 0 of 1 cgroup; missing")
+                    }, "\(agent.errorsSoFar)")
+                let child = try sandbox.makeChild("service")
+                #expect(eventually { agent.errorsSoFar.contains("guarding \(child.path) (") })
+                #expect(try isGuarded(sandbox, in: child))
+                #expect(eventually { agent.errorsSoFar.contains("refused 127.0.0.1:5000") })
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        /// The second cgroup has a program that tolerates no other.
+        @Test func aStartThatFailsHalfWayLeavesNothing() throws {
+            try Sandbox.run { sandbox in
+                let child = try sandbox.makeChild("taken")
+                let other = GuardState(folder: sandbox.state.folder + "-other")
+                let programs = try other.loadHooks(
+                    for: child, policy: Policy(), tableSize: 64, keepingCounters: false)
+                let folder = try OwnedDescriptor(path: child.folder, flags: O_RDONLY)
+                let program = programs.program(Hook.connect4.rawValue)
+                try Errno.check {
+                    bpf_prog_attach(program, folder.raw, Hook.connect4.attachType, 0)
+                }
+                let outcome = try sandbox.tupleguard(
+                    "run", "--cgroup", sandbox.outside.path, "--cgroup", child.path)
+                #expect(outcome.status == 1)
+                #expect(outcome.errors.contains("allows no other beside it"))
+                #expect(try !isGuarded(sandbox, in: sandbox.outside))
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
+        @Test func whatCannotBecomeACgroupIsAMistake() throws {
+            try Sandbox.run { sandbox in
+                for name in ["/tmp", sandbox.cgroup.folder + "/cgroup.procs"] {
+                    let outcome = try sandbox.tupleguard(
+                        "run", "--cgroup", sandbox.outside.path, "--cgroup", name)
+                    #expect(outcome.status == notToBeRetried, "\(name): \(outcome.errors)")
+                    #expect(access(sandbox.state.folder, F_OK) != 0)
+                }
+                #expect(try sandbox.tupleguard("run").status == 64)
+            }
+        }
+
+        @Test func aHangUpIsNoEnd() throws {
+            try Sandbox.run { sandbox in
+                let manager = try PretendedServiceManager()
+                for arguments in [["--cgroup", sandbox.cgroup.folder], ["--scan"]] {
+                    let agent = try sandbox.start(
+                        tupleguard, ["run"] + arguments,
+                        environment: ["NOTIFY_SOCKET": manager.path])
+                    #expect(eventually { agent.errorsSoFar.contains("ready, ") })
+                    for count in 1...2 {
+                        agent.signal(SIGHUP)
+                        #expect(
+                            eventually {
+                                agent.errorsSoFar.split(separator: "\n").count {
+                                    $0.contains("reloaded")
+                                } == count
+                            })
+                    }
+                    agent.signal(SIGTERM)
+                    #expect(agent.wait().status == 0)
+                }
+                let reloads = manager.messages.indices.filter {
+                    manager.messages[$0].hasPrefix("RELOADING=1\nMONOTONIC_USEC=")
+                }
+                #expect(reloads.count == 4)
+                for index in reloads {
+                    #expect(manager.messages[index + 1].hasPrefix("READY=1\n"))
+                }
+            }
+        }
+
+        /// The work is what says so, several times in the time that the manager waits.
+        @Test func theWatchdogIsFedByTheWork() throws {
+            try Sandbox.run { sandbox in
+                let manager = try PretendedServiceManager()
+                let agent = try sandbox.start(
+                    tupleguard, ["run", "--cgroup", sandbox.cgroup.folder],
+                    environment: ["NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "2000000"])
+                #expect(eventually { manager.messages.count { $0 == "WATCHDOG=1" } >= 3 })
+                agent.signal(SIGSTOP)
+                let fed = manager.messages.count
+                usleep(1_200_000)
+                #expect(manager.messages.count <= fed + 1)
+                agent.signal(SIGCONT)
+                #expect(eventually { manager.messages.count > fed + 1 })
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+    }
+}
