@@ -42,6 +42,7 @@ struct ConfigurationFileTests {
             strict = no
             sweep-interval = 5
             on-shadow = destroy
+            on-detach = fail
             detach-on-exit = yes
             """)
         let file = try settings.guardConfiguration(state: GuardState(folder: "/none"))
@@ -49,7 +50,8 @@ struct ConfigurationFileTests {
             "--cgroup", "system.slice", "--cgroup", "user.slice/with = and # in it", "--mode",
             "observe", "--errno", "EADDRINUSE", "--when-full", "refuse", "--look-up", "off",
             "--discover", "all", "--when-exhausted", "EAGAIN", "--table-size", "1024",
-            "--sweep-interval", "5", "--on-shadow", "destroy", "--detach-on-exit",
+            "--sweep-interval", "5", "--on-shadow", "destroy", "--on-detach", "fail",
+            "--detach-on-exit",
         ]).settings.guardConfiguration(state: GuardState(folder: "/none"))
         #expect(file.cgroups == command.cgroups)
         #expect(file.policy == command.policy)
@@ -57,6 +59,7 @@ struct ConfigurationFileTests {
         #expect(file.tableSize == command.tableSize)
         #expect(file.sweepInterval == command.sweepInterval)
         #expect(file.onShadow == command.onShadow)
+        #expect(file.onDetach == command.onDetach)
         #expect(file.detachOnExit == command.detachOnExit)
     }
 
