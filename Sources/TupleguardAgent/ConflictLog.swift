@@ -58,7 +58,7 @@ struct ConflictLog {
     /// Says how many had no line of their own.
     mutating func flush() {
         guard suppressed > 0 else { return }
-        logger.notice("\(suppressed) more \(noun) in that second, not logged one by one")
+        logger.notice("\(grouped(suppressed)) more \(noun) in that second, not logged one by one")
         suppressed = 0
     }
 }

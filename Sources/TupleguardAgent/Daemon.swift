@@ -9,6 +9,7 @@ import ServiceLifecycle
 import Synchronization
 import TupleguardAgentClient
 import TupleguardKernel
+import TupleguardLinux
 
 package struct Daemon: Sendable {
     private let configuration: AgentConfiguration
@@ -117,7 +118,8 @@ package struct Daemon: Sendable {
                 reload: { scanner.reload() },
                 lastWords: {
                     let totals = scans.totals
-                    return "stopped after \(totals.scans) scans; conflicts found: \(totals.found)"
+                    return
+                        "stopped after \(amount(totals.scans, "scan")); conflicts found: \(grouped(totals.found))"
                 })
         }
     }

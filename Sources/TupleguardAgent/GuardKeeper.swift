@@ -240,12 +240,12 @@ struct GuardKeeper {
     private func log(_ seeded: Seeded) {
         if seeded.claimed > 0 || seeded.conflicts > 0 || seeded.unclaimed > 0 {
             logger.info(
-                "seeded the claim table: \(seeded.claimed) sockets now have a claim, \(seeded.known) had one, \(seeded.conflicts) share a tuple with another, \(seeded.unclaimed) went without"
+                "seeded the claim table: \(amount(seeded.claimed, "socket")) now have a claim, \(grouped(seeded.known)) had one, \(grouped(seeded.conflicts)) share a tuple with another, \(grouped(seeded.unclaimed)) went without"
             )
         }
         if seeded.overShare > 0 {
             logger.notice(
-                "\(seeded.overShare) connected sockets outside the guarded cgroups have no claim: such get a quarter of the table at most"
+                "\(amount(seeded.overShare, "connected socket")) outside the guarded cgroups have no claim: such get a quarter of the table at most"
             )
         }
     }
@@ -259,7 +259,7 @@ struct GuardKeeper {
             let swept = try state.sweep()
             if swept.dropped > 0 || swept.records > 0 {
                 logger.info(
-                    "swept: of \(swept.claims) claims \(swept.dropped) had no socket; \(swept.records) records freed"
+                    "swept: of \(amount(swept.claims, "claim")) \(grouped(swept.dropped)) had no socket; \(amount(swept.records, "record")) freed"
                 )
             }
             try state.seed(after: swept, again: true)

@@ -17,13 +17,13 @@ package struct ClaimOwner: Hashable, Sendable {
     package let cgroup: String?
     package let claims: Int
 
-    /// "python3 (pid 4711, uid 1000, /user.slice): 76000 claims"
+    /// "python3 (pid 4711, uid 1000, /user.slice): 76,000 claims"
     package var description: String {
         let user = uid.map { ", uid \($0)" } ?? ""
         let place = cgroup.map { ", \(printable($0))" } ?? ""
         return pid == 0
-            ? "sockets of unknown programs: \(claims) claims"
-            : "\(command) (pid \(pid)\(user)\(place)): \(claims) claims"
+            ? "sockets of unknown programs: \(amount(claims, "claim"))"
+            : "\(command) (pid \(pid)\(user)\(place)): \(amount(claims, "claim"))"
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers for people.
+// Numbers for people: this way wherever something is counted. Ports, pids and the values of options
+// are written as they are typed.
 
 /// "28,232"
 package func grouped(_ number: some BinaryInteger) -> String {

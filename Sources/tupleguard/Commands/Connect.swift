@@ -232,10 +232,10 @@ struct Connect: ParsableCommand {
     private func show(_ tally: Tally) {
         if json { return print(encodeJSON(tally)) }
         let techniques = tally.techniques.sorted { $0.key < $1.key }
-            .map { "\($0.value) by \($0.key)" }.joined(separator: ", ")
+            .map { "\(grouped($0.value)) by \($0.key)" }.joined(separator: ", ")
         let rate = tally.seconds > 0 ? Int(Double(tally.opened) / tally.seconds) : 0
         print(
-            "opened \(amount(tally.opened, "connection")) of \(tally.asked) from \(amount(tally.localPorts, "local port")), \(rate) a second"
+            "opened \(amount(tally.opened, "connection")) of \(grouped(tally.asked)) from \(amount(tally.localPorts, "local port")), \(grouped(rate)) a second"
         )
         if !techniques.isEmpty { print("  \(techniques)") }
         if let message = tally.message { print("  then: \(message)") }

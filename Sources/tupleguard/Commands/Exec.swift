@@ -125,19 +125,23 @@ struct Exec: ParsableCommand {
         }
         let connects = counters[.claimed] + counters[.reclaimed]
         var summary =
-            "tupleguard: \(amount(connects, "UDP connect")) guarded, \(counters.refused) refused"
-        if counters[.observed] > 0 { summary += ", \(counters[.observed]) would have been" }
+            "tupleguard: \(amount(connects, "UDP connect")) guarded, \(grouped(counters.refused)) refused"
+        if counters[.observed] > 0 {
+            summary += ", \(grouped(counters[.observed])) would have been"
+        }
         if counters[.discovered] > 0 {
-            summary += ", ports chosen for \(counters[.discovered])"
+            summary += ", ports chosen for \(grouped(counters[.discovered]))"
         }
         if counters[.unresolved] > 0 {
             summary +=
-                ", \(counters[.unresolved]) not guarded (shared port for the kernel to choose)"
+                ", \(grouped(counters[.unresolved])) not guarded (shared port for the kernel to choose)"
         }
         Terminal.note(summary)
         for conflict in conflicts.prefix(20) {
             for line in KnownConflict.guard(conflict).lines { Terminal.note("  " + line) }
         }
-        if conflicts.count > 20 { Terminal.note("  and \(conflicts.count - 20) more tuples") }
+        if conflicts.count > 20 {
+            Terminal.note("  and \(amount(conflicts.count - 20, "more tuple"))")
+        }
     }
 }

@@ -127,7 +127,7 @@ struct Stats: ParsableCommand {
         ])
         for conflict in exhausted.prefix(most) {
             table.rows.append([
-                conflict.last.tuple.remote.description, "\(conflict.count)",
+                conflict.last.tuple.remote.description, grouped(conflict.count),
                 conflict.last.time.clock,
             ])
         }
@@ -151,9 +151,9 @@ struct Stats: ParsableCommand {
         var table = Table(columns: columns)
         for counter in Counter.allCases {
             if counter.kind == .histogram && total[counter] == 0 { continue }
-            var row = [counter.rawValue, "\(total[counter])"]
+            var row = [counter.rawValue, grouped(total[counter])]
             if let before, let watch {
-                row.append("\((total[counter] &- before[counter]) / UInt64(watch))")
+                row.append(grouped((total[counter] &- before[counter]) / UInt64(watch)))
             }
             table.rows.append(row + [counter.meaning])
         }
@@ -162,7 +162,7 @@ struct Stats: ParsableCommand {
         for (attachment, counters) in kept {
             print("\n\(Terminal.bold(attachment.path ?? "(gone: cgroup \(attachment.id))"))")
             for counter in Counter.allCases where counters[counter] > 0 {
-                print("  \(counter.rawValue)  \(counters[counter])")
+                print("  \(counter.rawValue)  \(grouped(counters[counter]))")
             }
         }
     }
@@ -196,7 +196,7 @@ struct Stats: ParsableCommand {
             .init(title: title), .init(title: "TOTAL", alignment: .right),
             .init(title: meaning, isFlexible: true),
         ])
-        table.rows = rows.map { [$0.0, "\($0.1)", $0.2] }
+        table.rows = rows.map { [$0.0, grouped($0.1), $0.2] }
         table.print()
     }
 }

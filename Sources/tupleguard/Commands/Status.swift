@@ -201,7 +201,7 @@ struct Status: ParsableCommand {
         showPorts()
         print("")
         let share = size > 0 ? 100 * claims / size : 0
-        print("claims    \(claims) of \(size) (\(share)%)")
+        print("claims    \(grouped(claims)) of \(grouped(size)) (\(share)%)")
         showOwners()
         print(
             "agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")"

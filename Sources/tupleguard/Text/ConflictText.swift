@@ -93,6 +93,6 @@ enum KnownConflict: Encodable {
     private static func times(_ conflict: Conflict<some ConflictEvent>) -> String {
         let last = conflict.last.time.clock
         if conflict.count == 1 { return "once, \(last)" }
-        return "\(conflict.count) times, first \(conflict.first.clock), last \(last)"
+        return "\(grouped(conflict.count)) times, first \(conflict.first.clock), last \(last)"
     }
 }

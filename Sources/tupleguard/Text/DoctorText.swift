@@ -126,7 +126,8 @@ struct DoctorText {
             lines += table(survey).lines(width: Self.width)
         }
         if all.count > Self.namespacesShown {
-            lines.append("and \(all.count - Self.namespacesShown) more namespaces: see --json")
+            lines.append(
+                "and \(amount(all.count - Self.namespacesShown, "more namespace")): see --json")
         }
         return lines
     }
@@ -172,11 +173,12 @@ struct DoctorText {
         let counts = Severity.allCases.reversed().compactMap { severity in
             let count = examination.findings.count { $0.severity == severity }
             let noun =
-                severity == .warning ? amount(count, "warning") : "\(count) \(severity.rawValue)"
+                severity == .warning
+                ? amount(count, "warning") : "\(grouped(count)) \(severity.rawValue)"
             return count > 0 ? noun : nil
         }
         let namespaces = examination.evidence.survey.namespaces.count
-        let place = namespaces == 1 ? "1 network namespace" : "\(namespaces) network namespaces"
+        let place = amount(namespaces, "network namespace")
         if counts.isEmpty { return "Nothing is wrong in \(place)." }
         return "\(counts.joined(separator: ", ")) in \(place)."
     }

@@ -57,7 +57,7 @@ struct LabText {
     private var legend: [String] {
         let setting = report.setting
         return [
-            "TO ONE, TO ALL  connections that fit, to one destination and to \(setting.destinationCount); 20/40: 40 connects",
+            "TO ONE, TO ALL  connections that fit, to one destination and to \(grouped(setting.destinationCount)); 20/40: 40 connects",
             "                succeeded, but on 20 4-tuples, so half of the sockets are overshadowed",
             "THEN            how connect() or bind() fails when no more fit",
             "SHARES          one source address and port can serve several destinations",
@@ -109,7 +109,8 @@ struct LabText {
         guard !report.techniques.isEmpty else { return [] }
         return [
             Self.row([
-                "technique", "calls", "to one", "to \(report.setting.destinationCount)", "then",
+                "technique", "calls", "to one", "to \(grouped(report.setting.destinationCount))",
+                "then",
                 "shares a source port", "overshadowed, of attempts",
             ]), Self.row(["---", "---", "---:", "---:", "---", "---", "---:"]),
         ]
@@ -153,7 +154,7 @@ extension CapacityReport {
 
     /// "20", or "20/40" when there are more sockets than 4-tuples.
     private static func count(_ opened: Int, _ tuples: Int) -> String {
-        opened == tuples ? "\(opened)" : "\(tuples)/\(opened)"
+        opened == tuples ? grouped(opened) : "\(grouped(tuples))/\(grouped(opened))"
     }
 }
 
