@@ -112,12 +112,19 @@ int linux_set_receive_timeout(int socket, long seconds)
 	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
 }
 
-void linux_set_blocking(int descriptor)
+void linux_set_blocking(int descriptor, bool is_on)
 {
 	int flags = fcntl(descriptor, F_GETFL);
 
 	if (flags >= 0)
-		fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
+		fcntl(descriptor, F_SETFL, is_on ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+}
+
+bool linux_is_blocking(int descriptor)
+{
+	int flags = fcntl(descriptor, F_GETFL);
+
+	return flags < 0 || !(flags & O_NONBLOCK);
 }
 
 struct visit {

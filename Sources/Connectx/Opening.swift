@@ -1,88 +1,77 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making a socket for a connection, and waiting until it is one.
+// What all the ways to connect have in common: a socket, made here or adopted, that is connected as
+// far as it goes without waiting for the other side.
 
 import CTupleguardLinux
 import ConnectxCore
-import Glibc
 import TupleguardSockets
 
-/// A connection that is to have a socket of its own.
+/// A connection that was asked for.
 struct Opening: Sendable {
-    let transport: Transport
-    let destination: Destination
-    let source: Source
-    let options: ConnectOptions
+    typealias Connection = Connectx.Connection
 
-    init(
-        _ transport: Transport, _ destination: Destination, _ source: Source,
-        _ options: ConnectOptions
-    ) {
-        self.transport = transport
-        self.destination = destination
-        self.source = source
-        self.options = options
-    }
+    let destination: Endpoint
+    let source: Source
+    let options: Connectx.Options
 
     func error(_ reason: ConnectError.Reason, _ errno: Int32) -> ConnectError {
         let local = Endpoint(source.address ?? .unspecified, source.port ?? 0)
-        return ConnectError(
-            reason, errno, FourTuple(local: local, remote: destination.endpoint))
+        return ConnectError(reason, errno, FourTuple(local: local, remote: destination))
     }
 
-    /// Opens it as far as it goes without waiting, if it is not to wait.
-    func open(isNonBlocking: Bool) throws(ConnectError) -> Connection {
-        let isNonBlocking = isNonBlocking || options.isNonBlocking
-        if transport == .tcp, case .bindRetry(let attempts) = options.strategy,
-            source.port == nil
-        {
-            return try retry(attempts, isNonBlocking: isNonBlocking)
+    private func error(_ error: Errno) -> ConnectError {
+        self.error(.init(error.number, isFromBind: false), error.number)
+    }
+
+    /// Whether a named port that others are at is tried again by the core, which blocks.
+    func patience(_ wished: Patience) -> Patience {
+        options.failsWhenContended ? .failsAtOnce : wished
+    }
+
+    // MARK: - A socket of our own
+
+    /// Makes a socket and connects it.
+    ///
+    /// - Parameter isNonBlocking: whether connect(2) is not to wait.
+    func open(
+        _ transport: Transport, isNonBlocking: Bool, _ patience: Patience,
+        _ configure: Connectx.Configuration?
+    ) throws(ConnectError) -> Connection {
+        let maker = SocketMaker(
+            opening: self, transport: transport, isNonBlocking: isNonBlocking, configure: configure)
+        if transport == .tcp, case .bindRetry(let attempts) = options.strategy, source.port == nil {
+            return try retry(attempts, maker)
         }
-        let descriptor = try makeSocket(isNonBlocking: isNonBlocking)
-        let socket = Socket(new: descriptor.raw, family: family, transport: transport)
-        return try connect(socket, descriptor, source, as: nil)
-    }
-
-    private var family: Int32 {
-        let isIPv4 =
-            destination.endpoint.address.isIPv4
-            || destination.endpoint.address.isAny && source.address?.isIPv4 == true
-        return isIPv4 ? AF_INET : AF_INET6
-    }
-
-    private func makeSocket(isNonBlocking: Bool) throws(ConnectError) -> OwnedDescriptor {
-        do throws(Errno) {
-            return try OwnedDescriptor(
-                openSocket(family, transport, isNonBlocking: isNonBlocking))
-        } catch {
-            throw self.error(.init(error.number, isFromBind: false), error.number)
-        }
+        let descriptor = try maker.make()
+        let socket = try maker.socket(descriptor.raw)
+        let outcome = try connect(socket, from: source, patience)
+        return Connection(descriptor: descriptor, outcome: outcome)
     }
 
     private func connect(
-        _ socket: Socket, _ descriptor: consuming OwnedDescriptor, _ source: Source,
-        as technique: Technique?
-    ) throws(ConnectError) -> Connection {
+        _ socket: Socket, from source: Source, as technique: Technique? = nil, _ patience: Patience
+    ) throws(ConnectError) -> Connectx.Outcome {
         let outcome = try options.firstData.withVectors { data throws(ConnectError) in
-            var outcome = try ConnectxCore.connect(socket, from: source, to: destination, data)
+            var outcome = try ConnectxCore.connect(
+                socket, from: source, to: Destination(destination), data, patience)
             if let technique { outcome.technique = technique }
             return outcome
         }
-        return Connection(
-            descriptor: descriptor, result: Connected(outcome, socket.raw, destination))
+        return Connectx.Outcome(outcome, socket.raw, destination)
     }
 
-    /// The older way for TCP: see `ConnectOptions.Strategy`.
-    private func retry(_ attempts: Int, isNonBlocking: Bool) throws(ConnectError) -> Connection {
+    /// The older way for TCP: see `Connectx.Options.Strategy`.
+    private func retry(_ attempts: Int, _ maker: SocketMaker) throws(ConnectError) -> Connection {
         guard attempts > 0 else { throw error(.invalidArgument, EINVAL) }
         for attempt in 1...attempts {
-            let descriptor = try makeSocket(isNonBlocking: isNonBlocking)
-            let socket = Socket(new: descriptor.raw, family: family, transport: .tcp)
+            let descriptor = try maker.make()
             do throws(ConnectError) {
-                try bindAnyPort(socket, isShared: attempt < attempts)
+                try bindAnyPort(maker.socket(descriptor.raw), isShared: attempt < attempts)
                 let bound = try Socket(descriptor.raw)
-                return try connect(bound, descriptor, .any, as: .bindRetry)
+                let outcome = try connect(bound, from: .any, as: .bindRetry, .waits)
+                return Connection(descriptor: descriptor, outcome: outcome)
             } catch {
-                guard error.errno.number == EADDRNOTAVAIL, error.reason != .sourceNotLocal,
+                guard error.errno == EADDRNOTAVAIL, error.reason != .sourceNotLocal,
                     attempt < attempts
                 else { throw error }
             }
@@ -94,11 +83,10 @@ struct Opening: Sendable {
         do throws(Errno) {
             try socket.share(isShared)
         } catch {
-            throw self.error(.connectFailed, error.number)
+            throw self.error(error)
         }
-        switch socket.bindName(
-            Endpoint(source.address ?? .unspecified, 0), scope: destination.scope)
-        {
+        let name = Endpoint(source.address ?? .unspecified, 0)
+        switch socket.bindName(name, scope: destination.scope) {
         case 0: return
         // No port is left that may be bound to (inet_csk_get_port).
         case EADDRINUSE: throw error(.exhausted, EADDRNOTAVAIL)
@@ -106,19 +94,47 @@ struct Opening: Sendable {
         }
     }
 
-    /// What waiting came to: `error` is 0, or an error's number.
+    // MARK: - A socket of the caller's
+
+    /// Connects a socket of the caller's, and takes it over when that succeeds. A TCP socket then
+    /// has O_NONBLOCK.
+    func adopt(_ raw: Int32, _ patience: Patience) throws(ConnectError) -> Connection {
+        let socket = try Socket(raw)
+        let wasBlocking = linux_is_blocking(raw)
+        if socket.transport == .tcp { linux_set_blocking(raw, false) }
+        do throws(ConnectError) {
+            let outcome = try connect(socket, from: source, patience)
+            return Connection(descriptor: OwnedDescriptor(taking: raw), outcome: outcome)
+        } catch {
+            linux_set_blocking(raw, wasBlocking)
+            throw error
+        }
+    }
+
+    /// Ends an adopted connection that came to nothing, and leaves the socket to the caller.
+    static func giveBack(_ connection: consuming Connection, isBlocking: Bool) {
+        let raw = connection.takeDescriptor()
+        ConnectxCore.disconnect(raw)
+        linux_set_blocking(raw, isBlocking)
+    }
+
+    // MARK: - After the connect
+
+    /// What waiting for the other side came to: `error` is 0, or an error's number.
     func finish(_ connection: inout Connection, _ error: Int32) throws(ConnectError) {
         try check(error, connection.tuple)
-        let raw = connection.descriptor.raw
-        if !options.isNonBlocking { linux_set_blocking(raw) }
-        connection.result.state = .connected
+        connection.outcome.state = .connected
     }
 
     /// Throws what waiting came to, unless it is 0.
     func check(_ error: Int32, _ tuple: FourTuple) throws(ConnectError) {
         guard error != 0 else { return }
-        let reason =
-            error == ETIMEDOUT ? ConnectError.Reason.timedOut : .init(error, isFromBind: false)
+        let reason: ConnectError.Reason =
+            switch error {
+            case ETIMEDOUT: .timedOut
+            case ECANCELED: .cancelled
+            default: .init(error, isFromBind: false)
+            }
         throw ConnectError(reason, error, tuple)
     }
 
@@ -126,42 +142,61 @@ struct Opening: Sendable {
     /// left.
     func sendRest(_ connection: inout Connection) throws(ConnectError) -> Bool {
         guard case .fastOpen(let bytes) = options.firstData else { return true }
-        while connection.result.sent < bytes.count {
-            let sent = bytes[connection.result.sent...].withUnsafeBytes {
+        while connection.outcome.sent < bytes.count {
+            let sent = bytes[connection.outcome.sent...].withUnsafeBytes {
                 send(
                     connection.descriptor.raw, $0.baseAddress, $0.count,
                     Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
             }
+            let number = linux_errno()
             if sent >= 0 {
-                connection.result.sent += sent
-            } else if errno == EAGAIN {
+                connection.outcome.sent += sent
+            } else if number == EAGAIN {
                 return false
-            } else if errno != EINTR {
-                try check(errno, connection.tuple)
+            } else if number != EINTR {
+                try check(number, connection.tuple)
             }
         }
         return true
     }
 }
 
-/// Waits until a socket is connected and can be written to: 0, or why it cannot.
-func waitUntilWritable(_ socket: Int32, until deadline: ContinuousClock.Instant?) -> Int32 {
-    while true {
-        var ready = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
-        let result = poll(&ready, 1, deadline.map(milliseconds) ?? -1)
-        if result > 0 { return pendingError(of: socket) }
-        if result == 0 && deadline! <= .now { return ETIMEDOUT }
-        if result < 0 && errno != EINTR { return errno }
-    }
-}
-
-/// Until then, rounded up, so that it is over when they are.
-private func milliseconds(until deadline: ContinuousClock.Instant) -> Int32 {
-    let left = max(.zero, deadline - .now) / .milliseconds(1)
-    return Int32(min(left.rounded(.up), Double(Int32.max)))
-}
-
 /// SO_ERROR
 func pendingError(of socket: Int32) -> Int32 {
     (try? SocketOption.error.get(socket)) ?? EBADF
+}
+
+/// Makes the sockets of an opening.
+private struct SocketMaker {
+    let opening: Opening
+    let transport: Transport
+    let isNonBlocking: Bool
+    let configure: Connectx.Configuration?
+
+    private var family: Int32 {
+        let address = opening.destination.address
+        let isIPv4 = address.isIPv4 || address.isAny && opening.source.address?.isIPv4 == true
+        return isIPv4 ? AF_INET : AF_INET6
+    }
+
+    func make() throws(ConnectError) -> OwnedDescriptor {
+        let descriptor: OwnedDescriptor
+        do throws(Errno) {
+            descriptor = try OwnedDescriptor(
+                openSocket(family, transport, isNonBlocking: isNonBlocking))
+        } catch {
+            throw opening.error(.init(error.number, isFromBind: false), error.number)
+        }
+        if let configure {
+            var socket = Connectx.UnconnectedSocket(descriptor.raw)
+            configure(&socket)
+            if let number = socket.failure { throw opening.error(.optionRefused, number) }
+        }
+        return descriptor
+    }
+
+    /// What is known of a socket that `make` made.
+    func socket(_ raw: Int32) throws(ConnectError) -> Socket {
+        configure == nil ? Socket(new: raw, family: family, transport: transport) : try Socket(raw)
+    }
 }

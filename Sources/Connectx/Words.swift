@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Techniques and errors in words.
 
-import ConnectxCore
-import Glibc
+import CTupleguardLinux
+public import ConnectxCore
+import TupleguardSockets
 
-extension Technique: CustomStringConvertible {
+extension Connectx.Technique: CustomStringConvertible {
     /// The name, as `tupleguard connect --show` and JSON have it.
     public var name: String {
         switch self {
@@ -47,10 +48,14 @@ extension ConnectError.Reason {
         case .invalidArgument: "invalid_argument"
         case .sourceNotLocal: "source_not_local"
         case .noRoute: "no_route"
+        case .contended: "contended"
         case .cannotShare: "cannot_share"
         case .outOfResources: "out_of_resources"
         case .notPermitted: "not_permitted"
         case .timedOut: "timed_out"
+        case .cancelled: "cancelled"
+        case .unknownHost: "unknown_host"
+        case .optionRefused: "option_refused"
         case .connectFailed: "connect_failed"
         }
     }
@@ -70,12 +75,17 @@ extension ConnectError.Reason {
             "an argument makes no sense: port 0, first data that is empty, or a source other than the socket is bound to"
         case .sourceNotLocal: "no interface of this host has the source address; see `ip address`"
         case .noRoute: "there is no way to the destination; see `ip route get`"
+        case .contended:
+            "others wait on this port, or are just connecting from it; try again, or leave the port open"
         case .cannotShare:
             "the port is in use, and the kernel may not be asked who has it (netlink is refused), so sharing is not safe; leave the port open"
         case .outOfResources: "no more descriptors or memory; see `ulimit -n`"
         case .notPermitted:
             "a port below ip_unprivileged_port_start, a device, a broadcast address or a filter stands against it"
         case .timedOut: "the destination did not answer in time"
+        case .cancelled: "the task was cancelled"
+        case .unknownHost: "the host's name has no address; see `getent ahosts`"
+        case .optionRefused: "the socket refuses an option; see socket(7), ip(7) and ipv6(7)"
         case .connectFailed: "see connect(2)"
         }
     }
@@ -84,7 +94,7 @@ extension ConnectError.Reason {
 extension ConnectError: CustomStringConvertible {
     /// "cannot connect 127.0.0.1:40000 -> 127.0.0.1:53: Address already in use (EADDRINUSE): …"
     public var description: String {
-        "cannot connect \(from)\(tuple.remote): \(errno): \(explanation)"
+        "cannot connect \(from)\(tuple.remote): \(Errno(errno)): \(explanation)"
     }
 
     /// What is known of the local end: "127.0.0.1:4000 -> ", "127.0.0.1 -> " or nothing.
@@ -97,6 +107,11 @@ extension ConnectError: CustomStringConvertible {
     }
 
     private var explanation: String {
-        errno.number == ECONNREFUSED ? "nothing listens there" : reason.explanation
+        if errno == ECONNREFUSED { return "nothing listens there" }
+        if reason == .conflict && isFromBind {
+            return
+                "another socket has the port and does not share it (SO_REUSEADDR), or listens on it; leave the port open, or name another"
+        }
+        return reason.explanation
     }
 }

@@ -36,7 +36,8 @@ package struct Outcome {
 
 /// Connects `socket` from `source` to `destination`. A thread is not cancelled meanwhile.
 package func connect(
-    _ socket: Socket, from source: Source, to destination: Destination, _ data: FirstData = .none
+    _ socket: Socket, from source: Source, to destination: Destination, _ data: FirstData = .none,
+    _ patience: Patience = .asSocket
 ) throws(ConnectError) -> Outcome {
     let cancellation = connectx_defer_cancel()
     defer { connectx_allow_cancel(cancellation) }
@@ -57,7 +58,7 @@ package func connect(
     case (.udp, .deferred):
         throw ConnectError(.invalidArgument, EOPNOTSUPP, socket.tuple(to: destination.endpoint))
     case (.udp, _):
-        let technique = try connectUDP(socket, source, destination)
+        let technique = try connectUDP(socket, source, destination, patience)
         outcome = Outcome(technique: technique, progress: .connected)
     }
     return try deliver(data, on: socket, to: destination, outcome)
@@ -163,9 +164,9 @@ private func openTCP(
 
 // MARK: - UDP
 
-private func connectUDP(_ socket: Socket, _ source: Source, _ destination: Destination)
-    throws(ConnectError) -> Technique
-{
+private func connectUDP(
+    _ socket: Socket, _ source: Source, _ destination: Destination, _ patience: Patience
+) throws(ConnectError) -> Technique {
     let remote = destination.endpoint
     guard !remote.address.isMulticast else { return try connectPlain(socket, source, destination) }
     func failure(_ error: Errno) -> ConnectError {
@@ -179,8 +180,8 @@ private func connectUDP(_ socket: Socket, _ source: Source, _ destination: Desti
         cookie = try SocketOption.cookie.get(socket.raw)
     } catch { throw failure(error) }
     let wish = Wish(
-        socket: socket, source: source, destination: destination, namespace: namespace,
-        cookie: cookie)
+        socket: socket, source: source, destination: destination, patience: patience,
+        namespace: namespace, cookie: cookie)
     do throws(ViewError) {
         return try wish.connect()
     } catch {
@@ -214,6 +215,7 @@ private struct Wish {
     let socket: Socket
     let source: Source
     let destination: Destination
+    let patience: Patience
     let namespace: NamespaceIdentity
     let cookie: UInt64
 
@@ -230,7 +232,7 @@ private struct Wish {
         let bound = socket.local.port
         return UDPCall(
             socket: socket, local: local, destination: destination, cookie: cookie,
-            port: bound != 0 ? bound : source.port)
+            port: bound != 0 ? bound : source.port, patience: patience)
     }
 
     /// What the caller said, or the socket is bound to, or the routing table says.

@@ -5,74 +5,95 @@ import CTupleguardLinux
 public import TupleguardSockets
 
 /// Where to connect to.
-public struct Destination: Hashable, Sendable {
-    /// `0.0.0.0` and `::` stand for this host, as they do for connect(2).
-    public var endpoint: Endpoint
+package struct Destination: Hashable, Sendable {
+    /// Without a scope, as the kernel lists it.
+    package var endpoint: Endpoint
     /// The index of the interface that a link-local IPv6 address belongs to (`sin6_scope_id`); else
     /// 0.
-    public var scope: UInt32
+    package var scope: UInt32
     /// `sin6_flowinfo`, in network order: the flow label of a C caller's address.
-    package var flowInfo: UInt32 = 0
+    package var flowInfo: UInt32
 
-    /// An endpoint and, for a link-local address, the interface it is reached through.
-    public init(_ endpoint: Endpoint, scope: UInt32 = 0) {
-        self.endpoint = endpoint
-        self.scope = scope
+    package init(_ endpoint: Endpoint, flowInfo: UInt32 = 0) {
+        self.endpoint = Endpoint(endpoint.address, endpoint.port)
+        scope = endpoint.scope
+        self.flowInfo = flowInfo
     }
 }
 
-/// Where to connect from. What is nil is chosen: the address by the routing table, the port among
-/// those that are free for the destination.
-public struct Source: Hashable, Sendable {
-    /// An address of this host; nil: as the routing table says.
-    public var address: IPAddress?
-    /// 1 to 65,535. Below `ip_unprivileged_port_start` it takes CAP_NET_BIND_SERVICE.
-    public var port: UInt16?
-    /// The index of the interface to bind to, as SO_BINDTOIFINDEX does (Linux 5.7 asks for no
-    /// privilege, but the binding can then not be undone without CAP_NET_RAW).
-    public var interface: UInt32?
+/// What becomes of a call whose port the caller has named, while others wait on that port or are
+/// just connecting from it (UDP).
+package enum Patience: Sendable {
+    /// It goes on trying for some milliseconds.
+    case waits
+    /// It fails at once, as `contended`.
+    case failsAtOnce
+    /// The one or the other: as the socket blocks or not (O_NONBLOCK).
+    case asSocket
+}
 
-    /// All is chosen.
-    public static let any = Source()
+extension Connectx {
+    /// Where to connect from. What is nil is chosen: the address by the routing table, the port among
+    /// those that are free for the destination.
+    public struct Source: Hashable, Sendable {
+        /// An address of this host; nil: as the routing table says.
+        public var address: IPAddress?
+        /// 1 to 65,535. Below `ip_unprivileged_port_start` it takes CAP_NET_BIND_SERVICE.
+        public var port: UInt16?
+        /// The index of the interface to bind to, as SO_BINDTOIFINDEX does (Linux 5.7 asks for no
+        /// privilege, but the binding can then not be undone without CAP_NET_RAW).
+        public var interface: UInt32?
 
-    /// What is not given is chosen.
-    public init(address: IPAddress? = nil, port: UInt16? = nil, interface: UInt32? = nil) {
-        self.address = address
-        self.port = port
-        self.interface = interface
-    }
+        /// All is chosen.
+        public static let any = Source()
 
-    /// From an endpoint, of which `0.0.0.0`, `::` and port 0 are chosen.
-    public init(_ endpoint: Endpoint, interface: UInt32? = nil) {
-        self.init(
-            address: endpoint.address.isAny ? nil : endpoint.address,
-            port: endpoint.port == 0 ? nil : endpoint.port, interface: interface)
+        /// What is not given is chosen.
+        public init(address: IPAddress? = nil, port: UInt16? = nil, interface: UInt32? = nil) {
+            self.address = address
+            self.port = port
+            self.interface = interface
+        }
+
+        /// From an endpoint, of which `0.0.0.0`, `::` and port 0 are chosen. A scope is an
+        /// interface to bind to.
+        public init(_ endpoint: Endpoint, interface: UInt32? = nil) {
+            self.init(
+                address: endpoint.address.isAny ? nil : endpoint.address,
+                port: endpoint.port == 0 ? nil : endpoint.port,
+                interface: interface ?? (endpoint.scope == 0 ? nil : endpoint.scope))
+        }
     }
 }
 
-/// How a connection came about.
-public enum Technique: UInt8, Hashable, Sendable, CaseIterable {
-    /// connect(), and the kernel chooses what is missing. TCP ports are shared between
-    /// destinations; for UDP this is for multicast only, which any number may listen to.
-    case plain
-    /// TCP from an address: IP_BIND_ADDRESS_NO_PORT, bind, connect (ip(7)).
-    case bindAddressNoPort
-    /// TCP from an address and a port: SO_REUSEADDR, bind, connect.
-    case reuseAddress
-    /// TCP, the older way: SO_REUSEADDR, bind to port 0, connect, and again with a new socket
-    /// when the kernel's port was taken for this destination.
-    case bindRetry
-    /// TCP Fast Open: the first data in the SYN, where the kernel has a cookie of the server
-    /// (tcp(7)).
-    case fastOpen
-    /// UDP: SO_REUSEADDR as a lock on the source address and port, with the bind barrier.
-    case lock
-    /// UDP: bind and connect, under a guard that refuses duplicates.
-    case guarded
-    /// UDP: a port that is shared with no one, because the kernel could not be asked for the
-    /// sockets there (netlink refused), or the socket is in another network namespace.
-    case exclusive
+package typealias Source = Connectx.Source
+
+extension Connectx {
+    /// How a connection came about.
+    public enum Technique: UInt8, Hashable, Sendable, CaseIterable {
+        /// connect(), and the kernel chooses what is missing. TCP ports are shared between
+        /// destinations; for UDP this is for multicast only, which any number may listen to.
+        case plain
+        /// TCP from an address: IP_BIND_ADDRESS_NO_PORT, bind, connect (ip(7)).
+        case bindAddressNoPort
+        /// TCP from an address and a port: SO_REUSEADDR, bind, connect.
+        case reuseAddress
+        /// TCP, the older way: SO_REUSEADDR, bind to port 0, connect, and again with a new socket
+        /// when the kernel's port was taken for this destination.
+        case bindRetry
+        /// TCP Fast Open: the first data in the SYN, where the kernel has a cookie of the server
+        /// (tcp(7)).
+        case fastOpen
+        /// UDP: SO_REUSEADDR as a lock on the source address and port, with the bind barrier.
+        case lock
+        /// UDP: bind and connect, under a guard that refuses duplicates.
+        case guarded
+        /// UDP: a port that is shared with no one, because the kernel could not be asked for the
+        /// sockets there (netlink refused), or the socket is in another network namespace.
+        case exclusive
+    }
 }
+
+package typealias Technique = Connectx.Technique
 
 /// Why a connection did not come about.
 public struct ConnectError: Error, Hashable, Sendable {
@@ -97,6 +118,9 @@ public struct ConnectError: Error, Hashable, Sendable {
         case sourceNotLocal
         /// The routing table has no way to the destination.
         case noRoute
+        /// Others wait on the port that the caller named, or are just connecting from it, and the
+        /// caller did not want to wait.
+        case contended
         /// Sharing is not safe here: the kernel can't be asked for the sockets on this port, and
         /// the port is in use.
         case cannotShare
@@ -106,6 +130,12 @@ public struct ConnectError: Error, Hashable, Sendable {
         case notPermitted
         /// It took longer than the caller wanted to wait.
         case timedOut
+        /// The task was cancelled.
+        case cancelled
+        /// The host's name has no address.
+        case unknownHost
+        /// The socket did not take an option that `configure` set.
+        case optionRefused
         /// Another error of connect(2), which `errno` tells.
         case connectFailed
     }
@@ -113,14 +143,20 @@ public struct ConnectError: Error, Hashable, Sendable {
     /// What stood against it; `description` says what to do about it.
     public let reason: Reason
     /// What a caller of connect(2) would expect, and what the C function sets.
-    public let errno: Errno
+    public let errno: Int32
     /// As far as it was known: what was not is unspecified, or 0.
-    public let tuple: FourTuple
+    public let tuple: Connectx.FourTuple
 
-    package init(_ reason: Reason, _ errno: Int32, _ tuple: FourTuple) {
+    /// Whether it was bind(2) that failed.
+    package let isFromBind: Bool
+
+    package init(
+        _ reason: Reason, _ errno: Int32, _ tuple: FourTuple, isFromBind: Bool = false
+    ) {
         self.reason = reason
-        self.errno = Errno(errno)
+        self.errno = errno
         self.tuple = tuple
+        self.isFromBind = isFromBind
     }
 }
 

@@ -8,7 +8,7 @@ package import TupleguardSockets
 package struct Socket {
     package let raw: Int32
     package let family: Int32
-    let transport: Transport
+    package let transport: Transport
     /// Whether the caller has only just made it, so that nothing about it needs asking.
     let isNew: Bool
     /// What it is bound to; unspecified and 0 where it is not.
@@ -100,11 +100,7 @@ package struct Socket {
     }
 
     /// connect(AF_UNSPEC), which takes a port away again that the kernel chose.
-    func disconnect() {
-        var name = sockaddr()
-        name.sa_family = sa_family_t(AF_UNSPEC)
-        _ = connect(raw, &name, socklen_t(MemoryLayout<sockaddr>.size))
-    }
+    func disconnect() { _ = ConnectxCore.disconnect(raw) }
 
     package func share(_ isOn: Bool) throws(Errno) {
         try SocketOption.reuseAddress.set(raw, isOn ? 1 : 0)
@@ -150,6 +146,14 @@ package struct Socket {
             if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 1) }
         } catch {}
     }
+}
+
+/// connect(2) with AF_UNSPEC: ends a connection; 0, or -1 with errno.
+@discardableResult
+package func disconnect(_ socket: Int32) -> Int32 {
+    var name = sockaddr()
+    name.sa_family = sa_family_t(AF_UNSPEC)
+    return connect(socket, &name, socklen_t(MemoryLayout<sockaddr>.size))
 }
 
 /// A UDP socket that shares its port, for as long as a question to the kernel takes.

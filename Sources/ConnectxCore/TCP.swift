@@ -22,10 +22,13 @@ struct TCPCall {
     let source: Source
     let destination: Destination
 
-    private func error(_ reason: ConnectError.Reason, _ errno: Int32) -> ConnectError {
+    private func error(
+        _ reason: ConnectError.Reason, _ errno: Int32, _ isFromBind: Bool = false
+    ) -> ConnectError {
         let local = Endpoint(source.address ?? .unspecified, source.port ?? 0)
         return ConnectError(
-            reason, errno, FourTuple(local: local, remote: destination.endpoint))
+            reason, errno, FourTuple(local: local, remote: destination.endpoint),
+            isFromBind: isFromBind)
     }
 
     /// Binds as the source asks, and tells how the connection will come about.
@@ -43,7 +46,9 @@ struct TCPCall {
             return .bindAddressNoPort
         } catch {
             socket.restore(hasAddressOnly: false)
-            throw self.error(.init(error.number, isFromBind: true), error.number)
+            // The port is not shared, or somebody listens on it: as connect(2) says it of a tuple.
+            if error.number == EADDRINUSE { throw self.error(.conflict, EADDRNOTAVAIL, true) }
+            throw self.error(.init(error.number, isFromBind: true), error.number, true)
         }
     }
 

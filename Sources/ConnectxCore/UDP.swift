@@ -15,10 +15,20 @@ struct UDPCall {
     let cookie: UInt64
     /// The port that the caller named; nil when it is ours to choose.
     let port: UInt16?
+    let patience: Patience
 
     /// The device that the socket is or will be bound to: a link-local address binds it
     /// (__inet6_bind, __ip6_datagram_connect).
     var device: UInt32 { socket.interface != 0 ? socket.interface : destination.scope }
+
+    /// Whether the caller may be kept waiting. Asked only where there is something to wait for.
+    var mayWait: Bool {
+        switch patience {
+        case .waits: true
+        case .failsAtOnce: false
+        case .asSocket: linux_is_blocking(socket.raw)
+        }
+    }
 
     var purpose: PortPurpose {
         PortPurpose(local: local, interface: device, remote: destination.endpoint)
@@ -71,7 +81,7 @@ extension NamespaceView {
         } catch {
             // From a throw-away socket: see there. The caller's is unbound again, or was bound
             // before.
-            throw error.errno.number == EXDEV ? .elsewhere : .connect(error)
+            throw error.errno == EXDEV ? .elsewhere : .connect(error)
         }
     }
 
@@ -95,7 +105,8 @@ extension NamespaceView {
     /// To the port that the caller named.
     ///
     /// Somebody who goes to another destination from the same port locks it for some microseconds,
-    /// and looks like a server or like one who does not share. So that is tried again, for a while.
+    /// and looks like a server or like one who does not share. So that is tried again, for a while,
+    /// if the caller may be kept waiting.
     private mutating func connectNamed(_ call: UDPCall, _ port: UInt16, _ search: inout Search)
         throws(ConnectError) -> Technique
     {
@@ -112,6 +123,7 @@ extension NamespaceView {
             case .unshared: scouting = Search.namedRounds
             case .waitedOn, .lost: break
             }
+            guard call.mayWait else { throw call.error(.contended, EADDRINUSE) }
             linux_pause(Search.pauseNanoseconds << ((round - 1) / 4))
         }
         throw conflict(call, port, .conflict)

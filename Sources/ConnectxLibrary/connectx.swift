@@ -20,7 +20,8 @@ public func connectxCall(
         guard let endpoints, association == 0 else { throw Errno(EINVAL) }
         let data = UnsafeBufferPointer(start: vectors, count: Int(vectorCount))
         let first = try FirstData(flags: flags, data, hasVectors: vectors != nil)
-        let call = try Call(descriptor, endpoints.pointee, first)
+        let patience: Patience = flags & UInt32(CONNECT_NO_WAIT) != 0 ? .failsAtOnce : .asSocket
+        let call = try Call(descriptor, endpoints.pointee, first, patience)
         let sent = try call.run()
         length?.pointee = sent
         return 0
@@ -45,9 +46,7 @@ public func disconnectxCall(
         linux_set_errno(error.number)
         return -1
     }
-    var name = sockaddr()
-    name.sa_family = sa_family_t(AF_UNSPEC)
-    return connect(descriptor, &name, socklen_t(MemoryLayout<sockaddr>.size))
+    return disconnect(descriptor)
 }
 
 /// Whether a socket is connected, or a TCP socket is about to be.
@@ -69,7 +68,8 @@ extension FirstData {
     fileprivate init(
         flags: UInt32, _ data: UnsafeBufferPointer<iovec>, hasVectors: Bool
     ) throws(Errno) {
-        let known = UInt32(CONNECT_RESUME_ON_READ_WRITE | CONNECT_DATA_IDEMPOTENT)
+        let known = UInt32(
+            CONNECT_RESUME_ON_READ_WRITE | CONNECT_DATA_IDEMPOTENT | CONNECT_NO_WAIT)
         let isDeferred = flags & UInt32(CONNECT_RESUME_ON_READ_WRITE) != 0
         let isIdempotent = flags & UInt32(CONNECT_DATA_IDEMPOTENT) != 0
         // An iov without a count, a count without an iov, or a promise about data that is not
@@ -90,14 +90,15 @@ private struct Call {
     let source: Source
     let destination: Destination
     let first: FirstData
+    let patience: Patience
 
-    init(_ descriptor: Int32, _ endpoints: sa_endpoints_t, _ first: FirstData) throws(Errno) {
+    init(
+        _ descriptor: Int32, _ endpoints: sa_endpoints_t, _ first: FirstData, _ patience: Patience
+    ) throws(Errno) {
         guard let name = try Self.name(endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) else {
             throw Errno(EINVAL)
         }
-        var destination = Destination(name.endpoint, scope: name.scope)
-        destination.flowInfo = name.flowInfo
-        self.destination = destination
+        destination = Destination(name.scopedEndpoint, flowInfo: name.flowInfo)
         let from = try Self.name(endpoints.sae_srcaddr, endpoints.sae_srcaddrlen)
         source = Source(
             from?.endpoint ?? Endpoint(.unspecified, 0),
@@ -105,13 +106,14 @@ private struct Call {
         do throws(ConnectError) {
             socket = try Socket(descriptor)
         } catch {
-            throw error.errno
+            throw Errno(error.errno)
         }
         // A v4 socket takes AF_INET names only; a v6 one takes both, as connect(2) does.
         guard socket.family == AF_INET6 || name.family == AF_INET,
             from == nil || socket.family == AF_INET6 || from!.family == AF_INET
         else { throw Errno(EAFNOSUPPORT) }
         self.first = first
+        self.patience = patience
     }
 
     private static func name(_ pointer: UnsafePointer<sockaddr>?, _ length: socklen_t) throws(Errno)
@@ -125,9 +127,9 @@ private struct Call {
     func run() throws(Errno) -> Int {
         let outcome: Outcome
         do throws(ConnectError) {
-            outcome = try connect(socket, from: source, to: destination, first)
+            outcome = try connect(socket, from: source, to: destination, first, patience)
         } catch {
-            throw error.errno
+            throw Errno(error.errno)
         }
         if outcome.progress == .inProgress { throw Errno(EINPROGRESS) }
         if outcome.progress == .interrupted { throw Errno(EINTR) }

@@ -36,9 +36,7 @@ extension FourTuple {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         func endpoint(_ key: CodingKeys) throws -> Endpoint {
             let text = try container.decode(String.self, forKey: key)
-            // An address that is not known is written as "*".
-            let known = text.hasPrefix("*:") ? "[::]" + text.dropFirst() : text
-            guard let endpoint = Endpoint(known) else {
+            guard let endpoint = Endpoint(text) else {
                 throw DecodingError.dataCorruptedError(
                     forKey: key, in: container, debugDescription: "not an address and a port")
             }

@@ -4,12 +4,12 @@
 import CTupleguardLinux
 
 /// An error number of a system call (errno(3)), with its symbolic name.
-public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
+package struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
     /// As C's `errno` has it: EPERM, EADDRINUSE and so on.
-    public let number: Int32
+    package let number: Int32
 
     /// An error from its number.
-    public init(_ number: Int32) {
+    package init(_ number: Int32) {
         self.number = number
     }
 
@@ -17,12 +17,12 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
     package static var last: Errno { Errno(linux_errno()) }
 
     /// The symbolic name, such as "EPERM", or "errno 4711" for a number without one.
-    public var name: String {
+    package var name: String {
         linux_errno_name(number).map { String(cString: $0) } ?? "errno \(number)"
     }
 
     /// The system's own words: "Operation not permitted (EPERM)".
-    public var description: String {
+    package var description: String {
         "\(String(cString: strerror(number))) (\(name))"
     }
 

@@ -11,12 +11,13 @@ import CTupleguardLinux
 ///
 /// (Frozen, because Embedded Swift asks that of a type that `release` takes apart.)
 @frozen
-public struct OwnedDescriptor: ~Copyable, Sendable {
+@usableFromInline
+package struct OwnedDescriptor: ~Copyable, Sendable {
     /// The descriptor itself; borrowed, never to be closed by the caller.
-    public let raw: Int32
+    package let raw: Int32
 
     /// Takes over a descriptor that is open.
-    public init(taking raw: Int32) {
+    package init(taking raw: Int32) {
         self.raw = raw
     }
 
@@ -26,7 +27,7 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     }
 
     /// Hands the descriptor over, with the duty to close it.
-    public consuming func release() -> Int32 {
+    package consuming func release() -> Int32 {
         let raw = raw
         discard self
         return raw

@@ -59,6 +59,11 @@ package struct SocketName: Hashable, Sendable {
     /// `sin6_flowinfo`, in network order, or 0.
     package let flowInfo: UInt32
 
+    /// With the scope.
+    package var scopedEndpoint: Endpoint {
+        Endpoint(endpoint.address, endpoint.port, scope: scope)
+    }
+
     /// Reads a `sockaddr` of `bytes.count` bytes, as a caller of connect(2) gives it.
     ///
     /// - Throws: EINVAL for one that is too short, EAFNOSUPPORT for another family.

@@ -35,7 +35,7 @@ import TupleguardSockets
         let reasons = ConnectError.Reason.allCases.map(\.name)
         #expect(Set(reasons).count == reasons.count)
         #expect(
-            Technique.allCases.map(\.name) == [
+            Connectx.Technique.allCases.map(\.name) == [
                 "plain", "bind_address_no_port", "reuse_address", "bind_retry", "fast_open", "lock",
                 "guarded", "exclusive",
             ])

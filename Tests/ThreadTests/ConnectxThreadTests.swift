@@ -28,7 +28,7 @@ import TupleguardSockets
         private let tuples = Collection<FourTuple>()
         private let descriptors = Collection<Int32>()
 
-        func keep(_ connection: consuming Connection) {
+        func keep(_ connection: consuming Connectx.Connection) {
             tuples.add(connection.tuple)
             descriptors.add(fcntl(connection.descriptor.raw, F_DUPFD_CLOEXEC, 0))
         }
@@ -52,7 +52,9 @@ import TupleguardSockets
         let held = Held()
         concurrently { _ in
             for _ in 0..<Self.perThread {
-                guard let connection = try? connectx(.udp, to: destination) else { continue }
+                guard let connection = try? Connectx.connectBlocking(.udp, to: destination) else {
+                    continue
+                }
                 held.keep(connection)
             }
         }
@@ -70,7 +72,8 @@ import TupleguardSockets
             for port in ports {
                 let source = Source(address: IPAddress(v4: 127, 0, 0, 1), port: port)
                 do throws(ConnectError) {
-                    let connection = try connectx(.udp, to: destination, from: source)
+                    let connection = try Connectx.connectBlocking(
+                        .udp, to: destination, from: source)
                     held.keep(connection)
                 } catch {
                     if error.reason == .conflict { conflicts.add(1, ordering: .relaxed) }
@@ -89,9 +92,9 @@ import TupleguardSockets
         concurrently { _ in
             for _ in 0..<Self.perThread {
                 do throws(ConnectError) {
-                    _ = try connectx(.tcp, to: nowhere, from: source)
+                    _ = try Connectx.connectBlocking(.tcp, to: nowhere, from: source)
                 } catch {
-                    if error.errno.number == ECONNREFUSED { refused.add(1, ordering: .relaxed) }
+                    if error.errno == ECONNREFUSED { refused.add(1, ordering: .relaxed) }
                 }
             }
         }
@@ -106,8 +109,8 @@ import TupleguardSockets
                 group.addTask {
                     let transport: Transport = number % 4 == 0 ? .tcp : .udp
                     guard
-                        let connection = try? await connectx(
-                            transport, to: Destination(destination), from: .any)
+                        let connection = try? await Connectx.connect(
+                            transport, to: destination, from: .any)
                     else { return }
                     held.keep(connection)
                 }

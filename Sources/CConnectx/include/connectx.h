@@ -37,6 +37,8 @@ typedef struct sa_endpoints {
 #define CONNECT_RESUME_ON_READ_WRITE 0x1 /* TCP: the SYN goes with the first write */
 #define CONNECT_DATA_IDEMPOTENT 0x2	 /* TCP: the data may go with the SYN (Fast Open) */
 #define CONNECT_DATA_AUTHENTICATED 0x4	 /* not on Linux: EINVAL */
+/* Only here: fail at once where others wait on the named port, or are just connecting from it. */
+#define CONNECT_NO_WAIT 0x10000
 
 /*
  * Connects `socket`. With `iov`, sends that data as the first; `len`, if not

@@ -17,6 +17,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -88,8 +89,11 @@ int linux_identify_own_namespace(struct linux_file *file);
 /// How long recv(2) waits before it gives up with EAGAIN (SO_RCVTIMEO); -1 with errno.
 int linux_set_receive_timeout(int socket, long seconds);
 
-/// Takes O_NONBLOCK off.
-void linux_set_blocking(int descriptor);
+/// Takes O_NONBLOCK off, or sets it.
+void linux_set_blocking(int descriptor, bool is_on);
+
+/// Whether a descriptor is without O_NONBLOCK.
+bool linux_is_blocking(int descriptor);
 
 /// Who sent a datagram, as the kernel knows (SCM_CREDENTIALS, unix(7)).
 struct linux_sender {

@@ -92,11 +92,11 @@ extension Technique {
     static func connectx(_ transport: Transport) -> Open {
         { _, wish throws(CallFailure) in
             do throws(ConnectError) {
-                return try Connectx.connectx(
-                    transport, to: wish.destination, from: Source(wish.source)
-                ).take()
+                let connection = try Connectx.connectBlocking(
+                    transport, to: wish.destination, from: Source(wish.source))
+                return OwnedDescriptor(taking: connection.takeDescriptor())
             } catch {
-                throw CallFailure(.connectx, error.errno.number)
+                throw CallFailure(.connectx, error.errno)
             }
         }
     }

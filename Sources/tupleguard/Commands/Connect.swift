@@ -122,9 +122,9 @@ struct Connect: ParsableCommand {
         return source
     }
 
-    private func destinations() throws -> Destinations {
+    private func destinations() throws -> Connectx.Destinations {
         let text = endpoints.last!
-        if let destinations = Destinations(text) { return destinations }
+        if let destinations = Connectx.Destinations(text) { return destinations }
         guard let colon = text.lastIndex(of: ":") else {
             throw ValidationError("DESTINATION \(text): give ADDRESS:PORT or NAME:PORT")
         }
@@ -132,11 +132,11 @@ struct Connect: ParsableCommand {
         guard let port = UInt16(text[text.index(after: colon)...]), port > 0, !name.isEmpty else {
             throw ValidationError("DESTINATION \(text): give a port between 1 and 65535")
         }
-        return Destinations(try resolve(name).map { Destination(Endpoint($0, port)) })
+        return try Connectx.Destinations(resolve(name).map { Endpoint($0, port) })
     }
 
-    private var options: ConnectOptions {
-        var options = ConnectOptions()
+    private var options: Connectx.Options {
+        var options = Connectx.Options()
         options.timeout = timeout.map { .milliseconds($0 * 1000) }
         if retry { options.strategy = .bindRetry }
         return options
@@ -154,22 +154,23 @@ struct Connect: ParsableCommand {
             guard !first.isEmpty else { throw ValidationError("--fast-open: there is no input") }
             options.firstData = .fastOpen(first)
         }
-        let connection = try connectx(
+        let connection = try Connectx.connectBlocking(
             kind.transport, toAnyOf: destinations, from: source, options: options)
-        if show { note(connection.result) }
+        if show { note(connection.outcome) }
         if onlyConnect { return }
         var first: [UInt8] = []
         if case .fastOpen(let bytes) = options.firstData {
-            first = Array(bytes[connection.result.sent...])
+            first = Array(bytes[connection.outcome.sent...])
         }
-        let relay = Relay(
-            socket: connection.descriptor.raw, isStream: kind == .tcp,
-            idleMilliseconds: idleTimeout.map { Int32($0 * 1000) } ?? -1)
-        try relay.run(first: first)
-        _ = connection
+        try connection.withDescriptor { socket in
+            let relay = Relay(
+                socket: socket, isStream: kind == .tcp,
+                idleMilliseconds: idleTimeout.map { Int32($0 * 1000) } ?? -1)
+            try relay.run(first: first)
+        }
     }
 
-    private func note(_ result: Connected) {
+    private func note(_ result: Connectx.Outcome) {
         struct Report: Encodable {
             let local: String
             let remote: String
@@ -201,7 +202,7 @@ struct Connect: ParsableCommand {
         var message: String?
     }
 
-    private func openMany(_ destinations: Destinations, _ source: Source) throws {
+    private func openMany(_ destinations: Connectx.Destinations, _ source: Source) throws {
         raiseDescriptorLimit()
         var tally = Tally(asked: count!)
         var held = HeldDescriptors()
@@ -209,16 +210,16 @@ struct Connect: ParsableCommand {
         let start = ContinuousClock.now
         do throws(ConnectError) {
             while tally.opened < tally.asked {
-                let connection = try connectx(
+                let connection = try Connectx.connectBlocking(
                     kind.transport, toAnyOf: destinations, from: source, options: options)
                 tally.techniques[connection.technique.name, default: 0] += 1
                 ports.insert(connection.tuple.local.port)
-                held.keep(connection.take())
+                held.keep(connection.takeDescriptor())
                 tally.opened += 1
             }
         } catch {
             tally.error = error.reason.name
-            tally.errno = error.errno.name
+            tally.errno = Errno(error.errno).name
             tally.message = error.description
         }
         tally.seconds = (ContinuousClock.now - start) / .seconds(1)
@@ -246,9 +247,7 @@ struct Connect: ParsableCommand {
 private struct HeldDescriptors: ~Copyable {
     private var all: [Int32] = []
 
-    mutating func keep(_ descriptor: consuming OwnedDescriptor) {
-        all.append(descriptor.release())
-    }
+    mutating func keep(_ descriptor: Int32) { all.append(descriptor) }
 
     deinit {
         for descriptor in all { close(descriptor) }

@@ -12,7 +12,7 @@ import TupleguardTestSupport
 
 extension IntegrationTests {
     @Suite struct ConnectxInput {
-        private let to = Destination(Kind.udp4.endpoint(9))
+        private let to = Kind.udp4.endpoint(9)
 
         /// The error of a call, with the sockets that this process has open before and after it:
         /// they are the same ones.
@@ -21,7 +21,8 @@ extension IntegrationTests {
             sourceLocation: SourceLocation = #_sourceLocation
         ) -> ConnectError? {
             // What is kept between calls is made by the first.
-            _ = failure { () throws(ConnectError) in _ = try connectx(.udp, to: to) }
+            _ = failure { () throws(ConnectError) in _ = try Connectx.connectBlocking(.udp, to: to)
+            }
             return failure(body)
         }
 
@@ -35,14 +36,14 @@ extension IntegrationTests {
 
         private func expect(
             _ reason: ConnectError.Reason, _ number: Int32, on socket: Int32,
-            to destination: Destination? = nil, from source: Source = .any,
+            to destination: Endpoint? = nil, from source: Source = .any,
             sourceLocation: SourceLocation = #_sourceLocation
         ) {
             let error = refused { () throws(ConnectError) in
-                _ = try connectx(socket, to: destination ?? to, from: source)
+                _ = try connectOwn(socket, to: destination ?? to, from: source)
             }
             #expect(error?.reason == reason, sourceLocation: sourceLocation)
-            #expect(error?.errno.number == number, sourceLocation: sourceLocation)
+            #expect(error?.errno == number, sourceLocation: sourceLocation)
         }
 
         @Test func socketsOfOtherKinds() throws {
@@ -71,7 +72,7 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
                     let v4 = try rawSocket(.udp4)
-                    let v6 = Destination(Kind.udp6.endpoint(9))
+                    let v6 = Kind.udp6.endpoint(9)
                     expect(.familyMismatch, EAFNOSUPPORT, on: v4.raw, to: v6)
                     let source = Source(Kind.udp6.endpoint(42_000))
                     expect(.familyMismatch, EAFNOSUPPORT, on: v4.raw, from: source)
@@ -86,7 +87,7 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
                     let socket = try rawSocket(kind)
-                    let here = Destination(kind.endpoint(9))
+                    let here = kind.endpoint(9)
                     expect(.invalidArgument, EINVAL, on: socket.raw, to: .init(kind.endpoint(0)))
                     expect(
                         .invalidArgument, EINVAL, on: socket.raw, to: here,
@@ -98,7 +99,7 @@ extension IntegrationTests {
                     expect(
                         .sourceNotLocal, EADDRNOTAVAIL, on: socket.raw, to: here,
                         from: Source(address: foreign, port: 42_000))
-                    let nowhere = Destination(Endpoint(foreign, 9))
+                    let nowhere = Endpoint(foreign, 9)
                     expect(.noRoute, ENETUNREACH, on: socket.raw, to: nowhere)
                     let name = try Endpoint { getsockname(socket.raw, $0, $1) }
                     #expect(name.address.isAny && name.port == 0)
@@ -109,13 +110,13 @@ extension IntegrationTests {
         @Test func connectedSockets() throws {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
-                    let udp = try connectx(.udp, to: to)
+                    let udp = try Connectx.connectBlocking(.udp, to: to)
                     expect(.alreadyConnected, EISCONN, on: udp.descriptor.raw)
                     let server = try EchoServer(.tcp4, port: 50_001)
-                    let tcp = try connectx(.tcp, to: server.endpoint)
+                    let tcp = try Connectx.connectBlocking(.tcp, to: server.endpoint)
                     expect(
                         .alreadyConnected, EISCONN, on: tcp.descriptor.raw,
-                        to: Destination(server.endpoint))
+                        to: server.endpoint)
                 }
             }
         }
@@ -129,19 +130,19 @@ extension IntegrationTests {
                     expect(.exhausted, EAGAIN, on: udp.raw)
                     // The kernel gives reserved ports to those who name them.
                     let named = Source(Kind.udp4.endpoint(41_005))
-                    #expect(try connectx(udp.raw, to: to, from: named).technique == .lock)
+                    #expect(try connectOwn(udp.raw, to: to, from: named).technique == .lock)
                 }
             }
         }
 
         @Test func firstDataThatIsEmpty() throws {
-            var options = ConnectOptions()
+            var options = Connectx.Options()
             options.firstData = .fastOpen([])
             let error = refused { () throws(ConnectError) in
-                _ = try connectx(.tcp, to: to, options: options)
+                _ = try Connectx.connectBlocking(.tcp, to: to, options: options)
             }
             #expect(error?.reason == .invalidArgument)
-            #expect(error?.errno.number == EINVAL)
+            #expect(error?.errno == EINVAL)
         }
 
         @Test func privilegedPortsAreForThePrivileged() throws {
@@ -186,10 +187,10 @@ extension IntegrationTests {
                         _ = held.fill(.tcp, to: server.endpoint)
                         for _ in 0..<20 {
                             _ = failure { () throws(ConnectError) in
-                                _ = try connectx(.udp, to: to, from: source)
+                                _ = try Connectx.connectBlocking(.udp, to: to, from: source)
                             }
                             _ = failure { () throws(ConnectError) in
-                                _ = try connectx(.udp, to: Destination(Endpoint("192.0.2.1:1")!))
+                                _ = try Connectx.connectBlocking(.udp, to: Endpoint("192.0.2.1:1")!)
                             }
                         }
                         return socketInodes()

@@ -134,7 +134,7 @@ final class EchoServer {
 
 /// Connections that a test holds.
 final class Held {
-    private(set) var all: [Connected] = []
+    private(set) var all: [Connectx.Outcome] = []
     private var descriptors: [Int32] = []
 
     deinit {
@@ -144,12 +144,12 @@ final class Held {
     var sockets: [Int32] { descriptors }
     var ports: [UInt16] { all.map(\.tuple.local.port) }
 
-    func keep(_ connection: consuming Connection) {
-        let result = connection.result
-        keep(result, connection.take().release())
+    func keep(_ connection: consuming Connectx.Connection) {
+        let result = connection.outcome
+        keep(result, connection.takeDescriptor())
     }
 
-    func keep(_ result: Connected, _ descriptor: Int32) {
+    func keep(_ result: Connectx.Outcome, _ descriptor: Int32) {
         all.append(result)
         descriptors.append(descriptor)
     }
@@ -164,7 +164,9 @@ final class Held {
         -> ConnectError?
     {
         do throws(ConnectError) {
-            while all.count < 1000 { keep(try connectx(transport, to: destination, from: source)) }
+            while all.count < 1000 {
+                keep(try Connectx.connectBlocking(transport, to: destination, from: source))
+            }
             return nil
         } catch {
             return error
@@ -203,6 +205,16 @@ func rawSocket(_ kind: Kind, shares: Bool = false, bound: Endpoint? = nil) throw
     return descriptor
 }
 
+/// Connects a socket that the test goes on owning.
+func connectOwn(_ socket: Int32, to destination: Endpoint, from source: Connectx.Source = .any)
+    throws(ConnectError) -> Connectx.Outcome
+{
+    let connection = try Connectx.connectBlocking(adopting: socket, to: destination, from: source)
+    let outcome = connection.outcome
+    _ = connection.takeDescriptor()
+    return outcome
+}
+
 /// How the call failed; nil when it did not.
 func failure(_ body: () throws(ConnectError) -> Void) -> ConnectError? {
     do throws(ConnectError) {
@@ -229,7 +241,7 @@ extension IntegrationTests {
                         let held = Held()
                         let error = held.fill(kind.transport, to: server.endpoint)
                         #expect(error?.reason == .exhausted)
-                        #expect(error?.errno.number == kind.exhausted)
+                        #expect(error?.errno == kind.exhausted)
                         #expect(error?.tuple.remote == server.endpoint)
                         #expect(held.ports.sorted() == free.sorted())
                         #expect(server.echoes(over: held.sockets))
@@ -270,17 +282,20 @@ extension IntegrationTests {
                     let source = Source(kind.endpoint(42_000))
                     let held = Held()
                     for server in servers {
-                        held.keep(try connectx(kind.transport, to: server.endpoint, from: source))
+                        held.keep(
+                            try Connectx.connectBlocking(
+                                kind.transport, to: server.endpoint, from: source))
                     }
                     #expect(held.ports == [42_000, 42_000, 42_000])
                     for (server, socket) in zip(servers, held.sockets) {
                         #expect(server.echoes(over: [socket]))
                     }
                     let duplicate = failure { () throws(ConnectError) in
-                        _ = try connectx(kind.transport, to: servers[1].endpoint, from: source)
+                        _ = try Connectx.connectBlocking(
+                            kind.transport, to: servers[1].endpoint, from: source)
                     }
                     #expect(duplicate?.reason == .conflict)
-                    #expect(duplicate?.errno.number == kind.conflict)
+                    #expect(duplicate?.errno == kind.conflict)
                     #expect(
                         duplicate?.tuple
                             == FourTuple(
@@ -303,7 +318,7 @@ extension IntegrationTests {
                     #expect(held.ports.sorted() == [41_000, 41_003])
                     let named = failure { () throws(ConnectError) in
                         let source = Source(kind.endpoint(41_001))
-                        _ = try connectx(.udp, to: kind.endpoint(9), from: source)
+                        _ = try Connectx.connectBlocking(.udp, to: kind.endpoint(9), from: source)
                     }
                     #expect(named?.reason == .conflict)
                     _ = waits
@@ -357,8 +372,8 @@ extension IntegrationTests {
                     for _ in 0..<40 {
                         let socket = try rawSocket(.udp4)
                         try SocketOption.localPortRange.set(socket.raw, 43_002 << 16 | 43_000)
-                        let result = try connectx(
-                            socket.raw, to: Destination(Kind.udp4.endpoint(9)))
+                        let result = try connectOwn(
+                            socket.raw, to: Kind.udp4.endpoint(9))
                         ports.insert(result.tuple.local.port)
                         #expect(
                             try SocketOption.localPortRange.get(socket.raw) == 43_002 << 16
@@ -396,9 +411,10 @@ extension IntegrationTests {
                             let to = kind.endpoint(UInt16(1000 + thread * 100 + number))
                             do throws(ConnectError) {
                                 let source = Source(kind.endpoint(42_000))
-                                let connection = try connectx(.udp, to: to, from: source)
-                                let result = connection.result
-                                let descriptor = connection.take().release()
+                                let connection = try Connectx.connectBlocking(
+                                    .udp, to: to, from: source)
+                                let result = connection.outcome
+                                let descriptor = connection.takeDescriptor()
                                 opened.withLock { $0.keep(result, descriptor) }
                             } catch {
                                 errors.withLock { $0.append(error) }
@@ -427,9 +443,10 @@ extension IntegrationTests {
                         for port: UInt16 in 1...30 {
                             while true {
                                 do throws(ConnectError) {
-                                    let connection = try connectx(.udp, to: kind.endpoint(port))
-                                    let result = connection.result
-                                    let descriptor = connection.take().release()
+                                    let connection = try Connectx.connectBlocking(
+                                        .udp, to: kind.endpoint(port))
+                                    let result = connection.outcome
+                                    let descriptor = connection.takeDescriptor()
                                     opened.withLock { $0.keep(result, descriptor) }
                                 } catch {
                                     break
@@ -448,7 +465,7 @@ extension IntegrationTests {
         @Test func optionsThatStandInTheWay() throws {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
-                    let to = Destination(Kind.udp4.endpoint(9))
+                    let to = Kind.udp4.endpoint(9)
                     // A port each: a child of another test may keep the first a moment longer.
                     for (port, option) in [
                         (42_000, SocketOption.reusePort), (42_001, .bindAddressNoPort),
@@ -458,15 +475,15 @@ extension IntegrationTests {
                         let second = try rawSocket(.udp4)
                         try option.set(first.raw, 1)
                         try option.set(second.raw, 1)
-                        #expect(try connectx(first.raw, to: to, from: source).technique == .lock)
+                        #expect(try connectOwn(first.raw, to: to, from: source).technique == .lock)
                         let error = failure { () throws(ConnectError) in
-                            _ = try connectx(second.raw, to: to, from: source)
+                            _ = try connectOwn(second.raw, to: to, from: source)
                         }
                         #expect(error?.reason == .conflict)
                         #expect(try option.get(second.raw) == 1)
                         let third = try rawSocket(.udp4)
                         try option.set(third.raw, 1)
-                        #expect(try connectx(third.raw, to: to).tuple.local.port != 0)
+                        #expect(try connectOwn(third.raw, to: to).tuple.local.port != 0)
                     }
                 }
             }
@@ -479,7 +496,7 @@ extension IntegrationTests {
                 try sandbox.ip("address", "add", "10.99.0.1/32", "dev", "lo")
                 try sandbox.ip("route", "add", "192.0.2.0/24", "dev", "lo", "src", "10.99.0.1")
                 try sandbox.inside {
-                    let udp = try connectx(.udp, to: Endpoint("192.0.2.1:9")!)
+                    let udp = try Connectx.connectBlocking(.udp, to: Endpoint("192.0.2.1:9")!)
                     #expect(udp.tuple.local.address == IPAddress("10.99.0.1"))
                     #expect(udp.technique == .lock)
                 }
@@ -496,18 +513,20 @@ extension IntegrationTests {
                     "-6", "address", "add", "fe80::99/64", "dev", "pair0", "nodad")
                 try sandbox.inside {
                     let scope = try #require(interfaceIndex("pair0"))
-                    let to = Destination(Endpoint("[fe80::1]:9")!, scope: scope)
-                    let source = Source(Endpoint("[fe80::99]:42000")!)
-                    let first = try connectx(.udp, to: to, from: source)
+                    let to = Endpoint(IPAddress("fe80::1")!, 9, scope: scope)
+                    let source = Source(Endpoint("[fe80::99%pair0]:42000")!)
+                    let first = try Connectx.connectBlocking(.udp, to: to, from: source)
                     #expect(first.technique == .lock)
-                    #expect(first.tuple.local == Endpoint("[fe80::99]:42000"))
+                    // Both ends say where they are.
+                    #expect(first.tuple.local == Endpoint("[fe80::99%pair0]:42000"))
+                    #expect(first.tuple.remote == to)
                     let second = failure { () throws(ConnectError) in
-                        _ = try connectx(.udp, to: to, from: source)
+                        _ = try Connectx.connectBlocking(.udp, to: to, from: source)
                     }
                     #expect(second?.reason == .conflict)
                     // The interface gives the scope as well.
-                    let other = try connectx(
-                        .udp, to: Destination(Endpoint("[fe80::1]:9")!),
+                    let other = try Connectx.connectBlocking(
+                        .udp, to: Endpoint("[fe80::1]:9")!,
                         from: Source(interface: scope))
                     #expect(other.tuple.local.port != 0)
                 }
@@ -519,9 +538,9 @@ extension IntegrationTests {
                 try sandbox.inside {
                     try setIP("ip_local_port_range", "41000 41003")
                     let held = Held()
-                    let to = Destination(Endpoint("[::ffff:127.0.0.1]:9")!)
+                    let to = Endpoint("[::ffff:127.0.0.1]:9")!
                     let mapped = try rawSocket(.udp6)
-                    let result = try connectx(mapped.raw, to: to)
+                    let result = try connectOwn(mapped.raw, to: to)
                     #expect(result.technique == .lock)
                     #expect(held.fill(.udp, to: Kind.udp4.endpoint(9))?.reason == .exhausted)
                     #expect(
@@ -537,10 +556,10 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
                     try setIP("ip_local_port_range", "41000 41039")
-                    let to = Destination(Endpoint("[::ffff:127.0.0.1]:9")!)
+                    let to = Endpoint("[::ffff:127.0.0.1]:9")!
                     let mapped = try (0..<38).map { _ in try rawSocket(.udp6).release() }
                     defer { for raw in mapped { close(raw) } }
-                    for raw in mapped { _ = try connectx(raw, to: to) }
+                    for raw in mapped { _ = try connectOwn(raw, to: to) }
                     let held = Held()
                     #expect(held.fill(.udp, to: Kind.udp4.endpoint(9))?.reason == .exhausted)
                     #expect(held.ports.count == 2)
@@ -552,13 +571,15 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.inside {
                     let source = Source(port: 42_000)
-                    let first = try connectx(.udp, to: Endpoint("0.0.0.0:9")!, from: source)
+                    let first = try Connectx.connectBlocking(
+                        .udp, to: Endpoint("0.0.0.0:9")!, from: source)
                     #expect(first.tuple.remote == Endpoint("127.0.0.1:9"))
                     let same = failure { () throws(ConnectError) in
-                        _ = try connectx(.udp, to: Endpoint("127.0.0.1:9")!, from: source)
+                        _ = try Connectx.connectBlocking(
+                            .udp, to: Endpoint("127.0.0.1:9")!, from: source)
                     }
                     #expect(same?.reason == .conflict)
-                    let six = try connectx(.udp, to: Endpoint("[::]:9")!)
+                    let six = try Connectx.connectBlocking(.udp, to: Endpoint("[::]:9")!)
                     #expect(six.tuple.remote == Endpoint("[::1]:9"))
                 }
             }
@@ -571,8 +592,8 @@ extension IntegrationTests {
                     let group = Endpoint("239.1.1.1:9")!
                     for _ in 0..<2 {
                         let socket = try rawSocket(.udp4, shares: true)
-                        let result = try connectx(
-                            socket.raw, to: Destination(group), from: Source(port: 42_000))
+                        let result = try connectOwn(
+                            socket.raw, to: group, from: Source(port: 42_000))
                         #expect(result.technique == .plain)
                     }
                 }
@@ -585,18 +606,18 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 try sandbox.inside { try setIP("ip_local_port_range", "41000 41004") }
                 // Made inside, connected from here: the thread is in another namespace.
-                let to = Destination(Kind.udp4.endpoint(9))
+                let to = Kind.udp4.endpoint(9)
                 var ports: [UInt16] = []
                 for _ in 0..<5 {
                     let socket = try sandbox.socket().descriptor
                     try SocketOption.reuseAddress.set(socket, 0)
-                    let result = try connectx(socket, to: to)
+                    let result = try connectOwn(socket, to: to)
                     #expect(result.technique == .lock)
                     ports.append(result.tuple.local.port)
                 }
                 #expect(ports.sorted() == Array(41_000...41_004))
                 let one = try sandbox.socket().descriptor
-                let error = failure { () throws(ConnectError) in _ = try connectx(one, to: to) }
+                let error = failure { () throws(ConnectError) in _ = try connectOwn(one, to: to) }
                 #expect(error?.reason == .exhausted)
             }
         }
@@ -609,17 +630,17 @@ extension IntegrationTests {
                 try sandbox.inside {
                     try setIP("ip_local_port_range", "41000 41000")
                     let to = kind.endpoint(9)
-                    let first = try connectx(.udp, to: to)
+                    let first = try Connectx.connectBlocking(.udp, to: to)
                     #expect(first.tuple.local.port == 41_000)
                     for source in [Source.any, Source(kind.endpoint(41_000))] {
                         let socket = try rawSocket(kind)
                         let error = failure { () throws(ConnectError) in
-                            _ = try connectx(socket.raw, to: Destination(to), from: source)
+                            _ = try connectOwn(socket.raw, to: to, from: source)
                         }
-                        #expect(error?.errno.number == (source.port == nil ? EAGAIN : EADDRINUSE))
+                        #expect(error?.errno == (source.port == nil ? EAGAIN : EADDRINUSE))
                         try expectUntouched(socket.raw)
                         // And of use: to another destination.
-                        let result = try connectx(socket.raw, to: Destination(kind.endpoint(10)))
+                        let result = try connectOwn(socket.raw, to: kind.endpoint(10))
                         #expect(result.tuple.local.port == 41_000)
                     }
                 }
@@ -637,7 +658,7 @@ extension IntegrationTests {
                         let socket = try rawSocket(kind)
                         let source = Source(address: kind.loopback, port: port)
                         let error = failure { () throws(ConnectError) in
-                            _ = try connectx(socket.raw, to: Destination(nowhere), from: source)
+                            _ = try connectOwn(socket.raw, to: nowhere, from: source)
                         }
                         #expect(error?.reason == .noRoute)
                         try expectUntouched(socket.raw)
@@ -665,8 +686,8 @@ extension IntegrationTests {
                         let socket = try rawSocket(.udp4)
                         let source = Source(address: nil, port: port)
                         let error = failure { () throws(ConnectError) in
-                            let to = Destination(Kind.udp4.endpoint(9))
-                            _ = try connectx(socket.raw, to: to, from: source)
+                            let to = Kind.udp4.endpoint(9)
+                            _ = try connectOwn(socket.raw, to: to, from: source)
                         }
                         #expect(error?.reason == (port == nil ? .exhausted : .conflict))
                         try expectUntouched(socket.raw)
@@ -690,7 +711,7 @@ extension IntegrationTests {
                 try sandbox.inside {
                     let socket = try rawSocket(.udp4)
                     let raw = socket.raw
-                    _ = try connectx(raw, to: Destination(Kind.udp4.endpoint(9)))
+                    _ = try connectOwn(raw, to: Kind.udp4.endpoint(9))
                     var none = sockaddr()
                     none.sa_family = sa_family_t(AF_UNSPEC)
                     #expect(connect(raw, &none, socklen_t(MemoryLayout<sockaddr>.size)) == 0)
@@ -704,15 +725,15 @@ extension IntegrationTests {
                 try sandbox.inside {
                     let name = Kind.udp4.endpoint(42_000)
                     let socket = try rawSocket(.udp4, shares: true, bound: name)
-                    let to = Destination(Kind.udp4.endpoint(9))
+                    let to = Kind.udp4.endpoint(9)
                     let other = failure { () throws(ConnectError) in
-                        _ = try connectx(socket.raw, to: to, from: Source(port: 42_001))
+                        _ = try connectOwn(socket.raw, to: to, from: Source(port: 42_001))
                     }
                     #expect(other?.reason == .invalidArgument)
-                    #expect(try connectx(socket.raw, to: to).tuple.local == name)
+                    #expect(try connectOwn(socket.raw, to: to).tuple.local == name)
                     let second = try rawSocket(.udp4, shares: true, bound: name)
                     let error = failure { () throws(ConnectError) in
-                        _ = try connectx(second.raw, to: to)
+                        _ = try connectOwn(second.raw, to: to)
                     }
                     #expect(error?.reason == .conflict)
                 }

@@ -16,51 +16,31 @@ extension IntegrationTests {
     @Suite struct ConnectxWays {
         // MARK: - TCP
 
-        /// A listener whose queue is full: whoever connects to it waits.
-        private func deafListener() throws -> (endpoint: Endpoint, descriptors: [Int32]) {
-            let listener = try rawSocket(.tcp4, bound: Kind.tcp4.endpoint(0)).release()
-            try Errno.check { listen(listener, 0) }
-            let endpoint = try Endpoint { getsockname(listener, $0, $1) }
-            var descriptors = [listener]
-            for _ in 0..<3 {
-                let filler = try OwnedDescriptor {
-                    socket(
-                        AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
-                }.release()
-                _ = endpoint.withSocketAddress(family: AF_INET) { connect(filler, $0, $1) }
-                descriptors.append(filler)
-            }
-            return (endpoint, descriptors)
-        }
-
         @Test func notBlocking() throws {
-            let deaf = try deafListener()
-            defer { for descriptor in deaf.descriptors { close(descriptor) } }
-            var options = ConnectOptions()
-            options.isNonBlocking = true
-            let connection = try connectx(.tcp, to: deaf.endpoint, options: options)
-            #expect(connection.result.state == .inProgress)
+            let deaf = try DeafListener()
+            let connection = try Connectx.open(.tcp, to: deaf.endpoint)
+            #expect(connection.outcome.state == .inProgress)
             #expect(fcntl(connection.descriptor.raw, F_GETFL) & O_NONBLOCK != 0)
         }
 
         @Test func giveUpInTime() throws {
-            let deaf = try deafListener()
-            defer { for descriptor in deaf.descriptors { close(descriptor) } }
-            var options = ConnectOptions()
+            let deaf = try DeafListener()
+            var options = Connectx.Options()
             options.timeout = .milliseconds(50)
             let error = failure { () throws(ConnectError) in
-                _ = try connectx(.tcp, to: deaf.endpoint, options: options)
+                _ = try Connectx.connectBlocking(.tcp, to: deaf.endpoint, options: options)
             }
             #expect(error?.reason == .timedOut)
-            #expect(error?.errno.number == ETIMEDOUT)
+            #expect(error?.errno == ETIMEDOUT)
         }
 
         @Test func inTimeTheSocketBlocksAsOthersDo() throws {
             let server = try EchoServer(.tcp4, port: 0)
-            var options = ConnectOptions()
+            var options = Connectx.Options()
             options.timeout = .seconds(5)
-            let connection = try connectx(.tcp, to: server.endpoint, options: options)
-            #expect(connection.result.state == .connected)
+            let connection = try Connectx.connectBlocking(
+                .tcp, to: server.endpoint, options: options)
+            #expect(connection.outcome.state == .connected)
             #expect(fcntl(connection.descriptor.raw, F_GETFL) & O_NONBLOCK == 0)
             #expect(server.echoes(over: [connection.descriptor.raw]))
         }
@@ -69,18 +49,18 @@ extension IntegrationTests {
             let free = try rawSocket(.tcp4, bound: Kind.tcp4.endpoint(0))
             let endpoint = try Endpoint { getsockname(free.raw, $0, $1) }
             for options in [
-                ConnectOptions(),
+                Connectx.Options(),
                 {
                     var o = $0
                     o.timeout = .seconds(5)
                     return o
-                }(ConnectOptions()),
+                }(Connectx.Options()),
             ] {
                 let error = failure { () throws(ConnectError) in
-                    _ = try connectx(.tcp, to: endpoint, options: options)
+                    _ = try Connectx.connectBlocking(.tcp, to: endpoint, options: options)
                 }
                 #expect(error?.reason == .connectFailed)
-                #expect(error?.errno.number == ECONNREFUSED)
+                #expect(error?.errno == ECONNREFUSED)
             }
         }
 
@@ -90,14 +70,14 @@ extension IntegrationTests {
                 try sandbox.inside {
                     try setIP("ip_local_port_range", "41000 41015")
                     let servers = try [50_001, 50_002].map { try EchoServer(kind, port: $0) }
-                    var options = ConnectOptions()
+                    var options = Connectx.Options()
                     options.strategy = .bindRetry
                     let held = Held()
                     // Half of the ports busy for the first destination: it works, in most cases at
                     // once.
                     for server in servers {
                         for _ in 0..<8 {
-                            let connection = try connectx(
+                            let connection = try Connectx.connectBlocking(
                                 .tcp, to: server.endpoint, from: Source(address: kind.loopback),
                                 options: options)
                             #expect(connection.technique == .bindRetry)
@@ -115,20 +95,20 @@ extension IntegrationTests {
                 try sandbox.inside {
                     try setIP("ip_local_port_range", "41000 41001")
                     let server = try EchoServer(.tcp4, port: 50_001)
-                    var options = ConnectOptions()
+                    var options = Connectx.Options()
                     options.strategy = .bindRetry
                     var error: ConnectError?
                     let held = Held()
                     for _ in 0..<3 where error == nil {
                         error = failure { () throws(ConnectError) in
                             held.keep(
-                                try connectx(
+                                try Connectx.connectBlocking(
                                     .tcp, to: server.endpoint,
                                     from: Source(address: Kind.tcp4.loopback), options: options))
                         }
                     }
                     #expect(error?.reason == .exhausted)
-                    #expect(error?.errno.number == EADDRNOTAVAIL)
+                    #expect(error?.errno == EADDRNOTAVAIL)
                 }
             }
         }
@@ -140,13 +120,14 @@ extension IntegrationTests {
                     let server = try EchoServer(.tcp4, port: 50_001)
                     var queue: Int32 = 16
                     try server.set(IPPROTO_TCP, 23, &queue)  // TCP_FASTOPEN
-                    var options = ConnectOptions()
+                    var options = Connectx.Options()
                     options.firstData = .fastOpen(Array("message 0".utf8))
                     // The first connection gets the cookie, the second uses it.
                     for _ in 0..<2 {
-                        let connection = try connectx(.tcp, to: server.endpoint, options: options)
+                        let connection = try Connectx.connectBlocking(
+                            .tcp, to: server.endpoint, options: options)
                         #expect(connection.technique == .fastOpen)
-                        #expect(connection.result.sent == 9)
+                        #expect(connection.outcome.sent == 9)
                         #expect(server.bounceNext())
                         #expect(read(connection) == "message 0")
                     }
@@ -162,12 +143,13 @@ extension IntegrationTests {
                     let server = try EchoServer(.tcp4, port: 50_001)
                     var queue: Int32 = 16
                     try server.set(IPPROTO_TCP, 23, &queue)
-                    var options = ConnectOptions()
+                    var options = Connectx.Options()
                     options.firstData = .deferred
                     // The first has no cookie yet: it is opened at once, and says so.
                     for isDeferred in [false, true] {
-                        let connection = try connectx(.tcp, to: server.endpoint, options: options)
-                        #expect(connection.result.state == (isDeferred ? .deferred : .connected))
+                        let connection = try Connectx.connectBlocking(
+                            .tcp, to: server.endpoint, options: options)
+                        #expect(connection.outcome.state == (isDeferred ? .deferred : .connected))
                         #expect(connection.technique == (isDeferred ? .fastOpen : .plain))
                         #expect(send(connection.descriptor.raw, "message 0", 9, 0) == 9)
                         #expect(server.bounceNext())
@@ -184,42 +166,42 @@ extension IntegrationTests {
             let data = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }
             let server = try DataServer(transport)
             for way in 0..<3 {
-                var options = ConnectOptions()
+                var options = Connectx.Options()
                 options.firstData = .fastOpen(data)
                 let received = Task.detached { server.receive(size) }
-                let connection: Connection
+                let connection: Connectx.Connection
                 switch way {
                 case 0: connection = try blocking(transport, server.endpoint, options)
                 case 1:
                     options.timeout = .seconds(10)
                     connection = try blocking(transport, server.endpoint, options)
                 default:
-                    connection = try await connectx(
+                    connection = try await Connectx.connect(
                         transport, to: server.endpoint, options: options)
                 }
-                #expect(connection.result.sent == size, "\(way)")
+                #expect(connection.outcome.sent == size, "\(way)")
                 #expect(await received.value == data, "\(way)")
             }
         }
 
         private func blocking(
-            _ transport: Transport, _ endpoint: Endpoint, _ options: ConnectOptions
-        ) throws(ConnectError) -> Connection {
-            try connectx(transport, to: endpoint, options: options)
+            _ transport: Transport, _ endpoint: Endpoint, _ options: Connectx.Options
+        ) throws(ConnectError) -> Connectx.Connection {
+            try Connectx.connectBlocking(transport, to: endpoint, options: options)
         }
 
         /// A datagram that is too large is an error, and no connection.
         @Test func firstDataThatCannotBeSent() throws {
-            var options = ConnectOptions()
+            var options = Connectx.Options()
             options.firstData = .fastOpen([UInt8](repeating: 0, count: 70_000))
             let error = failure { () throws(ConnectError) in
-                _ = try connectx(
+                _ = try Connectx.connectBlocking(
                     .udp, to: Endpoint(IPAddress(v4: 127, 0, 0, 1), 9), options: options)
             }
-            #expect(error?.errno.number == EMSGSIZE)
+            #expect(error?.errno == EMSGSIZE)
         }
 
-        private func read(_ connection: borrowing Connection) -> String? {
+        private func read(_ connection: borrowing Connectx.Connection) -> String? {
             var buffer = [UInt8](repeating: 0, count: 64)
             var ready = pollfd(
                 fd: connection.descriptor.raw, events: Int16(POLLIN), revents: 0)
@@ -243,26 +225,25 @@ extension IntegrationTests {
         @Test(arguments: Kind.allCases)
         func asyncConnects(_ kind: Kind) async throws {
             let server = try EchoServer(kind, port: 0)
-            let connection = try await connectx(kind.transport, to: server.endpoint)
-            #expect(connection.result.state == .connected)
+            let connection = try await Connectx.connect(kind.transport, to: server.endpoint)
+            #expect(connection.outcome.state == .connected)
             #expect(fcntl(connection.descriptor.raw, F_GETFL) & O_NONBLOCK == 0)
             #expect(server.echoes(over: [connection.descriptor.raw]))
         }
 
         @Test func asyncGivesUpAndIsCancelled() async throws {
-            let deaf = try deafListener()
-            defer { for descriptor in deaf.descriptors { close(descriptor) } }
-            var options = ConnectOptions()
+            let deaf = try DeafListener()
+            var options = Connectx.Options()
             options.timeout = .milliseconds(50)
             await #expect(throws: ConnectError.self) {
-                _ = try await connectx(.tcp, to: deaf.endpoint, options: options)
+                _ = try await Connectx.connect(.tcp, to: deaf.endpoint, options: options)
             }
             let task = Task { () -> Int32 in
                 do throws(ConnectError) {
-                    _ = try await connectx(.tcp, to: deaf.endpoint)
+                    _ = try await Connectx.connect(.tcp, to: deaf.endpoint)
                     return 0
                 } catch {
-                    return error.errno.number
+                    return error.errno
                 }
             }
             try await Task.sleep(for: .milliseconds(20))
@@ -275,10 +256,10 @@ extension IntegrationTests {
             let raw = free.raw
             let endpoint = try Endpoint { getsockname(raw, $0, $1) }
             do throws(ConnectError) {
-                _ = try await connectx(.tcp, to: endpoint)
+                _ = try await Connectx.connect(.tcp, to: endpoint)
                 Issue.record("it connected")
             } catch {
-                #expect(error.errno.number == ECONNREFUSED)
+                #expect(error.errno == ECONNREFUSED)
             }
         }
 
@@ -290,11 +271,12 @@ extension IntegrationTests {
                 try sandbox.inside {
                     try setIP("ip_local_port_range", "41000 41003")
                     let server = try EchoServer(kind, port: 50_001, anyAddress: true)
-                    let destinations = Destinations.loopback(port: 50_001, count: 3)
+                    let destinations = try Connectx.Destinations.loopback(port: 50_001, count: 3)
                     let held = Held()
                     let error = failure { () throws(ConnectError) in
                         while held.all.count < 100 {
-                            held.keep(try connectx(kind.transport, toAnyOf: destinations))
+                            held.keep(
+                                try Connectx.connectBlocking(kind.transport, toAnyOf: destinations))
                         }
                     }
                     #expect(error?.reason == .exhausted)
@@ -353,7 +335,7 @@ extension IntegrationTests {
             try Sandbox.run { sandbox in
                 let socket = try sandbox.socket(in: sandbox.outside).descriptor
                 try sandbox.attach()
-                let result = try connectx(socket, to: Destination(Kind.udp4.endpoint(9)))
+                let result = try connectOwn(socket, to: Kind.udp4.endpoint(9))
                 #expect(result.technique == .lock)
             }
         }
