@@ -11,10 +11,10 @@ extension Connectx {
     /// Makes a socket and connects it as far as that goes without waiting.
     ///
     /// A UDP socket is connected. A TCP socket, which gets O_NONBLOCK, may be under way
-    /// (`Outcome.State.inProgress`): wait until it can be written to, then read SO_ERROR. A UDP port
-    /// that was named, and that others are at, fails as `contended`. (What is not waiting, and takes
-    /// time all the same: some 20 us, and up to some milliseconds when nearly all ports to the
-    /// destination are busy and the kernel has to list who has them.)
+    /// (`Outcome.State.inProgress`): wait until it can be written to, then read SO_ERROR. A UDP
+    /// port that was named, and that others are at, fails as `contended`. (The system calls take
+    /// some 20 us, and up to some milliseconds when nearly all ports to the destination are busy
+    /// and the kernel has to list who has them.)
     ///
     /// Which calls are made: see `connect(_:to:from:options:configure:)`.
     ///

@@ -33,8 +33,8 @@ package enum Patience: Sendable {
 }
 
 extension Connectx {
-    /// Where to connect from. What is nil is chosen: the address by the routing table, the port among
-    /// those that are free for the destination.
+    /// Where to connect from. What is nil is chosen: the address by the routing table, the port
+    /// among those that are free for the destination.
     public struct Source: Hashable, Sendable {
         /// An address of this host; nil: as the routing table says.
         public var address: IPAddress?

@@ -43,8 +43,8 @@ extension Connectx {
             low = Self.mappedPrefix | UInt64(a) << 24 | UInt64(b) << 16 | UInt64(c) << 8 | UInt64(d)
         }
 
-        /// Parses "192.0.2.1", "2001:db8::1", "[2001:db8::1]" or "::ffff:192.0.2.1"; nil for anything
-        /// else.
+        /// Parses "192.0.2.1", "2001:db8::1", "[2001:db8::1]" or "::ffff:192.0.2.1"; nil for
+        /// anything else.
         public init?(_ text: some StringProtocol) {
             var text = String(text)
             // inet_pton(3) would not see what follows a NUL.
