@@ -222,28 +222,47 @@ private struct Wish {
     /// In the calling thread's network namespace, or with what is known of the socket's.
     func connect() throws(ViewError) -> Technique {
         try NamespaceView.with(namespace) { view throws(ViewError) in
-            let local = try localAddress(&view)
-            let call = call(from: local)
-            return try view.connect(call)
+            if let address = ownAddress { return try view.connect(call(from: address)) }
+            let question = RouteQuestion(
+                socket, destination, port: bound != 0 ? bound : source.port ?? 0)
+            // A port that was named cannot be taken back, when the address turns out to be wrong.
+            guard !question.isBeyondNetlink, source.port == nil, view.canLend,
+                let recent = view.recentSource(for: question)
+            else { return try view.connect(call(from: sourceByRoute(question, &view))) }
+            do throws(ViewError) {
+                return try view.connect(call(from: recent))
+            } catch {
+                // Perhaps for the routing table having changed.
+                let source = try sourceByRoute(question, &view)
+                guard source != recent else { throw error }
+                return try view.connect(call(from: source))
+            }
         }
     }
 
     private func call(from local: IPAddress) -> UDPCall {
-        let bound = socket.local.port
-        return UDPCall(
+        UDPCall(
             socket: socket, local: local, destination: destination, cookie: cookie,
             port: bound != 0 ? bound : source.port, patience: patience)
     }
 
-    /// What the caller said, or the socket is bound to, or the routing table says.
-    private func localAddress(_ view: inout NamespaceView) throws(ViewError) -> IPAddress {
+    private var bound: UInt16 { socket.local.port }
+
+    /// What the caller said, or the socket is bound to.
+    private var ownAddress: IPAddress? {
         if let address = source.address, !address.isAny { return address }
-        if !socket.local.address.isAny { return socket.local.address }
-        let bound = socket.local.port
-        let question = RouteQuestion(
-            socket, destination, port: bound != 0 ? bound : source.port ?? 0)
+        return socket.local.address.isAny ? nil : socket.local.address
+    }
+
+    /// What connect() would take.
+    private func sourceByRoute(_ question: RouteQuestion, _ view: inout NamespaceView)
+        throws(ViewError) -> IPAddress
+    {
         do throws(Errno) {
-            return try view.sourceAddress(for: question) ?? .unspecified
+            if question.isBeyondNetlink, let source = try socket.sourceByTrial(destination) {
+                return source
+            }
+            return try view.askForSource(question) ?? .unspecified
         } catch {
             if error.number == EXDEV { throw .elsewhere }
             // Without netlink the port will be one of our own, and any address does.

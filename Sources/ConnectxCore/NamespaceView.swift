@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is kept between calls for a network namespace: netlink sockets, the port
+// What is kept between calls for a network namespace: netlink sockets, barriers, routes, the port
 // range, ports lately seen free, whether a guard is there. All of it can be lost.
 
 import CConnectx
@@ -23,6 +23,8 @@ struct NamespaceView: ~Copyable {
     /// Nil where netlink is refused.
     var diag: SocketDiag?
     private var route: NetlinkSocket?
+    private var sources = RecentSources()
+    var barriers = Barriers()
     var ports = PortSpace()
     var free = FreePorts()
     var coverage = GuardCoverage()
@@ -118,8 +120,8 @@ struct NamespaceView: ~Copyable {
         connectx_pool_exchange(place, view)?.assumingMemoryBound(to: NamespaceView.self)
     }
 
-    /// Whether the descriptors that the next call uses are still ours. (The one for routes is
-    /// looked at when it is wanted.)
+    /// Whether the descriptors that the next call uses are still ours. (Those for routes and
+    /// barriers are looked at when they are wanted.)
     private var isIntact: Bool {
         switch diag {
         case .some(let diag): guard diag.isIntact else { return false }
@@ -130,8 +132,14 @@ struct NamespaceView: ~Copyable {
 
     // MARK: - What it knows
 
-    /// The source address by route. The netlink socket for it is made when it is first wanted.
-    mutating func sourceAddress(for question: RouteQuestion) throws(Errno) -> IPAddress? {
+    /// The source that the routing table gave for this lately; nil when it was not asked.
+    func recentSource(for question: RouteQuestion) -> IPAddress? {
+        sources.find(question, now: monotonicTime())
+    }
+
+    /// The source address by route; nil when the answer names none. The netlink socket for it is
+    /// made when it is first wanted.
+    mutating func askForSource(_ question: RouteQuestion) throws(Errno) -> IPAddress? {
         let isKept =
             switch route {
             case .some(let route): route.isIntact
@@ -144,7 +152,11 @@ struct NamespaceView: ~Copyable {
             }
             route = consume socket
         }
-        return try route!.sourceAddress(for: question)
+        // Before it is asked: what changes meanwhile counts as not seen.
+        let now = monotonicTime()
+        let source = try route!.sourceAddress(for: question)
+        if let source { sources.keep(source, for: question, now: now) }
+        return source
     }
 
     /// 32 KB for the replies of a listing, made when they are first wanted.

@@ -6,7 +6,7 @@ import TupleguardSocketDiag
 import TupleguardSockets
 
 /// All that the route of a UDP socket depends on (ip4_datagram_connect, ip-rule(8)).
-struct RouteQuestion {
+struct RouteQuestion: Equatable {
     let destination: Destination
     /// The source port where it is known, else 0.
     let port: UInt16
@@ -18,6 +18,9 @@ struct RouteQuestion {
     private(set) var serviceType: UInt8 = 0
     /// The user that the socket belongs to; nil for the caller.
     private(set) var user: UInt32?
+    /// Whether the socket has an option that a route is chosen by, and that rtnetlink(7) has no
+    /// words for: SO_DONTROUTE, or a preference for some kind of IPv6 address (RFC 5014).
+    private(set) var isBeyondNetlink = false
 
     /// Asks the socket for what the caller may have set.
     init(_ socket: Socket, _ destination: Destination, port: UInt16) {
@@ -30,6 +33,9 @@ struct RouteQuestion {
         mark = (try? SocketOption.mark.get(raw)) ?? 0
         if isIPv4 {
             serviceType = UInt8(truncatingIfNeeded: (try? SocketOption.serviceType.get(raw)) ?? 0)
+            isBeyondNetlink = ((try? SocketOption.doNotRoute.get(raw)) ?? 0) != 0
+        } else if let preferences = try? SocketOption.addressPreferences6.get(raw) {
+            isBeyondNetlink = preferences & Self.specialPreferences != 0
         }
         if interface == 0 {
             let option: SocketOption<UInt32> = isIPv4 ? .unicastInterface : .unicastInterface6
@@ -38,6 +44,9 @@ struct RouteQuestion {
         var file = linux_file()
         if linux_identify_file(raw, &file) == 0 { user = file.user }
     }
+
+    /// IPV6_PREFER_SRC_TMP, _PUBLIC, _COA: what a socket has only because somebody set it.
+    private static let specialPreferences: Int32 = 0x1 | 0x2 | 0x4
 }
 
 extension NetlinkSocket {

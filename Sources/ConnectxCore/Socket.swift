@@ -16,7 +16,6 @@ package struct Socket {
     private(set) var interface: UInt32 = 0
     private var reuseAddress: Int32 = 0
     private var reusePort: Int32 = 0
-    private var bindAddressNoPort: Int32 = 0
     /// IP_LOCAL_PORT_RANGE as it was; 0 for the namespace's.
     private(set) var portRange: UInt32 = 0
 
@@ -36,28 +35,29 @@ package struct Socket {
             let name = try SocketName { getsockname(raw, $0, $1) }
             family = name.family
             local = name.endpoint
-            transport = try Self.transport(of: raw)
+            transport = try Self.transport(of: raw, isBound: local.port != 0)
             reuseAddress = try SocketOption.reuseAddress.get(raw)
             interface = UInt32(bitPattern: try SocketOption.boundInterface.get(raw))
             if transport == .udp {
                 reusePort = try SocketOption.reusePort.get(raw)
-                bindAddressNoPort = try SocketOption.bindAddressNoPort.get(raw)
                 portRange = (try? SocketOption.localPortRange.get(raw)) ?? 0
             }
         } catch {
             throw Self.unusable(error)
         }
-        if transport == .udp && isConnected {
+        // One that is not bound is not connected either (inet_dgram_connect).
+        if transport == .udp && local.port != 0 && isConnected {
             throw ConnectError(.alreadyConnected, EISCONN, tuple(to: nil))
         }
     }
 
-    private static func transport(of raw: Int32) throws(Errno) -> Transport {
-        let type = try SocketOption.type.get(raw)
+    private static func transport(of raw: Int32, isBound: Bool) throws(Errno) -> Transport {
         let number = try SocketOption.transport.get(raw)
-        switch (type, number) {
+        // A raw socket has its protocol as its port from the beginning (inet_create).
+        if number == 17 && !isBound { return .udp }  // IPPROTO_UDP
+        switch (try SocketOption.type.get(raw), number) {
         case (1, 6), (1, 262): return .tcp  // SOCK_STREAM; IPPROTO_TCP, IPPROTO_MPTCP
-        case (2, 17): return .udp  // SOCK_DGRAM; IPPROTO_UDP
+        case (2, 17): return .udp  // SOCK_DGRAM
         default: throw Errno(EOPNOTSUPP)
         }
     }
@@ -102,6 +102,28 @@ package struct Socket {
     /// connect(AF_UNSPEC), which takes a port away again that the kernel chose.
     func disconnect() { _ = ConnectxCore.disconnect(raw) }
 
+    /// The source that connect() takes, seen by connecting, from a port that is shared with nobody,
+    /// and disconnecting again.
+    ///
+    /// - Returns: nil for a socket that is bound, which would lose its port, and where no port is
+    ///   left to try from.
+    /// - Throws: the error of connect().
+    func sourceByTrial(_ destination: Destination) throws(Errno) -> IPAddress? {
+        guard local.port == 0 else { return nil }
+        if reusePort != 0 { try SocketOption.reusePort.set(raw, 0) }
+        if reuseAddress != 0 { try share(false) }
+        let error = connectName(destination)
+        defer {
+            disconnect()
+            restore(hasAddressOnly: false)
+        }
+        guard error == 0 else {
+            if error == EAGAIN || isRefusal(error) { return nil }
+            throw Errno(error)
+        }
+        return try Endpoint { getsockname(raw, $0, $1) }.address
+    }
+
     package func share(_ isOn: Bool) throws(Errno) {
         try SocketOption.reuseAddress.set(raw, isOn ? 1 : 0)
     }
@@ -109,13 +131,10 @@ package struct Socket {
     /// Whether it was ready to share its port before.
     var wasShared: Bool { reuseAddress != 0 || reusePort != 0 }
 
-    /// Before it is bound: ready to share, with nothing set that would undo what we do.
-    ///
-    /// With SO_REUSEPORT sockets of one user share a port whatever SO_REUSEADDR says, and with
-    /// IP_BIND_ADDRESS_NO_PORT bind() gives no port.
+    /// Before it is bound: ready to share, with nothing set that would undo what we do: with
+    /// SO_REUSEPORT sockets of one user share a port whatever SO_REUSEADDR says.
     func prepareToShare() throws(Errno) {
         if reusePort != 0 { try SocketOption.reusePort.set(raw, 0) }
-        if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 0) }
         try share(true)
     }
 
@@ -133,9 +152,10 @@ package struct Socket {
     /// What a failed call leaves behind: the options as they were, and no address where the
     /// kernel lets go of it.
     ///
-    /// - Parameter hasAddressOnly: whether this call bound the socket, and only its address is
-    ///   left.
-    func restore(hasAddressOnly: Bool) {
+    /// - Parameters:
+    ///   - hasAddressOnly: whether this call bound the socket, and only its address is left.
+    ///   - noPort: whether this call took IP_BIND_ADDRESS_NO_PORT off.
+    func restore(hasAddressOnly: Bool, noPort: Bool = false) {
         do throws(Errno) {
             try share(reuseAddress != 0)
             restoreReusePort()
@@ -143,7 +163,7 @@ package struct Socket {
                 // bind to port 0 sets the address anew, and disconnecting takes the port away.
                 if bindName(Endpoint(.unspecified, 0), scope: 0) == 0 { disconnect() }
             }
-            if bindAddressNoPort != 0 { try SocketOption.bindAddressNoPort.set(raw, 1) }
+            if noPort { try SocketOption.bindAddressNoPort.set(raw, 1) }
         } catch {}
     }
 }

@@ -97,7 +97,9 @@ extension NamespaceView {
             return try discover(call, now: now, &search)
         } catch {
             // A socket that stays bound goes on sharing, or it would keep others off the port.
-            if !search.isStuck { call.socket.restore(hasAddressOnly: search.hasAddressOnly) }
+            if !search.isStuck {
+                call.socket.restore(hasAddressOnly: search.hasAddressOnly, noPort: search.hadNoPort)
+            }
             throw error
         }
     }
@@ -172,7 +174,12 @@ extension NamespaceView {
             if case .connected = outcome { return outcome }
             search.hasAddressOnly = binding == .lent
             search.isStuck = binding == .fixed
-            if binding == .lent { call.socket.disconnect() }
+            guard binding == .lent else { return outcome }
+            call.socket.disconnect()
+            // It may have got no port at all, which is asked only now: hardly any socket is so.
+            if case .lost = outcome, try search.clearNoPort(call.socket) {
+                return attempt(call, port, &search)
+            }
             return outcome
         } catch {
             return .failed(error.number, .look)
@@ -210,9 +217,9 @@ extension NamespaceView {
     }
 
     /// Whether the port can be bound to beside those that have it.
-    private func isShared(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Bool {
-        let scout = try throwAway(call)
-        return try bind(scout, beside: call, port) != EADDRINUSE
+    private mutating func isShared(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Bool {
+        try barriers.prepare(for: call, in: namespace)
+        return barriers.bind(beside: call, port) != EADDRINUSE
     }
 
     /// The socket is bound and shares its port: to the destination, if no one else is there.
@@ -239,11 +246,11 @@ extension NamespaceView {
     /// Then the kernel is asked who would receive: if it is we, nobody else holds the tuple, and
     /// nobody can come to hold it until the lock is taken off, when we are connected.
     private mutating func lock(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Attempt {
-        let barrier = try throwAway(call)
+        try barriers.prepare(for: call, in: namespace)
         try call.socket.share(false)
         let outcome: Result<Attempt, Errno>
         do throws(Errno) {
-            outcome = .success(try connectLocked(call, port, barrier))
+            outcome = .success(try connectLocked(call, port))
         } catch {
             outcome = .failure(error)
         }
@@ -252,39 +259,11 @@ extension NamespaceView {
         return try outcome.get()
     }
 
-    private mutating func connectLocked(
-        _ call: UDPCall, _ port: UInt16, _ barrier: borrowing ThrowAway
-    ) throws(Errno) -> Attempt {
-        guard try bind(barrier, beside: call, port) == EADDRINUSE,
+    private mutating func connectLocked(_ call: UDPCall, _ port: UInt16) throws(Errno) -> Attempt {
+        guard barriers.bind(beside: call, port) == EADDRINUSE,
             let receiver = try receiver(call, port), receiver.cookie == call.cookie
         else { return .lost }
         return finish(call, .lock)
-    }
-
-    /// bind(2) of a throw-away socket to where the caller's is or will be: 0, or the error's
-    /// number.
-    private func bind(_ other: borrowing ThrowAway, beside call: UDPCall, _ port: UInt16)
-        throws(Errno) -> Int32
-    {
-        let name = Endpoint(call.local, port)
-        let error = other.socket.bindName(name, scope: call.destination.scope)
-        guard error == EADDRNOTAVAIL else { return error }
-        // The address is not this host's. The caller's socket may have it all the same:
-        // IP_FREEBIND, IP_TRANSPARENT.
-        try SocketOption.freeBind.set(other.socket.raw, 1)
-        return other.socket.bindName(name, scope: call.destination.scope)
-    }
-
-    /// A second socket beside the caller's.
-    ///
-    /// - Throws: EXDEV when the thread is not in the namespace of the caller's socket.
-    private func throwAway(_ call: UDPCall) throws(Errno) -> ThrowAway {
-        let made = try ThrowAway(family: call.socket.family)
-        if call.socket.isNew { return made }
-        guard try NamespaceIdentity.ofNewSocket(made.socket.raw) == namespace else {
-            throw Errno(EXDEV)
-        }
-        return made
     }
 
     private func finish(_ call: UDPCall, _ technique: Technique) -> Attempt {
@@ -347,6 +326,8 @@ struct Search {
     var hasAddressOnly = false
     /// Whether it was bound to a port for good.
     var isStuck = false
+    /// Whether it had IP_BIND_ADDRESS_NO_PORT set, with which bind() gives no port.
+    private(set) var hadNoPort = false
 
     static let randomProbes = 4
     static let listings = 3
@@ -363,4 +344,13 @@ struct Search {
     static let namedRounds = 32
     /// What a lock takes; it is waited longer with every fourth round.
     static let pauseNanoseconds: Int = 10_000
+
+    /// Takes IP_BIND_ADDRESS_NO_PORT off, and returns whether it was set.
+    mutating func clearNoPort(_ socket: Socket) throws(Errno) -> Bool {
+        guard !hadNoPort, !socket.isNew, try SocketOption.bindAddressNoPort.get(socket.raw) != 0
+        else { return false }
+        try SocketOption.bindAddressNoPort.set(socket.raw, 0)
+        hadNoPort = true
+        return true
+    }
 }

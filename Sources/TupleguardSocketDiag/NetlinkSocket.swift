@@ -7,20 +7,18 @@ package import TupleguardSockets
 /// A netlink socket of the network namespace that the thread was in when it was made.
 ///
 /// Only the kernel is heard: the socket is connected to it.
-///
-/// One that is kept between calls may be closed behind our back (closefrom(3)), and its number be
-/// somebody else's by then. So it knows itself by its cookie, and closes only what is still it.
-@frozen @usableFromInline
+
 package struct NetlinkSocket: ~Copyable {
     package enum Family: Int32, Sendable {
         case route = 0  // NETLINK_ROUTE
         case socketDiag = 4  // NETLINK_SOCK_DIAG
     }
 
+    private let kept: KeptSocket
     /// Borrowed: for socket options.
-    package let raw: Int32
-    /// SO_COOKIE
-    private let cookie: UInt64
+    package var raw: Int32 { kept.raw }
+    /// Whether the descriptor is still ours; see `KeptSocket`.
+    package var isIntact: Bool { kept.isIntact }
     private var sequence: UInt32 = 0
     /// The kernel answers within the call that asks (netlink_unicast); who waits longer than this
     /// waits for a reply that another took.
@@ -46,24 +44,9 @@ package struct NetlinkSocket: ~Copyable {
     /// Takes over a socket that is connected already. It need not be the kernel's: a test may
     /// answer at the other end.
     package init(connected descriptor: consuming OwnedDescriptor) throws(Errno) {
-        let cookie = try SocketOption.cookie.get(descriptor.raw)
         let raw = descriptor.raw
         try Errno.check { linux_set_receive_timeout(raw, Self.patienceSeconds) }
-        self.cookie = cookie
-        self.raw = descriptor.release()
-    }
-
-    deinit {
-        if isIntact { close(raw) }
-    }
-
-    /// Whether the descriptor is still this socket's.
-    package var isIntact: Bool {
-        do throws(Errno) {
-            return try SocketOption.cookie.get(raw) == cookie
-        } catch {
-            return false
-        }
+        kept = try KeptSocket(descriptor)
     }
 
     /// Sends a request, and hands each message of the reply to `visit`.

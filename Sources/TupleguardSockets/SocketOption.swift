@@ -50,6 +50,10 @@ extension SocketOption where Value == Int32 {
     package static var freeBind: Self { .init(LINUX_SOL_IP, IP_FREEBIND) }
     /// The type of service, which routing policy may depend on (ip(7)).
     package static var serviceType: Self { .init(LINUX_SOL_IP, IP_TOS) }
+    /// Only to hosts on a network that this one is on (socket(7)).
+    package static var doNotRoute: Self { .init(SOL_SOCKET, SO_DONTROUTE) }
+    /// Which of this host's IPv6 addresses to connect from (RFC 5014): IPV6_ADDR_PREFERENCES.
+    package static var addressPreferences6: Self { .init(LINUX_SOL_IPV6, 72) }
     /// connect() returns at once, and the SYN goes with the first data (tcp(7), Linux 4.11).
     package static var fastOpenConnect: Self { .init(LINUX_SOL_TCP, LINUX_TCP_FASTOPEN_CONNECT) }
 }

@@ -281,7 +281,7 @@ extension IntegrationTests {
                 threads = [threading.Thread(target=work) for _ in range(20)]
                 for t in threads: t.start()
                 for t in threads: t.join()
-                print(len(os.listdir('/proc/self/fd')) - before <= 8 * 4)
+                print(len(os.listdir('/proc/self/fd')) - before <= 8 * 5)
                 """,
                 prints: "True")
         }

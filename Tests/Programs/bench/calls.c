@@ -12,6 +12,7 @@
 #include <linux/rtnetlink.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@
 
 enum { FIRST_PORT = 32768, PORTS = 28232, REFRESH_NS = 10000000 };
 
-static int diag, route, range_file, reserved_file;
+static int diag, route, barrier, range_file, reserved_file;
 
 static int open_file(const char *path)
 {
@@ -47,6 +48,9 @@ void open_calls(void)
 	route = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (diag < 0 || route < 0)
 		die("cannot open netlink");
+	barrier = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (barrier < 0 || set_option(barrier, SOL_SOCKET, SO_REUSEADDR, 1))
+		die("cannot make the barrier");
 	range_file = open_file("/proc/sys/net/ipv4/ip_local_port_range");
 	reserved_file = open_file("/proc/sys/net/ipv4/ip_local_reserved_ports");
 }
@@ -72,18 +76,34 @@ static void look_at(int fd, bool is_udp)
 	socklen_t length = sizeof(name);
 
 	check(getsockname(fd, &name.any, &length), "getsockname");
-	get_option(fd, SOL_SOCKET, SO_TYPE, sizeof(int));
 	get_option(fd, SOL_SOCKET, SO_PROTOCOL, sizeof(int));
+	if (!is_udp)
+		get_option(fd, SOL_SOCKET, SO_TYPE, sizeof(int));
 	get_option(fd, SOL_SOCKET, SO_REUSEADDR, sizeof(int));
 	get_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, sizeof(int));
 	if (!is_udp)
 		return;
 	get_option(fd, SOL_SOCKET, SO_REUSEPORT, sizeof(int));
-	get_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, sizeof(int));
 	get_option(fd, SOL_IP, IP_LOCAL_PORT_RANGE, sizeof(int));
-	length = sizeof(name);
-	if (!getpeername(fd, &name.any, &length))
-		die("the socket is connected already");
+}
+
+/* Whether what is kept is still there. */
+static void recognize(int kept)
+{
+	get_option(kept, SOL_SOCKET, SO_COOKIE, sizeof(uint64_t));
+}
+
+static bool is_due(uint64_t *done_at, clockid_t clock)
+{
+	struct timespec time;
+	uint64_t now;
+
+	clock_gettime(clock, &time);
+	now = time.tv_sec * 1000000000ull + time.tv_nsec;
+	if (now - *done_at <= REFRESH_NS)
+		return false;
+	*done_at = now;
+	return true;
 }
 
 /* The port range and the reserved ports, every ten milliseconds. */
@@ -91,21 +111,18 @@ static void refresh_ports(void)
 {
 	static uint64_t read_at;
 	char text[4096];
-	struct timespec time;
-	uint64_t now;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-	now = time.tv_sec * 1000000000ull + time.tv_nsec;
-	if (now - read_at <= REFRESH_NS)
+	if (!is_due(&read_at, CLOCK_MONOTONIC_COARSE))
 		return;
-	read_at = now;
 	check(pread(range_file, text, 64, 0), "pread");
 	check(pread(reserved_file, text, sizeof(text), 0), "pread");
 }
 
-/* ip route get [remote]: the preferred source. */
+/* ip route get [remote]: the preferred source, asked for every ten milliseconds. */
 static void ask_route(const union name *remote, union name *local)
 {
+	static uint64_t asked_at;
+	static struct in_addr source;
 	struct {
 		struct nlmsghdr header;
 		struct rtmsg route;
@@ -125,12 +142,17 @@ static void ask_route(const union name *remote, union name *local)
 	    (struct rtattr *)(reply.bytes + NLMSG_SPACE(sizeof(struct rtmsg)));
 	int left;
 
+	local->v4.sin_addr = source;
+	if (!is_due(&asked_at, CLOCK_MONOTONIC))
+		return;
+	recognize(route);
 	check(send(route, &request, sizeof(request), 0), "send");
 	check(recv(route, &reply, sizeof(reply), MSG_TRUNC), "recv");
 	left = reply.header.nlmsg_len - NLMSG_SPACE(sizeof(struct rtmsg));
 	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left))
 		if (attribute->rta_type == RTA_PREFSRC)
-			memcpy(&local->v4.sin_addr, RTA_DATA(attribute), sizeof(struct in_addr));
+			memcpy(&source, RTA_DATA(attribute), sizeof(source));
+	local->v4.sin_addr = source;
 }
 
 /* Eight ports for one call of getrandom(2). */
@@ -172,18 +194,13 @@ static void bind_lent(int fd, const union name *local)
 static void connect_locked(int fd, const union name *local, const union name *remote,
 			   uint64_t cookie)
 {
-	int barrier;
-
+	recognize(barrier);
 	check(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 0), "SO_REUSEADDR");
-	barrier = socket(local->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	check(set_option(barrier, SOL_SOCKET, SO_REUSEADDR, 1), "SO_REUSEADDR");
-	get_option(barrier, SOL_SOCKET, SO_NETNS_COOKIE, sizeof(uint64_t));
 	if (!bind(barrier, &local->any, name_length(local)))
 		die("the lock does not hold");
 	must_receive(local, remote, cookie);
 	check(connect(fd, &remote->any, name_length(remote)), "connect");
 	check(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1), "SO_REUSEADDR");
-	close(barrier);
 }
 
 static void connect_from(int fd, const union name *local, const union name *remote, uint64_t cookie)
@@ -199,6 +216,18 @@ static uint64_t read_cookies(int fd)
 	return get_option(fd, SOL_SOCKET, SO_COOKIE, sizeof(uint64_t));
 }
 
+/* What the route depends on, besides the destination. */
+static void ask_for_route_options(int fd)
+{
+	struct stat status;
+
+	get_option(fd, SOL_SOCKET, SO_MARK, sizeof(int));
+	get_option(fd, SOL_IP, IP_TOS, sizeof(int));
+	get_option(fd, SOL_SOCKET, SO_DONTROUTE, sizeof(int));
+	get_option(fd, SOL_IP, IP_UNICAST_IF, sizeof(int));
+	check(fstat(fd, &status), "fstat");
+}
+
 void call_udp_to(int fd, const union name *remote)
 {
 	union name local = {.v4 = {.sin_family = AF_INET}};
@@ -206,8 +235,8 @@ void call_udp_to(int fd, const union name *remote)
 
 	look_at(fd, true);
 	cookie = read_cookies(fd);
-	getpid();
-	get_option(fd, SOL_SOCKET, SO_MARK, sizeof(int));
+	recognize(diag);
+	ask_for_route_options(fd);
 	ask_route(remote, &local);
 	refresh_ports();
 	local.v4.sin_port = htons(random_port());
@@ -220,7 +249,7 @@ void call_udp_from(int fd, const union name *local, const union name *remote)
 
 	look_at(fd, true);
 	cookie = read_cookies(fd);
-	getpid();
+	recognize(diag);
 	refresh_ports();
 	connect_from(fd, local, remote, cookie);
 }

@@ -38,9 +38,11 @@ int bench_connectx(int cgroup, void *argument)
 
 	srandom(time(NULL));
 	load_variants(1u << GUARD, options->tupleguard, NULL, TABLE_SIZE, cgroup);
-	open_ways(options->library);
+	open_ways(options->library, options->beside);
 	print_head(options->repetitions, options->json);
 	for (int i = 0; i < COMPARISONS; i++) {
+		if (comparisons[i].is_of_libraries && !options->beside)
+			continue;
 		compare_ways(&comparisons[i], options->repetitions, &result);
 		print_comparison(&comparisons[i], &result, options->json);
 	}

@@ -18,7 +18,7 @@ static const char usage_text[] =
     "Usage: tupleguard-bench guard [--tupleguard PROGRAM] [--empty OBJECT.o]\n"
     "                              [--short] [--repetitions N] [--table N] "
     "[--json]\n"
-    "       tupleguard-bench connectx --library FILE [--tupleguard PROGRAM]\n"
+    "       tupleguard-bench connectx --library FILE [--beside FILE] [--tupleguard PROGRAM]\n"
     "                              [--repetitions N] [--json]\n"
     "       tupleguard-bench discovery [--tupleguard PROGRAM] [--repetitions "
     "N]\n"
@@ -69,7 +69,7 @@ void die(const char *format, ...)
 struct options {
 	const char *tupleguard;
 	const char *empty;
-	const char *library;
+	const char *library, *beside;
 	int repetitions;
 	int table;
 	int sockets;
@@ -151,6 +151,7 @@ static struct options parse(int argc, char **argv)
 	    {"tupleguard", required_argument, NULL, 'g'},
 	    {"empty", required_argument, NULL, 'l'},
 	    {"library", required_argument, NULL, 'L'},
+	    {"beside", required_argument, NULL, 'B'},
 	    {"repetitions", required_argument, NULL, 'r'},
 	    {"table", required_argument, NULL, 'b'},
 	    {"sockets", required_argument, NULL, 'n'},
@@ -181,6 +182,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'L':
 			options.library = optarg;
+			break;
+		case 'B':
+			options.beside = optarg;
 			break;
 		case 'r':
 			options.repetitions = number(optarg, "repetitions", 10000);
@@ -229,6 +233,7 @@ int main(int argc, char **argv)
 		return run_and_unload(bench_connectx,
 				      &(struct connectx_options){
 					  .library = options.library,
+					  .beside = options.beside,
 					  .tupleguard = options.tupleguard,
 					  .repetitions = options.repetitions,
 					  .json = options.json,

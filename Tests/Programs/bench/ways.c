@@ -30,7 +30,7 @@ typedef __typeof__(connectx) connectx_function;
  * The library remembers for a second whether a guard covers it. Blocks with a
  * guard and without it are shorter: so each kind has a copy of the library.
  */
-static connectx_function *library, *guarded_library;
+static connectx_function *library, *guarded_library, *other_library;
 static int diag, listener = -1;
 static union name udp_destination, tcp_destination, any_port;
 
@@ -79,13 +79,15 @@ static void open_listener(void)
 		die("cannot listen on port %d", TCP_PORT);
 }
 
-void open_ways(const char *path)
+void open_ways(const char *path, const char *beside)
 {
 	udp_destination = loopback_name(UDP_PORT);
 	tcp_destination = loopback_name(TCP_PORT);
 	any_port = loopback_name(0);
 	library = open_library(path);
 	guarded_library = open_copy(path);
+	if (beside)
+		other_library = open_library(beside);
 	diag = diag_open();
 	if (diag < 0)
 		die("cannot open SOCK_DIAG");
@@ -173,6 +175,11 @@ static void to_by_guarded_library(int fd)
 	call_library(guarded_library, fd, NULL, &udp_destination);
 }
 
+static void to_by_other_library(int fd)
+{
+	call_library(other_library, fd, NULL, &udp_destination);
+}
+
 static void to_by_kernel(int fd)
 {
 	if (connect(fd, &udp_destination.any, name_length(&udp_destination)))
@@ -207,6 +214,13 @@ static void from_by_guarded_library(int fd)
 	union name local = named_port();
 
 	call_library(guarded_library, fd, &local, &udp_destination);
+}
+
+static void from_by_other_library(int fd)
+{
+	union name local = named_port();
+
+	call_library(other_library, fd, &local, &udp_destination);
 }
 
 static void from_plainly(int fd)
@@ -294,4 +308,16 @@ const struct comparison comparisons[COMPARISONS] = {
 	      {UDP("connectx(), covered", "guarded", from_by_guarded_library), .is_guarded = true,
 	       .at_most = TIMES_AS_MANY(1.4)},
 	      {UDP("bind(), connect(), covered", "plain", from_plainly), .is_guarded = true}}},
+    {.title = "UDP, destination only, against the other library",
+     .name = "udp_to_beside",
+     .is_of_libraries = true,
+     .count = 2,
+     .ways = {{UDP("connectx() of --beside", "beside", to_by_other_library)},
+	      {UDP("connectx()", "connectx", to_by_library)}}},
+    {.title = "UDP, named tuple, against the other library",
+     .name = "udp_from_beside",
+     .is_of_libraries = true,
+     .count = 2,
+     .ways = {{UDP("connectx() of --beside", "beside", from_by_other_library)},
+	      {UDP("connectx()", "connectx", from_by_library)}}},
 };

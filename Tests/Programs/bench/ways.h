@@ -27,6 +27,7 @@ struct comparison {
 	const char *name;
 	struct way ways[MOST_WAYS];
 	int count;
+	bool is_of_libraries; /* only with --beside */
 };
 
 /* ---- calls.c: what the library does, as a C program that makes the same calls ---- */
@@ -38,11 +39,11 @@ void call_tcp_from(int socket, const union name *local, const union name *remote
 
 /* ---- ways.c ---- */
 
-enum { COMPARISONS = 5 };
+enum { COMPARISONS = 7 };
 extern const struct comparison comparisons[COMPARISONS];
 
-/* Opens the library, and what the ways need of sockets. */
-void open_ways(const char *library);
+/* Opens the library, the one to measure it against or NULL, and what the ways need of sockets. */
+void open_ways(const char *library, const char *beside);
 /* To be called after each block: takes what was connected to the TCP listener. */
 void drain_listener(void);
 
@@ -84,7 +85,7 @@ void print_discovery(const struct discovery_result *result, bool json);
 /* ---- connectx.c ---- */
 
 struct connectx_options {
-	const char *library, *tupleguard;
+	const char *library, *beside, *tupleguard;
 	int repetitions;
 	bool json;
 };
