@@ -5,6 +5,7 @@ import ArgumentParser
 import Glibc
 import Testing
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardTestSupport
 
 @testable import tupleguard
@@ -69,6 +70,33 @@ struct ConfigurationFileTests {
         for name in ConfigurationFile.names {
             #expect(help.contains("--\(name)"), "\(name)")
         }
+    }
+
+    @Test("The file that is shipped says nothing, and shows every option with its default")
+    func shipped() throws {
+        let path =
+            #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
+            + "/scripts/packaging/tupleguard.conf"
+        let text = try #require(contents(of: path))
+        let none = try parse(text)
+        #expect(none.cgroups.isEmpty && none.sweepInterval == nil && none.onShadow == nil)
+        #expect(!none.policyOptions.isGiven)
+
+        let lines = text.split(separator: "\n").filter {
+            $0.hasPrefix("#") && !$0.hasPrefix("# ") && $0.contains(" = ")
+        }
+        let shown = try parse(lines.map { $0.dropFirst() }.joined(separator: "\n"))
+        let names = lines.map { line in String(line.dropFirst().prefix { $0 != " " }) }
+        #expect(Set(names) == Set(ConfigurationFile.names))
+        let state = GuardState(folder: "/none")
+        let file = try shown.guardConfiguration(state: state)
+        let usual = try Run.parse(["--cgroup", "a"]).settings.guardConfiguration(state: state)
+        #expect(file.policy == usual.policy)
+        #expect(file.tableSize == Policy.defaultTableSize)
+        #expect(file.sweepInterval == usual.sweepInterval)
+        #expect(file.onShadow == usual.onShadow)
+        #expect(file.onDetach == usual.onDetach)
+        #expect(file.detachOnExit == usual.detachOnExit)
     }
 
     @Test("Lines may end as on other systems; the last needs no end")
