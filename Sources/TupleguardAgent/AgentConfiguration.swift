@@ -8,7 +8,9 @@ package struct AgentConfiguration: Sendable {
     /// How the agent comes to know of conflicts.
     package enum Watch: Sendable {
         /// By a guard, which refuses them.
-        case `guard`(GuardConfiguration)
+        ///
+        /// - Parameter reread: reads the configuration anew, at SIGHUP; nil where it cannot change.
+        case `guard`(GuardConfiguration, reread: (@Sendable () throws -> GuardConfiguration)? = nil)
         /// By looking at all sockets, again and again; so long from the beginning of one scan to
         /// that of the next. Needs no BPF.
         case scan(interval: Duration)

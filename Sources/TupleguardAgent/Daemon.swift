@@ -93,17 +93,17 @@ package struct Daemon: Sendable {
     ) throws -> Watch {
         let format = configuration.logFormat
         switch configuration.watch {
-        case .guard(let configuration):
+        case .guard(let configuration, let reread):
             let pump = try EventPump(
                 state: configuration.state, logger: logger, format: format, followers: followers)
             let reconciler = Reconciler(
-                configuration, logger: logger, pump: pump, manager: manager)
+                configuration, logger: logger, pump: pump, manager: manager, reread: reread)
             try reconciler.begin()
             return Watch(
                 services: [reconciler, pump], summary: reconciler.summary,
                 reload: { reconciler.reload() },
                 lastWords: {
-                    configuration.detachOnExit
+                    reconciler.detachesOnExit
                         ? "stopped"
                         : "stopped; the guard stays attached (`tupleguard detach` ends it)"
                 })

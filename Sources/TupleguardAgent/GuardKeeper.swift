@@ -19,7 +19,7 @@ struct GuardKeeper {
         var id: UInt64? { if case .guarded(let id) = self { id } else { nil } }
     }
 
-    private let configuration: GuardConfiguration
+    private(set) var configuration: GuardConfiguration
     private let logger: Logger
     private let state: GuardState
     private var conditions: [String: Condition] = [:]
@@ -127,6 +127,40 @@ struct GuardKeeper {
             else { continue }
             let upgraded = try state.upgrade(attachment, of: cgroup)
             logger.info("adopted \(cgroup.path)\(upgraded ? ", and upgraded its programs" : "")")
+        }
+    }
+
+    // MARK: - Another configuration
+
+    /// Takes over another configuration: cgroups that it does not name are let go, and the others
+    /// get its policy. Those that are new to it are for the next round.
+    ///
+    /// - Throws: what is wrong with it; nothing has changed then.
+    mutating func change(to new: GuardConfiguration) throws {
+        let hierarchy = try CgroupHierarchy()
+        let named = Set(try new.cgroups.compactMap { try existing($0, in: hierarchy)?.id })
+        if let asked = new.tableSize, state.exists {
+            let existing = try state.tableSize()
+            if asked != existing {
+                throw GuardError.tableSizeFixed(existing: existing, asked: asked)
+            }
+        }
+        let hasNewPolicy = new.policy != configuration.policy
+        configuration = new
+        for (name, condition) in conditions where !new.cgroups.contains(name) {
+            conditions[name] = nil
+            guard let id = condition.id, !named.contains(id) else { continue }
+            do {
+                try state.detach(id, path: name)
+                logger.info(
+                    "no longer guarding \(printable(name)), which is not configured any more")
+            } catch {
+                logger.error("letting go of \(printable(name)): \(error)")
+            }
+        }
+        // Met as if for the first time, each gets the policy and keeps its claims.
+        if hasNewPolicy {
+            for name in new.cgroups where conditions[name]?.id != nil { conditions[name] = nil }
         }
     }
 

@@ -17,7 +17,10 @@ final class Reconciler: Service, Sendable {
     private let pump: EventPump
     private let manager: ServiceManager
     private let logger: Logger
-    private let sweepInterval: Duration
+    /// Reads the configuration anew; nil where there is none to be read.
+    private let reread: (@Sendable () throws -> GuardConfiguration)?
+    /// Why the configuration was not taken over when it was last read.
+    private let mistake = Mutex<String?>(nil)
     private let bell = Bell()
     private let failure = Mutex<(any Error)?>(nil)
     private let lastRound = Atomic<UInt64>(KernelClock.monotonic)
@@ -26,13 +29,13 @@ final class Reconciler: Service, Sendable {
 
     init(
         _ configuration: GuardConfiguration, logger: Logger, pump: EventPump,
-        manager: ServiceManager
+        manager: ServiceManager, reread: (@Sendable () throws -> GuardConfiguration)? = nil
     ) {
         keeper = Mutex(GuardKeeper(configuration, logger: logger))
         self.pump = pump
         self.manager = manager
         self.logger = logger
-        sweepInterval = configuration.sweepInterval
+        self.reread = reread
     }
 
     /// Attaches, adopts and upgrades at the start. Here every fault is an error, and what was
@@ -48,7 +51,10 @@ final class Reconciler: Service, Sendable {
     /// What is guarded, and what is not, as of the last round.
     var summary: String { lastSummary.withLock { $0 } }
 
-    /// Has the next round begin at once.
+    /// Whether the guard goes when the agent does.
+    var detachesOnExit: Bool { keeper.withLock { $0.configuration.detachOnExit } }
+
+    /// Has the next round begin at once, with the configuration read anew.
     func reload() { bell.ring(.reload) }
 
     func run() async throws {
@@ -75,7 +81,7 @@ final class Reconciler: Service, Sendable {
                 return
             }
             let passed = Duration.nanoseconds(Int64(KernelClock.monotonic - lastSweep))
-            guard passed >= sweepInterval else { continue }
+            guard passed >= keeper.withLock({ $0.configuration.sweepInterval }) else { continue }
             keeper.withLock { $0.sweep() }
             manager.isWorking()
             lastSweep = KernelClock.monotonic
@@ -84,15 +90,19 @@ final class Reconciler: Service, Sendable {
 
     /// - Throws: what makes the agent give up.
     private func round(isReload: Bool) throws {
-        if isReload { manager.reloading() }
-        let (after, hasOtherEvents) = try keeper.withLock { keeper in
+        if isReload {
+            manager.reloading()
+            takeOverConfiguration()
+        }
+        var (after, hasOtherEvents) = try keeper.withLock { keeper in
             let hasOtherEvents = try keeper.reconcile()
             return (keeper.summary, hasOtherEvents)
         }
+        if let mistake = mistake.withLock({ $0 }) { after += "; not reloaded: \(mistake)" }
         let before = summary
         lastSummary.withLock { $0 = after }
         if isReload {
-            logger.info("reloaded, \(after)")
+            if mistake.withLock({ $0 }) == nil { logger.info("reloaded, \(after)") }
             manager.ready(after)
         } else if after != before {
             manager.status(after)
@@ -101,6 +111,20 @@ final class Reconciler: Service, Sendable {
         // The pump answers each call, so one that hangs is found out.
         if pump.answersCalls() { manager.isWorking() }
         lastRound.store(KernelClock.monotonic, ordering: .relaxed)
+    }
+
+    /// What has a mistake is named, and changes nothing.
+    private func takeOverConfiguration() {
+        guard let reread else { return }
+        do {
+            let new = try reread()
+            try keeper.withLock { try $0.change(to: new) }
+            mistake.withLock { $0 = nil }
+        } catch {
+            let text = printable("\(error)")
+            mistake.withLock { $0 = text }
+            logger.error("not reloaded, everything goes on as it was: \(text)")
+        }
     }
 
     /// Since the end of the last round.

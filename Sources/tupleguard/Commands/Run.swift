@@ -95,7 +95,7 @@ struct Run: ParsableCommand {
 
     func run() throws {
         let watch = try configurationFile.endingForMistakes { try self.watch() }
-        if check, case .guard(let configuration) = watch {
+        if check, case .guard(let configuration, _) = watch {
             let mode = configuration.policy.mode.rawValue
             print(
                 "right: guard \(configuration.cgroups.map(printable).joined(separator: ", ")) (\(mode))"
@@ -130,9 +130,11 @@ struct Run: ParsableCommand {
 
     private func watch() throws -> AgentConfiguration.Watch {
         if scans { return .scan(interval: .seconds(interval ?? 10)) }
-        return .guard(
-            try settings.completed(by: configurationFile.read())
-                .guardConfiguration(state: folders.guardState))
+        let read: @Sendable () throws -> GuardConfiguration = {
+            [settings, configurationFile, state = folders.guardState] in
+            try settings.completed(by: configurationFile.read()).guardConfiguration(state: state)
+        }
+        return .guard(try read(), reread: read)
     }
 }
 

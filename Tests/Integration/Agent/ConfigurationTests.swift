@@ -62,6 +62,68 @@ extension IntegrationTests {
             }
         }
 
+        @Test func theAgentReadsItAnewAtSIGHUP() throws {
+            try withTemporaryFolder { folder in
+                try Sandbox.run { sandbox in
+                    let file = "\(folder)/tupleguard.conf"
+                    func write(_ text: String) throws {
+                        unlink(file)
+                        try makeFile(file, text)
+                    }
+                    let (a, b) = (try sandbox.makeChild("a"), try sandbox.makeChild("b"))
+                    try write("cgroup = \(a.path)\ntable-size = 512\n")
+                    let manager = try PretendedServiceManager()
+                    let agent = try sandbox.start(
+                        tupleguard, ["run", "--config", file],
+                        environment: ["NOTIFY_SOCKET": manager.path])
+                    #expect(eventually { agent.errorsSoFar.contains("ready, guarding 1 of 1") })
+
+                    // Another cgroup, and another policy for both.
+                    let first = try sandbox.socket(bound: "127.0.0.1:5000", in: a)
+                    #expect(first.connect("127.0.0.1:6000") == nil)
+                    try write(
+                        "cgroup = \(a.path)\ncgroup = \(b.path)\nerrno = EADDRINUSE\n")
+                    agent.signal(SIGHUP)
+                    #expect(eventually { agent.errorsSoFar.contains("reloaded, guarding 2 of 2") })
+                    var policy = Policy()
+                    policy.refusal = .eaddrinuse
+                    #expect(try guarded(sandbox) == [a.id: policy, b.id: policy])
+                    // Claims are as they were.
+                    let second = try sandbox.socket(bound: "127.0.0.1:5000", in: b)
+                    #expect(second.connect("127.0.0.1:6000") == "EADDRINUSE")
+
+                    for (mistake, part) in [
+                        ("cgroup = \(b.path)\nmode = no\n", "\(file):2: "),
+                        ("cgroup = \(b.path)\ntable-size = 1024\n", "512"),
+                        ("", "--cgroup"),
+                    ] {
+                        try write(mistake)
+                        agent.signal(SIGHUP)
+                        #expect(
+                            eventually {
+                                agent.errorsSoFar.split(separator: "\n").contains {
+                                    $0.contains("not reloaded") && $0.contains(part)
+                                }
+                            })
+                        #expect(
+                            eventually { manager.messages.contains { $0.contains("not reloaded") } }
+                        )
+                        #expect(try guarded(sandbox) == [a.id: policy, b.id: policy])
+                    }
+
+                    // One is let go, the other stays.
+                    try write("cgroup = \(b.path)\nerrno = EADDRINUSE\n")
+                    agent.signal(SIGHUP)
+                    #expect(
+                        eventually { agent.errorsSoFar.contains("no longer guarding \(a.path)") })
+                    #expect(try guarded(sandbox) == [b.id: policy])
+                    #expect(second.connect("127.0.0.1:6000") == "EADDRINUSE")
+                    agent.signal(SIGTERM)
+                    #expect(agent.wait().status == 0)
+                }
+            }
+        }
+
         @Test func aMistakeEndsBothBeforeAnythingIsTouched() throws {
             try withTemporaryFolder { folder in
                 try Sandbox.run { sandbox in
