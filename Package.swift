@@ -63,7 +63,7 @@ let package = Package(
         // they are checked with everything else; scripts/connectx-library makes what is shipped.
         .target(
             name: "CConnectx", dependencies: ["CTupleguardLinux"],
-            exclude: ["connectx.3", "connectx.pc", "examples", "library"]),
+            exclude: ["connectx.3", "connectx.pc", "examples", "library", "python"]),
         .target(
             name: "ConnectxLibrary",
             dependencies: ["CConnectx", "CTupleguardLinux", "ConnectxCore", "TupleguardSockets"],

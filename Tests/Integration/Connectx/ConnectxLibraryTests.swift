@@ -16,6 +16,7 @@ extension IntegrationTests {
         static let examples = URL(filePath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "Sources/CConnectx/examples").path()
+        static let pythonModules = examples + "/../python"
 
         /// Runs a Python program that has `connectx`, `socket`, `os`, `errno` and `attempt(...)`,
         /// which gives the name of the errno or "ok".
@@ -23,8 +24,10 @@ extension IntegrationTests {
             _ sandbox: Sandbox, _ program: String, in cgroup: Cgroup? = nil, asNobody: Bool = false
         ) throws -> RunningProgram {
             let prelude = """
-                import sys; sys.path.insert(0, '\(Self.examples)'); sys.dont_write_bytecode = True
-                import connectx, ctypes, errno, os, platform, signal, socket, struct, time
+                import sys; sys.path.insert(0, '\(Self.pythonModules)'); sys.dont_write_bytecode = True
+                import ctypes, errno, os, platform, signal, socket, struct, time
+                from connectx import _call as connectx
+                connectx.connect = connectx.connectx
                 def attempt(*arguments, **options):
                     try: connectx.connect(*arguments, **options)
                     except OSError as error: return errno.errorcode[error.errno]
@@ -96,15 +99,15 @@ extension IntegrationTests {
             }
         }
 
-        @Test func thePythonExampleRuns() throws {
+        @Test func thePythonModuleRuns() throws {
             try Sandbox.run { sandbox in
                 try sandbox.inside { try setIP("ip_local_port_range", "41000 41019") }
                 for host in ["127.0.0.1", "::1"] {
                     let outcome = try sandbox.command(
-                        "/usr/bin/python3", [Self.examples + "/connectx.py", host, "9", "30"],
+                        "/usr/bin/python3", ["-m", "connectx", host, "9", "30"],
                         environment: [
                             "CONNECTX_LIBRARY": ConnectxLibrary.path,
-                            "PYTHONDONTWRITEBYTECODE": "1",
+                            "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": Self.pythonModules,
                         ])
                     #expect(
                         outcome.output == "after 20: Resource temporarily unavailable\n",

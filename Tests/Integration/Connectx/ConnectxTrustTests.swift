@@ -259,7 +259,9 @@ extension IntegrationTests.ConnectxFromC {
     @Test func theSourceIsConnects() throws {
         try expect(
             """
-            def ip(c): assert os.system('ip ' + c) == 0, c
+            def ip(c):
+                assert os.system('ip ' + c) == 0, c
+                time.sleep(0.02)  # so long an answer may be remembered
             for c in ('link add va type veth peer name vb', 'link set va up', 'link set vb up',
                       'link add vc type veth peer name vd', 'link set vc up', 'link set vd up',
                       'addr add 10.0.0.1/24 dev va', 'addr add 10.0.0.7/32 dev va', 'addr add 10.1.0.1/24 dev vc',
@@ -311,6 +313,8 @@ extension IntegrationTests.ConnectxFromC {
             for name, value in ('dad_transmits', 0), ('accept_dad', 0), ('use_tempaddr', 1):
                 open(f'/proc/sys/net/ipv6/conf/vc/{name}', 'w').write(str(value))
             ip('-6 addr add 2001:db8:3::1/64 dev vc mngtmpaddr nodad')
+            until = time.time() + 60
+            while not os.popen('ip -6 addr show dev vc temporary').read() and time.time() < until: time.sleep(0.01)
             look('IPV6_PREFER_SRC_TMP', sources(socket.AF_INET6, ('2001:db8:3::9', 9), (41, 72, 1)), '2001:db8:3::1')
             look('IPV6_PREFER_SRC_PUBLIC', sources(socket.AF_INET6, ('2001:db8:3::9', 9), (41, 72, 2)), '2001:db8:3::1')
             look('IPV6_UNICAST_IF', sources(socket.AF_INET6, ('2001:db8:9::1', 9), (41, 76, vc)), '2001:db8::7')
