@@ -227,8 +227,8 @@ let package = Package(
         .target(
             name: "TupleguardTestSupport",
             dependencies: [
-                "CTupleguardLinux", "CTupleguardTestSupport", "TupleguardKernel",
-                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                "CTupleguardLinux", "CTupleguardTestSupport", "TupleguardHostSurvey",
+                "TupleguardKernel", "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
             ],
             path: "Tests/TupleguardTestSupport", swiftSettings: strict),
         .target(name: "CTupleguardTechniques", path: "Tests/Programs/techniques"),

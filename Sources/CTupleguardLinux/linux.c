@@ -77,6 +77,35 @@ void linux_stay_on_processor(int index)
 	}
 }
 
+// Room for as many processors as Linux can have (NR_CPUS); cpu_set_t has 1,024.
+enum { MAX_PROCESSORS = 8192 };
+
+struct processor_set {
+	cpu_set_t parts[MAX_PROCESSORS / CPU_SETSIZE];
+};
+
+int linux_next_processor(int first)
+{
+	struct processor_set allowed;
+
+	memset(&allowed, 0, sizeof(allowed));
+	if (sched_getaffinity(0, sizeof(allowed), allowed.parts) < 0)
+		return -1;
+	for (int number = first; number < MAX_PROCESSORS; number++)
+		if (CPU_ISSET_S(number, sizeof(allowed), allowed.parts))
+			return number;
+	return -1;
+}
+
+int linux_move_to_processor(int number)
+{
+	struct processor_set only;
+
+	memset(&only, 0, sizeof(only));
+	CPU_SET_S(number, sizeof(only), only.parts);
+	return sched_setaffinity(0, sizeof(only), only.parts);
+}
+
 int linux_effective_capabilities(uint64_t *capabilities)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

@@ -2,6 +2,7 @@
 // Of two sockets that share a tuple, the end of the one that came later.
 
 import Glibc
+import TupleguardHostSurvey
 import TupleguardLinux
 package import TupleguardRecords
 import TupleguardSocketDiag
@@ -42,7 +43,8 @@ package enum Newcomers {
         for shadow in here {
             guard let first = listed[shadow.claimantCookie],
                 let second = listed[shadow.holderCookie],
-                let newcomer = newcomer(of: first, second), try end(newcomer, &diag)
+                let rivals = rivals(first, second), let newcomer = rivals.sockets.first,
+                try end(newcomer, rivals)
             else { continue }
             let process =
                 newcomer.cookie == shadow.claimantCookie ? shadow.claimant : shadow.holder
@@ -67,23 +69,26 @@ package enum Newcomers {
         return listed
     }
 
-    /// The kernel lists the sockets of a port in the reverse order of their coming to it
-    /// (udp_lib_get_port), each family by itself; of two families it cannot be told.
-    private static func newcomer(of first: Listed, _ second: Listed) -> SocketRecord? {
+    /// Both, the newcomer first: the kernel lists the sockets of a port in the reverse order of
+    /// their coming to it (udp_lib_get_port), each family by itself; of two it cannot be told.
+    private static func rivals(_ first: Listed, _ second: Listed) -> Rivals? {
         guard first.record.tuple == second.record.tuple,
             first.record.family == second.record.family
         else { return nil }
-        return first.place < second.place ? first.record : second.record
+        let listed = [first, second].sorted { $0.place < $1.place }.map(\.record)
+        return Rivals(
+            tuple: first.record.tuple,
+            interface: max(first.record.interface, second.record.interface), sockets: listed)
     }
 
-    /// False where it is gone, or does no harm: it is the other that receives.
-    private static func end(
-        _ newcomer: SocketRecord, _ diag: inout SocketDiag
-    ) throws(Errno) -> Bool {
-        let receiver = try diag.receiver(of: newcomer.tuple, interface: newcomer.interface)
-        guard receiver?.cookie == newcomer.cookie else { return false }
+    /// False where it is gone, or does no harm: it is the other that receives, wherever.
+    private static func end(_ newcomer: SocketRecord, _ rivals: Rivals) throws(Errno) -> Bool {
+        guard
+            let judgement = try Rivals.judge([rivals])[0],
+            judgement.contenders.contains(where: { $0.socket.cookie == newcomer.cookie })
+        else { return false }
         do throws(Errno) {
-            try diag.destroy(newcomer, .udp)
+            try Rivals.end(newcomer)
             return true
         } catch {
             guard error.number == ENOENT else { throw error }

@@ -10,12 +10,9 @@ import TupleguardSocketDiag
 
 extension ScanEvent {
     init(_ shadow: Shadow, time: Timestamp, owners: SocketOwners, cgroups: CgroupNames) {
-        func socket(_ record: SocketRecord) -> SharedSocket {
-            SharedSocket(record, owners: owners, cgroups: cgroups)
-        }
         self.init(
             time: time, tuple: shadow.tuple, networkNamespaceName: shadow.namespace.name,
-            receiver: socket(shadow.receiver), overshadowed: shadow.overshadowed.map(socket))
+            sides: ShadowSides(shadow, owners: owners, cgroups: cgroups))
     }
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Destroying the socket that receives, so that the one that it overshadows does again.
+// Destroying one of several sockets with one tuple, so that another one receives.
 
 import Glibc
 package import TupleguardHostSurvey
+package import TupleguardSocketDiag
 import TupleguardSockets
 
-/// What came of destroying the receiver of a tuple.
+/// What came of destroying the receiver of a tuple, or one that may be.
 package struct Resolution: Sendable {
     /// Why it could not be destroyed, and what to do; nil when it was.
     package let error: String?
@@ -14,21 +15,26 @@ package struct Resolution: Sendable {
 
     package var isDestroyed: Bool { error == nil }
 
-    package init(destroyingReceiverOf shadow: Shadow) {
+    package init(destroying victim: SocketRecord, of shadow: Shadow) {
+        let others = shadow.members.count - 1
         do {
-            try shadow.destroyReceiver()
+            try shadow.destroy(victim)
             error = nil
-            remaining = shadow.overshadowed.count - 1
+            remaining = others - 1
         } catch {
             self.error = Self.explain(error)
-            remaining = shadow.overshadowed.count
+            remaining = others
         }
     }
 
     private static func explain(_ error: any Error) -> String {
-        switch (error as? Errno)?.number {
+        if error is ReceiverChanged {
+            return "another socket receives now, or none for certain; look again"
+        }
+        return switch (error as? Errno)?.number {
         case EPERM, EACCES: "\(error): it needs CAP_NET_ADMIN; run it as root (sudo)"
-        case ENOENT: "\(error): the socket is gone, or receives no more"
+        case ENOENT:
+            "\(error): the socket is gone, or the kernel finds another in its place; end its program"
         case EOPNOTSUPP:
             "\(error): this kernel was built without CONFIG_INET_DIAG_DESTROY"
         default: "\(error)"

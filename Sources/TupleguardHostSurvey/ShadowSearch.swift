@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds the connected UDP sockets that share a 4-tuple, and who of them receives.
+// Finds the connected UDP sockets that share a 4-tuple.
 
 import Glibc
 import TupleguardLinux
@@ -25,19 +25,24 @@ struct ShadowSearch {
     ) throws(Errno) -> [Shadow] {
         let suspects = repeated()
         guard !suspects.isEmpty else { return [] }
-        var groups: [FourTuple: [UInt64: SocketRecord]] = [:]
+        var groups: [FourTuple: [SocketRecord]] = [:]
+        var seen: Set<UInt64> = []
         var filter = SocketDiag.Filter()
         filter.states = Self.connected
         for family in [AF_INET, AF_INET6] {
             try diag.list(.udp, family: family, filter: filter, buffer: buffer) { record in
                 guard suspects.contains(record.tuple.hashValue) else { return }
-                // By cookie: a listing may tell a socket twice.
-                groups[record.tuple, default: [:]][record.cookie] = record
+                // A listing may tell a socket twice.
+                if seen.insert(record.cookie).inserted {
+                    groups[record.tuple, default: []].append(record)
+                }
             }
         }
-        var shadows: [Shadow] = []
-        for (tuple, members) in groups where members.count > 1 && !isExempt(tuple) {
-            shadows += try judge(tuple, Array(members.values), namespace, &diag)
+        let rivals = groups.flatMap { tuple, members in
+            members.count > 1 && !isExempt(tuple) ? Self.rivals(tuple, members) : []
+        }
+        let shadows = zip(rivals, try Rivals.judge(rivals)).compactMap { rivals, judgement in
+            judgement.map { Shadow(namespace: namespace, rivals: rivals, judgement: $0) }
         }
         return shadows.sorted { $0.tuple.description < $1.tuple.description }
     }
@@ -53,40 +58,16 @@ struct ShadowSearch {
 
     /// No unicast answer carries such a source, and sharing is what they are for.
     private func isExempt(_ tuple: FourTuple) -> Bool {
-        tuple.remote.address.isMulticast || isBroadcast(tuple.remote)
-    }
-
-    /// A subnet's broadcast address: connect() without SO_BROADCAST gives EACCES
-    /// (ip4_datagram_connect). Nothing is sent.
-    private func isBroadcast(_ remote: Endpoint) -> Bool {
-        guard remote.address.isIPv4,
-            let probe = try? OwnedDescriptor({
-                socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-            })
-        else { return false }
-        let result = remote.withSocketAddress(family: AF_INET) { connect(probe.raw, $0, $1) }
-        return result != 0 && errno == EACCES
+        tuple.remote.address.isMulticast || Arrival(of: tuple) == .broadcast
     }
 
     /// Sockets of different devices do not meet; one without a device meets those of any.
-    private func judge(
-        _ tuple: FourTuple, _ members: [SocketRecord], _ namespace: NetworkNamespace,
-        _ diag: inout SocketDiag
-    ) throws(Errno) -> [Shadow] {
+    private static func rivals(_ tuple: FourTuple, _ members: [SocketRecord]) -> [Rivals] {
         let devices = Set(members.map(\.interface)).subtracting([0])
-        var shadows: [Shadow] = []
-        for device in devices.isEmpty ? [0] : devices.sorted() {
+        return (devices.isEmpty ? [0] : devices.sorted()).compactMap { device in
             let rivals = members.filter { $0.interface == 0 || $0.interface == device }
-            guard rivals.count > 1,
-                let found = try diag.receiver(of: tuple, interface: device),
-                let receiver = rivals.first(where: { $0.cookie == found.cookie })
-            else { continue }
-            let others = rivals.filter { $0.cookie != receiver.cookie }
-            shadows.append(
-                Shadow(
-                    namespace: namespace, tuple: tuple, interface: device, receiver: receiver,
-                    overshadowed: others.sorted { $0.inode < $1.inode }))
+            return rivals.count > 1
+                ? Rivals(tuple: tuple, interface: device, sockets: rivals) : nil
         }
-        return shadows
     }
 }

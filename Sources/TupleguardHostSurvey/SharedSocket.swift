@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A socket that shares its tuple, with whoever has it open.
+// Sockets that share a tuple, with whoever has them open.
 
 package import TupleguardLinux
 package import TupleguardRecords
@@ -13,5 +13,26 @@ extension SharedSocket {
             processes: owners.processes(of: record.inode).compactMap {
                 ProcessIdentity(pid: $0)
             })
+    }
+}
+
+extension ShadowSides {
+    package init(_ shadow: Shadow, owners: SocketOwners, cgroups: CgroupNames) {
+        func describe(_ socket: SocketRecord) -> SharedSocket {
+            SharedSocket(socket, owners: owners, cgroups: cgroups)
+        }
+        let overshadowed = shadow.overshadowed.map(describe)
+        let judgement = shadow.judgement
+        if let doubt = judgement.doubt {
+            let contenders = judgement.contenders.map { contender in
+                var socket = describe(contender.socket)
+                socket.foundOn = contender.processors
+                return socket
+            }
+            self.init(contenders: contenders, dependsOn: doubt, overshadowed: overshadowed)
+        } else {
+            self.init(
+                receiver: describe(judgement.contenders[0].socket), overshadowed: overshadowed)
+        }
     }
 }

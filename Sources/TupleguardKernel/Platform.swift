@@ -3,6 +3,7 @@
 
 import CTupleguardLinux
 import Glibc
+import TupleguardLinux
 import TupleguardSockets
 
 /// The machine that the guard runs on.
@@ -10,23 +11,14 @@ package enum Platform {
     /// Throws unless the guard can be loaded here, naming what is missing.
     package static func check() throws(GuardError) {
         try requireCapabilities()
-        try requireKernel(release: kernelRelease)
+        try requireKernel(release: KernelVersion.runningRelease)
         if access("/sys/kernel/btf/vmlinux", R_OK) != 0 { throw .noBTF }
     }
 
-    /// As uname(2) gives it, such as "6.1.0-28-amd64".
-    package static var kernelRelease: String {
-        var name = utsname()
-        uname(&name)
-        return withUnsafeBytes(of: &name.release) { bytes in
-            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-        }
-    }
-
     static func requireKernel(release: String) throws(GuardError) {
-        let numbers = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
-        guard numbers.count == 2 else { return }  // a version that we can't read: let it try
-        if (numbers[0], numbers[1]) < (6, 1) { throw .kernelTooOld(release: release) }
+        // One that we can't read: let it try.
+        guard let version = KernelVersion(release: release) else { return }
+        if version < KernelVersion(6, 1) { throw .kernelTooOld(release: release) }
     }
 
     /// Bits of capabilities(7), from linux/capability.h.

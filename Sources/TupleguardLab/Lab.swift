@@ -111,7 +111,7 @@ package struct Laboratory {
         descriptorLimit = raiseDescriptorLimit()
         self.effort = effort
         report = LabReport(
-            kernel: Platform.kernelRelease, processors: Int(linux_processors()),
+            kernel: KernelVersion.runningRelease, processors: Int(linux_processors()),
             isGuarded: try Self.findOutWhetherGuarded())
     }
 

@@ -14,6 +14,8 @@ package struct SharedSocket: Codable, Hashable, Sendable, CustomStringConvertibl
     package let cgroup: String?
     /// Empty where they may not be seen, or where no process has it open.
     package let processes: [ProcessIdentity]
+    /// Of one that may receive: on which processors the kernel's look-up finds it. Nil of others.
+    package var foundOn: [Int32]?
 
     package init(cookie: UInt64, uid: UInt32, cgroup: String?, processes: [ProcessIdentity]) {
         self.cookie = String(cookie)
@@ -32,7 +34,7 @@ package struct SharedSocket: Codable, Hashable, Sendable, CustomStringConvertibl
 
 extension SharedSocket {
     private enum CodingKeys: CodingKey {
-        case cookie, uid, cgroup, pid, command, processes
+        case cookie, uid, cgroup, pid, command, processes, foundOn
     }
 
     /// With the first process by itself too, which is most often the only one.
@@ -44,6 +46,7 @@ extension SharedSocket {
         try container.encodeIfPresent(processes.first?.pid, forKey: .pid)
         try container.encodeIfPresent(processes.first?.command, forKey: .command)
         try container.encode(processes, forKey: .processes)
+        try container.encodeIfPresent(foundOn, forKey: .foundOn)
     }
 
     package init(from decoder: any Decoder) throws {
@@ -52,6 +55,7 @@ extension SharedSocket {
         uid = try container.decode(UInt32.self, forKey: .uid)
         cgroup = try container.decodeIfPresent(String.self, forKey: .cgroup)
         processes = try container.decode([ProcessIdentity].self, forKey: .processes)
+        foundOn = try container.decodeIfPresent([Int32].self, forKey: .foundOn)
     }
 }
 
@@ -72,42 +76,37 @@ package struct ScanEvent: ConflictEvent {
     package let tuple: FourTuple
     /// What people call it; the guard's conflicts have a number.
     package let networkNamespaceName: String
-    package let receiver: SharedSocket
-    package let overshadowed: [SharedSocket]
+    package let sides: ShadowSides
 
     package init(
-        time: Timestamp, tuple: FourTuple, networkNamespaceName: String, receiver: SharedSocket,
-        overshadowed: [SharedSocket]
+        time: Timestamp, tuple: FourTuple, networkNamespaceName: String, sides: ShadowSides
     ) {
         self.init(
             time: time, action: .found, firstTime: time, tuple: tuple,
-            networkNamespaceName: networkNamespaceName, receiver: receiver,
-            overshadowed: overshadowed)
+            networkNamespaceName: networkNamespaceName, sides: sides)
     }
 
     private init(
         time: Timestamp, action: Action, firstTime: Timestamp, tuple: FourTuple,
-        networkNamespaceName: String, receiver: SharedSocket, overshadowed: [SharedSocket]
+        networkNamespaceName: String, sides: ShadowSides
     ) {
         self.time = time
         self.action = action
         self.firstTime = firstTime
         self.tuple = tuple
         self.networkNamespaceName = networkNamespaceName
-        self.receiver = receiver
-        self.overshadowed = overshadowed
+        self.sides = sides
     }
 
     /// The end of what this event tells of.
     package func ended(at time: Timestamp) -> ScanEvent {
         ScanEvent(
             time: time, action: .ended, firstTime: firstTime, tuple: tuple,
-            networkNamespaceName: networkNamespaceName, receiver: receiver,
-            overshadowed: overshadowed)
+            networkNamespaceName: networkNamespaceName, sides: sides)
     }
 
     /// The cookies of all its sockets, which no other tuple has.
-    package var cookies: Set<String> { Set(([receiver] + overshadowed).map(\.cookie)) }
+    package var cookies: Set<String> { Set(sides.all.map(\.cookie)) }
 
     package func namingCgroups(_ path: (UInt64) -> String?) -> ScanEvent { self }
 
@@ -116,14 +115,13 @@ package struct ScanEvent: ConflictEvent {
         guard action == .found else {
             return "scan: \(subject) is overshadowed no more; it was since \(firstTime)"
         }
-        let losers = overshadowed.map(\.description).joined(separator: ", ")
-        return "scan: found \(subject): \(receiver) receives, overshadowed: \(losers)"
+        return "scan: found \(subject): \(sides)"
     }
 }
 
 extension ScanEvent {
     private enum CodingKeys: CodingKey {
-        case source, time, action, firstTime, networkNamespaceName, receiver, overshadowed
+        case source, time, action, firstTime, networkNamespaceName
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -134,8 +132,7 @@ extension ScanEvent {
         try container.encode(action, forKey: .action)
         try container.encode(firstTime, forKey: .firstTime)
         try container.encode(networkNamespaceName, forKey: .networkNamespaceName)
-        try container.encode(receiver, forKey: .receiver)
-        try container.encode(overshadowed, forKey: .overshadowed)
+        try sides.encode(to: encoder)
     }
 
     package init(from decoder: any Decoder) throws {
@@ -146,7 +143,6 @@ extension ScanEvent {
             firstTime: try container.decode(Timestamp.self, forKey: .firstTime),
             tuple: try FourTuple(endsFrom: decoder),
             networkNamespaceName: try container.decode(String.self, forKey: .networkNamespaceName),
-            receiver: try container.decode(SharedSocket.self, forKey: .receiver),
-            overshadowed: try container.decode([SharedSocket].self, forKey: .overshadowed))
+            sides: try ShadowSides(from: decoder))
     }
 }

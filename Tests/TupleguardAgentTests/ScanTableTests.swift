@@ -21,10 +21,9 @@ struct ScanTableTests {
         let (local, remote) = ("192.0.2.1:\(port)", "198.51.100.7:53")
         let (a, b) = cookies ?? (UInt32(2 * port), UInt32(2 * port + 1))
         let receiver = makeSocketRecord(local, remote, cookie: a)
-        return Shadow(
-            namespace: NetworkNamespace(path: "/proc/self/ns/net")!, tuple: receiver.tuple,
-            interface: 0,
-            receiver: receiver, overshadowed: [makeSocketRecord(local, remote, cookie: b)])
+        return makeShadow(
+            [receiver, makeSocketRecord(local, remote, cookie: b)],
+            in: NetworkNamespace(path: "/proc/self/ns/net")!)
     }
 
     private func update(
@@ -42,8 +41,8 @@ struct ScanTableTests {
         var table = ScanTable()
         let found = update(&table, [shadow(5000)], at: 1)
         try #require(found.map(\.action) == [.found])
-        #expect(found[0].receiver.cookie == "10000")
-        #expect(found[0].overshadowed.map(\.cookie) == ["10001"])
+        #expect(found[0].sides.receiver?.cookie == "10000")
+        #expect(found[0].sides.overshadowed.map(\.cookie) == ["10001"])
         #expect(found[0].firstTime == time(1))
         #expect(update(&table, [shadow(5000)], at: 2).isEmpty)
         #expect(update(&table, [shadow(5000)], at: 3).isEmpty)
@@ -72,7 +71,7 @@ struct ScanTableTests {
         _ = update(&table, [shadow(5000)], at: 1)
         let events = update(&table, [shadow(5000, cookies: (10_001, 7))], at: 2)
         try #require(events.map(\.action) == [.ended, .found])
-        #expect(events[1].receiver.cookie == "10001")
+        #expect(events[1].sides.receiver?.cookie == "10001")
         #expect(table.totals.found == 2)
         #expect(table.totals.present == 1)
     }

@@ -83,9 +83,7 @@ private func shadow(_ port: Int = 5000, cgroups: (UInt64, UInt64) = (0, 0)) -> S
     let (local, remote) = ("198.51.100.1:\(port)", "192.0.2.1:53")
     let receiver = makeSocketRecord(local, remote, cookie: UInt32(port), cgroup: cgroups.0)
     let loser = makeSocketRecord(local, remote, cookie: UInt32(port) + 1, cgroup: cgroups.1)
-    return Shadow(
-        namespace: own, tuple: receiver.tuple, interface: 0, receiver: receiver,
-        overshadowed: [loser])
+    return makeShadow([receiver, loser], in: own)
 }
 
 extension Evidence {

@@ -235,13 +235,14 @@ struct ConnectxEventTests {
 struct ScanEventTests {
     private let found = ScanEvent(
         time: noon, tuple: tuple, networkNamespaceName: "blue",
-        receiver: SharedSocket(
-            cookie: .max, uid: 1000, cgroup: "/a",
-            processes: [
-                ProcessIdentity(pid: 1, uid: 1000, command: "a"),
-                ProcessIdentity(pid: 2, uid: 1000, command: "b"),
-            ]),
-        overshadowed: [SharedSocket(cookie: 7, uid: 33, cgroup: nil, processes: [])])
+        sides: ShadowSides(
+            receiver: SharedSocket(
+                cookie: .max, uid: 1000, cgroup: "/a",
+                processes: [
+                    ProcessIdentity(pid: 1, uid: 1000, command: "a"),
+                    ProcessIdentity(pid: 2, uid: 1000, command: "b"),
+                ]),
+            overshadowed: [SharedSocket(cookie: 7, uid: 33, cgroup: nil, processes: [])]))
 
     private static let complete =
         #"{"action":"found","first_time":"2026-01-31T12:00:00.012Z","local":"192.0.2.1:40000","#
@@ -278,6 +279,28 @@ struct ScanEventTests {
                 == "scan: found 192.0.2.1:40000 -> 198.51.100.7:53 in blue: "
                 + "a (pid 1, uid 1000) and 1 more in /a receives, "
                 + "overshadowed: a process that is not known (uid 33)")
+    }
+
+    @Test("Where it is not certain who receives, nobody is called the receiver")
+    func contenders() throws {
+        var (one, other) = (
+            SharedSocket(cookie: 5, uid: 33, cgroup: nil, processes: []),
+            SharedSocket(cookie: 6, uid: 34, cgroup: nil, processes: [])
+        )
+        one.foundOn = [0, 2]
+        other.foundOn = []
+        let sides = ShadowSides(contenders: [one, other], dependsOn: .processor, overshadowed: [])
+        let event = ScanEvent(
+            time: noon, tuple: tuple, networkNamespaceName: "blue", sides: sides)
+        #expect(
+            event.line.hasSuffix(
+                "blue: a process that is not known (uid 33) or a process that is not known (uid 34) "
+                    + "receives, which depends on the processor that handles the datagram"))
+        let json = encodeJSON(event)
+        #expect(!json.contains(#""receiver""#))
+        #expect(json.contains(#""depends_on":"processor""#))
+        #expect(json.contains(#""found_on":[0,2]"#))
+        #expect((followed(json) as? ScanEvent)?.sides == sides)
     }
 
     @Test("Nothing that a terminal would obey is in the line")

@@ -133,6 +133,12 @@ int linux_processors(void);
 /// Keeps the calling thread on one of its processors: number `index`, counted round and round.
 void linux_stay_on_processor(int index);
 
+/// The lowest processor from `first` on that the calling thread may run on; -1 when there is none.
+int linux_next_processor(int first);
+
+/// Keeps the calling thread on this processor (sched_setaffinity(2)).
+int linux_move_to_processor(int number);
+
 /// The calling thread's effective capabilities, bit n for capability n (capabilities(7)).
 int linux_effective_capabilities(uint64_t *capabilities);
 

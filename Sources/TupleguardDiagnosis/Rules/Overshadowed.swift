@@ -25,22 +25,37 @@ extension Evidence {
     }
 
     private func shadowFinding(_ shadow: Shadow) -> Finding {
+        let doubt = shadow.judgement.doubt
+        let winners = shadow.judgement.contenders.flatMap {
+            involved($0.socket, doubt == nil ? "receives" : "may receive")
+        }
         let losers = shadow.overshadowed.flatMap { involved($0, "overshadowed, receives nothing") }
         return Finding(
-            .critical, .overshadowed,
-            "\(amount(shadow.overshadowed.count, "UDP socket")) on \(shadow.tuple) \(shadow.overshadowed.count == 1 ? "waits" : "wait") for answers in vain",
-            in: shadow.namespace, protocolName: "udp", local: shadow.tuple.local.description,
-            remote: shadow.tuple.remote.description,
+            .critical, .overshadowed, what(shadow), in: shadow.namespace, protocolName: "udp",
+            local: shadow.tuple.local.description, remote: shadow.tuple.remote.description,
             numbers: ["sockets": shadow.members.count],
-            processes: involved(shadow.receiver, "receives") + losers,
+            notes: doubt.map { ["which of them receives depends on \($0.explanation)"] } ?? [],
+            processes: winners + losers,
             remedies: [
                 .init(
-                    "End the socket that receives; the other gets its answers back.",
+                    doubt == nil
+                        ? "End the socket that receives; the other gets its answers back."
+                        : "End one of them; it asks which.",
                     "tupleguard shadows --resolve"),
                 .init(
                     "So that it does not come back, refuse it.",
                     "tupleguard attach \(cgroup(of: shadow))"),
             ])
+    }
+
+    private func what(_ shadow: Shadow) -> String {
+        guard shadow.judgement.doubt == nil else {
+            return
+                "\(amount(shadow.members.count, "UDP socket")) on \(shadow.tuple) get answers that are meant for one of them"
+        }
+        let losers = shadow.overshadowed.count
+        return
+            "\(amount(losers, "UDP socket")) on \(shadow.tuple) \(losers == 1 ? "waits" : "wait") for answers in vain"
     }
 
     private func involved(_ record: SocketRecord, _ role: String) -> [Finding.Involved] {

@@ -66,7 +66,7 @@ struct Overshadow: ParsableCommand {
             print("The first socket is overshadowed: it can send, and waits for answers in vain.")
         case "second":
             print(
-                "The second socket is overshadowed: it can send, and waits for answers in vain. (Kernels before 6.16 let the first keep them on loopback.)"
+                "The second socket is overshadowed: it can send, and waits for answers in vain. (Kernels before 6.13 let the first keep them on loopback.)"
             )
         default: print("The answers were shared out between them: neither has what it is owed.")
         }

@@ -25,11 +25,16 @@ struct Shadows: ParsableCommand {
             they were seen first: by an agent that looks (run --scan; read as root), else by \
             this command, which sees them for longer with --watch.
 
-            --resolve destroys the socket that receives (SOCK_DESTROY), the only one of them that \
-            the kernel reaches: its owner gets ECONNABORTED once, and the other receives again. From \
-            Linux 6.16 on that is the one that connected last, the newcomer; before that it may be an \
-            older one. It asks on the terminal first, and needs CAP_NET_ADMIN. Of three sockets on one \
-            tuple two are left, one of them overshadowed: it says so, and ends with 2. Run it again.
+            Who receives is what the kernel's own look-up says, asked on every processor. Up to \
+            Linux 6.12 it prefers a socket that received on the same processor before; from 6.13 on \
+            it finds the one that connected last. What comes by a device goes to the one that came \
+            to the port last. Where that is not one socket for all, it is said what it depends on.
+
+            --resolve destroys the socket that receives (SOCK_DESTROY): its owner gets ECONNABORTED \
+            once, and another one receives. It says what the choice rests on, asks on the terminal \
+            first, and needs CAP_NET_ADMIN. Where it is not certain which one receives it asks which \
+            to destroy; with --yes it destroys none of these, and ends with 2. Of three sockets on \
+            one tuple two are left, one of them overshadowed: it says so, and ends with 2. Run it again.
 
             EXAMPLES
               tupleguard shadows
@@ -54,7 +59,7 @@ struct Shadows: ParsableCommand {
     @Flag(help: "Destroy the sockets that receive, so that those they overshadow receive again.")
     var resolve = false
 
-    @Flag(help: "With --resolve: do not ask.")
+    @Flag(help: "With --resolve: do not ask; destroy only where it is certain who receives.")
     var yes = false
 
     @Option(help: "all: every network namespace that may be entered; self: only this one.")
@@ -126,7 +131,8 @@ struct Shadows: ParsableCommand {
     }
 }
 
-/// Destroys what receives, one tuple after the other, and says what came of it.
+/// Destroys what receives, one tuple after the other, and says what came of it. Where it is not
+/// certain which one does, somebody has to choose.
 private struct ResolutionRun {
     let shadows: [Shadow]
     let reports: [ShadowReport]
@@ -137,10 +143,7 @@ private struct ResolutionRun {
         var outcomes: [ResolutionReport] = []
         for (shadow, report) in zip(shadows, reports) {
             if !isJSON { for line in report.lines { print(line) } }
-            guard !asks || confirms(report) else { continue }
-            let resolution = Resolution(destroyingReceiverOf: shadow)
-            if !isJSON { show(resolution, report) }
-            outcomes.append(ResolutionReport(report, resolution))
+            if let outcome = resolve(shadow, report) { outcomes.append(outcome) }
         }
         if isJSON {
             print(encodeJSON(["resolved": outcomes]))
@@ -152,18 +155,49 @@ private struct ResolutionRun {
         if outcomes.count < shadows.count || !isOver { throw ExitCode(2) }
     }
 
-    private func confirms(_ report: ShadowReport) -> Bool {
-        print("Destroy the socket of \(report.receiver.owner)? [y/N] ", terminator: "")
-        fflush(nil)
-        return ["y", "yes"].contains(readLine()?.lowercased())
+    /// - Returns: nil where the answer was no.
+    private func resolve(_ shadow: Shadow, _ report: ShadowReport) -> ResolutionReport? {
+        let basis = shadow.judgement.basis
+        if !isJSON { print("  known by      \(basis)") }
+        guard let index = asks ? choose(report) : report.sides.receiver.map({ _ in 0 }) else {
+            if asks { return nil }
+            let why =
+                "it is not certain which of them receives; without --yes you are asked which to destroy"
+            if !isJSON { Terminal.note("Not resolved: \(why)") }
+            return ResolutionReport(report, undecided: why, basis: basis)
+        }
+        let (victim, owner) = (
+            shadow.judgement.contenders[index].socket, report.sides.receiving[index]
+        )
+        let resolution = Resolution(destroying: victim, of: shadow)
+        if !isJSON { show(resolution, owner) }
+        return ResolutionReport(report, resolution, of: owner, basis: basis)
     }
 
-    private func show(_ resolution: Resolution, _ report: ShadowReport) {
+    /// Which of those that receive, or may, is to be destroyed; nil for none.
+    private func choose(_ report: ShadowReport) -> Int? {
+        if let receiver = report.sides.receiver {
+            print("Destroy the socket of \(receiver.owner)? [y/N] ", terminator: "")
+            fflush(nil)
+            return ["y", "yes"].contains(readLine()?.lowercased()) ? 0 : nil
+        }
+        let contenders = report.sides.contenders
+        for (index, contender) in contenders.enumerated() {
+            print("  \(index + 1)  \(contender.owner)")
+        }
+        print("Which of them is to be destroyed? [1-\(contenders.count)/N] ", terminator: "")
+        fflush(nil)
+        guard let number = readLine().flatMap({ Int($0) }), (1...contenders.count).contains(number)
+        else { return nil }
+        return number - 1
+    }
+
+    private func show(_ resolution: Resolution, _ owner: SharedSocket) {
         if let why = resolution.error {
             Terminal.note("Error: cannot destroy it: \(why)")
             return
         }
-        print("  destroyed: \(report.receiver.owner) gets ECONNABORTED")
+        print("  destroyed: \(owner.owner) gets ECONNABORTED")
         if resolution.remaining > 0 {
             print("  \(amount(resolution.remaining, "socket")) still overshadowed: run it again")
         }

@@ -120,7 +120,7 @@ struct Status: ParsableCommand {
             localPorts: attachments.isEmpty
                 ? [] : NetworkNamespace.portSettings().map(Report.Ports.init),
             claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
-            kernel: Platform.kernelRelease, features: features, abi: GuardState.abi)
+            kernel: KernelVersion.runningRelease, features: features, abi: GuardState.abi)
     }
 
     /// What happens to sockets that connect without a port: "all, else EAGAIN".
@@ -206,6 +206,6 @@ struct Status: ParsableCommand {
         print(
             "agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")"
         )
-        print("kernel    \(Platform.kernelRelease): \(features.joined(separator: ", "))")
+        print("kernel    \(KernelVersion.runningRelease): \(features.joined(separator: ", "))")
     }
 }

@@ -86,8 +86,11 @@ enum KnownConflict: Encodable {
     }
 
     private static func details(_ event: ScanEvent) -> [Detail] {
-        [("found", event.time.clock), ("receives", event.receiver.description)]
-            + event.overshadowed.map { ("in vain", $0.description) }
+        let label = event.sides.receiver == nil ? "may get" : "receives"
+        return [("found", event.time.clock)]
+            + event.sides.receiving.map { (label, $0.description) }
+            + event.sides.overshadowed.map { ("in vain", $0.description) }
+            + (event.sides.dependsOn.map { [("depends", "on \($0.explanation)")] } ?? [])
     }
 
     private static func times(_ conflict: Conflict<some ConflictEvent>) -> String {
