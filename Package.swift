@@ -9,9 +9,9 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error, .when(traits: ["Command"])),
 ]
 
-/// A product of another package, which only those need who build the command.
-func product(_ name: String, _ package: String) -> Target.Dependency {
-    .product(name: name, package: package, condition: .when(traits: ["Command"]))
+/// A product of another package, for those who build the command, or have another trait.
+func product(_ name: String, _ package: String, trait: String = "Command") -> Target.Dependency {
+    .product(name: name, package: package, condition: .when(traits: [trait]))
 }
 
 let package = Package(
@@ -19,6 +19,7 @@ let package = Package(
     products: [
         .executable(name: "tupleguard", targets: ["tupleguard"]),
         .library(name: "Connectx", targets: ["Connectx"]),
+        .library(name: "ConnectxNIO", targets: ["ConnectxNIO"]),
     ],
     traits: [
         .trait(
@@ -26,7 +27,8 @@ let package = Package(
             description:
                 "The command and its agent. Without it (traits: []) the library alone, which needs no other package."
         ),
-        .default(enabledTraits: ["Command"]),
+        .trait(name: "NIO", description: "The library ConnectxNIO, for channels of SwiftNIO."),
+        .default(enabledTraits: ["Command", "NIO"]),
     ],
     dependencies: [
         // Subcommands, help, completions.
@@ -35,7 +37,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         // Ends the agent's parts in order when a signal arrives.
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-        // HTTP on the agent's socket.
+        // HTTP on the agent's socket, and what ConnectxNIO is for.
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     ],
     targets: [
@@ -56,6 +58,14 @@ let package = Package(
         .target(
             name: "Connectx",
             dependencies: ["CTupleguardLinux", "ConnectxCore", "TupleguardSockets"],
+            swiftSettings: strict),
+        .target(
+            name: "ConnectxNIO",
+            dependencies: [
+                "Connectx", "ConnectxCore", "TupleguardSockets",
+                product("NIOCore", "swift-nio", trait: "NIO"),
+                product("NIOPosix", "swift-nio", trait: "NIO"),
+            ],
             swiftSettings: strict),
 
         // The C library. A target has one language: CConnectx is its header and the few C functions
@@ -158,6 +168,13 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ConnectxTests", dependencies: ["Connectx", "ConnectxCore", "TupleguardSockets"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConnectxNIOTests",
+            dependencies: [
+                "ConnectxNIO", product("NIOCore", "swift-nio", trait: "NIO"),
+                product("NIOPosix", "swift-nio", trait: "NIO"),
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "ThreadTests", dependencies: ["Connectx", "TupleguardSockets"],

@@ -77,11 +77,12 @@ extension Connectx {
         options: Options = Options(), configure: Configuration? = nil
     ) throws(ConnectError) -> Connection {
         let opening = Opening(destination: destination, source: source, options: options)
+        let deadline = options.deadline
         // connect(2) itself waits where it may do so for ever.
         let isNonBlocking = options.isNonBlocking || transport == .tcp && options.timeout != nil
         var connection = try opening.open(
             transport, isNonBlocking: isNonBlocking, opening.patience(.waits), configure)
-        try opening.waitBlocking(for: &connection)
+        try opening.waitBlocking(for: &connection, until: deadline)
         linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
         return connection
     }
@@ -114,10 +115,11 @@ extension Connectx {
         options: Options = Options()
     ) throws(ConnectError) -> Connection {
         let opening = Opening(destination: destination, source: source, options: options)
+        let deadline = options.deadline
         let wasBlocking = linux_is_blocking(socket)
         var connection = try opening.adopt(socket, opening.patience(.asSocket))
         do throws(ConnectError) {
-            try opening.waitBlocking(for: &connection)
+            try opening.waitBlocking(for: &connection, until: deadline)
         } catch {
             Opening.giveBack(connection, isBlocking: wasBlocking)
             throw error
@@ -129,28 +131,33 @@ extension Connectx {
 
 extension Opening {
     /// Waits until the other side has answered, and the first data is sent.
-    fileprivate func waitBlocking(for connection: inout Connection) throws(ConnectError) {
+    func waitBlocking(for connection: inout Connection, until deadline: ContinuousClock.Instant?)
+        throws(ConnectError)
+    {
         guard connection.state != .deferred else { return }
-        let deadline = options.timeout.map { ContinuousClock.now + $0 }
         let raw = connection.descriptor.raw
         if connection.state == .inProgress {
-            try finish(&connection, waitUntilWritable(raw, until: deadline))
+            try finish(&connection, Wait.blocking(for: [raw], until: deadline).error)
         }
         while try !sendRest(&connection) {
-            try check(waitUntilWritable(raw, until: deadline), connection.tuple)
+            try check(Wait.blocking(for: [raw], until: deadline).error, connection.tuple)
         }
     }
 }
 
-/// Waits until a socket is connected and can be written to: 0, or why it cannot.
-private func waitUntilWritable(_ socket: Int32, until deadline: ContinuousClock.Instant?) -> Int32 {
-    while true {
-        var ready = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
-        let result = poll(&ready, 1, deadline.map(milliseconds) ?? -1)
-        let error = linux_errno()
-        if result > 0 { return pendingError(of: socket) }
-        if result == 0 && deadline! <= .now { return ETIMEDOUT }
-        if result < 0 && error != EINTR { return error }
+extension Wait {
+    /// What `run` does, with poll(2) on the calling thread.
+    static func blocking(for sockets: [Int32], until deadline: ContinuousClock.Instant?) -> Event {
+        var polled = sockets.map { pollfd(fd: $0, events: Int16(POLLOUT), revents: 0) }
+        while true {
+            let result = poll(&polled, nfds_t(polled.count), deadline.map(milliseconds) ?? -1)
+            let error = linux_errno()
+            if result > 0, let ready = polled.first(where: { $0.revents != 0 }) {
+                return Event(socket: ready.fd, error: pendingError(of: ready.fd))
+            }
+            if result == 0, let deadline, deadline <= .now { return Event(error: ETIMEDOUT) }
+            if result < 0 && error != EINTR { return Event(error: error) }
+        }
     }
 }
 

@@ -187,11 +187,7 @@ private struct SocketMaker {
         } catch {
             throw opening.error(.init(error.number, isFromBind: false), error.number)
         }
-        if let configure {
-            var socket = Connectx.UnconnectedSocket(descriptor.raw)
-            configure(&socket)
-            if let number = socket.failure { throw opening.error(.optionRefused, number) }
-        }
+        try Connectx.configure(descriptor.raw, for: opening.destination, configure)
         return descriptor
     }
 

@@ -12,9 +12,12 @@ extension Connectx {
         ///
         /// A TCP socket of `open` has it in any case.
         public var isNonBlocking = false
-        /// How long to wait for a TCP connection; nil: as long as the kernel tries
-        /// (tcp_syn_retries).
+        /// How long to wait for a TCP connection, and for a name's addresses; nil: as long as the
+        /// kernel tries (tcp_syn_retries).
         public var timeout: Duration?
+        /// With several addresses of one host: how long one has for itself before the next is tried
+        /// beside it; 10 ms at least (RFC 8305, Connection Attempt Delay).
+        public var attemptDelay = Duration.milliseconds(250)
         /// How a TCP connection from an address gets its port.
         public var strategy = Strategy.automatic
         /// What is sent first, and when.
@@ -26,6 +29,9 @@ extension Connectx {
 
         /// Leaves everything to the library.
         public init() {}
+
+        /// When the patience of a call that begins now is at its end.
+        var deadline: ContinuousClock.Instant? { timeout.map { .now + $0 } }
 
         /// The ways in which a TCP connection from an address can get its port.
         public enum Strategy: Hashable, Sendable {
@@ -89,6 +95,20 @@ extension Connectx {
     /// Sets options of a socket before it is connected. It is called once for each socket that is
     /// made.
     public typealias Configuration = @Sendable (inout UnconnectedSocket) -> Void
+
+    /// Lets `configure` set the options of a socket that is to be connected.
+    package static func configure(
+        _ socket: Int32, for destination: Endpoint, _ configure: Configuration?
+    ) throws(ConnectError) {
+        guard let configure else { return }
+        var socket = UnconnectedSocket(socket)
+        configure(&socket)
+        if let number = socket.failure {
+            throw ConnectError(
+                .optionRefused, number,
+                FourTuple(local: Endpoint(.unspecified, 0), remote: destination))
+        }
+    }
 }
 
 extension Connectx.Options.FirstData {

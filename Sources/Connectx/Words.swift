@@ -94,7 +94,7 @@ extension ConnectError.Reason {
 extension ConnectError: CustomStringConvertible {
     /// "cannot connect 127.0.0.1:40000 -> 127.0.0.1:53: Address already in use (EADDRINUSE): …"
     public var description: String {
-        "cannot connect \(from)\(tuple.remote): \(Errno(errno)): \(explanation)"
+        "cannot connect \(from)\(to): \(Errno(errno)): \(explanation)"
     }
 
     /// What is known of the local end: "127.0.0.1:4000 -> ", "127.0.0.1 -> " or nothing.
@@ -104,6 +104,15 @@ extension ConnectError: CustomStringConvertible {
         case (false, 0): "\(tuple.local.address) -> "
         default: "\(tuple.local) -> "
         }
+    }
+
+    /// The host by its name, where that has not become an address.
+    private var to: String {
+        guard let host else { return "\(tuple.remote)" }
+        let printable = String(
+            host.unicodeScalars.map { $0.value > 32 && $0.value < 127 ? Character($0) : "?" })
+        return tuple.remote.address.isAny
+            ? "\(printable):\(tuple.remote.port)" : "\(printable) at \(tuple.remote)"
     }
 
     private var explanation: String {

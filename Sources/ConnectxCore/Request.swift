@@ -147,6 +147,8 @@ public struct ConnectError: Error, Hashable, Sendable {
     /// As far as it was known: what was not is unspecified, or 0.
     public let tuple: Connectx.FourTuple
 
+    /// The name of the host that was looked up, if the caller gave one.
+    public package(set) var host: String?
     /// Whether it was bind(2) that failed.
     package let isFromBind: Bool
 

@@ -20,7 +20,8 @@ struct Connect: ParsableCommand {
 
             SOURCE is an address, ADDRESS:PORT or *:PORT; what is left out is chosen. DESTINATION \
             is ADDRESS:PORT or NAME:PORT; several are given with commas, or as a range of \
-            addresses (127.0.0.1-127.0.0.254:80), and are taken in turn. Needs no privilege.
+            addresses (127.0.0.1-127.0.0.254:80), and are taken in turn. Of a NAME's addresses the \
+            next is tried when one refuses or does not answer. Needs no privilege.
 
             EXAMPLES
               echo hello | tupleguard connect udp 127.0.0.1:7
@@ -122,9 +123,15 @@ struct Connect: ParsableCommand {
         return source
     }
 
-    private func destinations() throws -> Connectx.Destinations {
+    /// Where to: destinations that are taken in turn, or the addresses of one host.
+    private enum Target {
+        case destinations(Connectx.Destinations)
+        case host([Endpoint])
+    }
+
+    private func target() throws -> Target {
         let text = endpoints.last!
-        if let destinations = Connectx.Destinations(text) { return destinations }
+        if let destinations = Connectx.Destinations(text) { return .destinations(destinations) }
         guard let colon = text.lastIndex(of: ":") else {
             throw ValidationError("DESTINATION \(text): give ADDRESS:PORT or NAME:PORT")
         }
@@ -132,7 +139,7 @@ struct Connect: ParsableCommand {
         guard let port = UInt16(text[text.index(after: colon)...]), port > 0, !name.isEmpty else {
             throw ValidationError("DESTINATION \(text): give a port between 1 and 65535")
         }
-        return try Connectx.Destinations(resolve(name).map { Endpoint($0, port) })
+        return .host(try Connectx.addresses(of: name, port: port))
     }
 
     private var options: Connectx.Options {
@@ -145,17 +152,16 @@ struct Connect: ParsableCommand {
     // MARK: - Running
 
     func run() throws {
-        let destinations = try destinations()
+        let target = try target()
         let source = try source()
-        if count != nil { return try openMany(destinations, source) }
+        if count != nil { return try openMany(target, source) }
         var options = options
         if fastOpen {
             let first = readInput()
             guard !first.isEmpty else { throw ValidationError("--fast-open: there is no input") }
             options.firstData = .fastOpen(first)
         }
-        let connection = try Connectx.connectBlocking(
-            kind.transport, toAnyOf: destinations, from: source, options: options)
+        let connection = try connect(target, source, options)
         if show { note(connection.outcome) }
         if onlyConnect { return }
         var first: [UInt8] = []
@@ -167,6 +173,19 @@ struct Connect: ParsableCommand {
                 socket: socket, isStream: kind == .tcp,
                 idleMilliseconds: idleTimeout.map { Int32($0 * 1000) } ?? -1)
             try relay.run(first: first)
+        }
+    }
+
+    private func connect(_ target: Target, _ source: Source, _ options: Connectx.Options)
+        throws(ConnectError) -> Connectx.Connection
+    {
+        switch target {
+        case .destinations(let destinations):
+            try Connectx.connectBlocking(
+                kind.transport, toAnyOf: destinations, from: source, options: options)
+        case .host(let addresses):
+            try Connectx.connectBlocking(
+                kind.transport, toFastestOf: addresses, from: source, options: options)
         }
     }
 
@@ -202,7 +221,7 @@ struct Connect: ParsableCommand {
         var message: String?
     }
 
-    private func openMany(_ destinations: Connectx.Destinations, _ source: Source) throws {
+    private func openMany(_ target: Target, _ source: Source) throws {
         raiseDescriptorLimit()
         var tally = Tally(asked: count!)
         var held = HeldDescriptors()
@@ -210,8 +229,7 @@ struct Connect: ParsableCommand {
         let start = ContinuousClock.now
         do throws(ConnectError) {
             while tally.opened < tally.asked {
-                let connection = try Connectx.connectBlocking(
-                    kind.transport, toAnyOf: destinations, from: source, options: options)
+                let connection = try connect(target, source, options)
                 tally.techniques[connection.technique.name, default: 0] += 1
                 ports.insert(connection.tuple.local.port)
                 held.keep(connection.takeDescriptor())
@@ -252,33 +270,4 @@ private struct HeldDescriptors: ~Copyable {
     deinit {
         for descriptor in all { close(descriptor) }
     }
-}
-
-/// A destination that has no address.
-private struct UnknownName: Error, CustomStringConvertible {
-    let name: String
-    let why: String
-
-    var description: String { printable("cannot resolve \(name): \(why)") }
-}
-
-/// The addresses of a name (getaddrinfo(3)), in its order of preference.
-private func resolve(_ name: String) throws -> [IPAddress] {
-    var hints = addrinfo()
-    hints.ai_socktype = Int32(SOCK_DGRAM.rawValue)
-    hints.ai_flags = AI_ADDRCONFIG
-    var list: UnsafeMutablePointer<addrinfo>?
-    let result = getaddrinfo(name, nil, &hints, &list)
-    defer { if let list { freeaddrinfo(list) } }
-    guard result == 0 else {
-        throw UnknownName(name: name, why: String(cString: gai_strerror(result)))
-    }
-    var addresses: [IPAddress] = []
-    var next = list
-    while let entry = next?.pointee {
-        let bytes = UnsafeRawBufferPointer(start: entry.ai_addr, count: Int(entry.ai_addrlen))
-        if let name = try? SocketName(bytes) { addresses.append(name.endpoint.address) }
-        next = entry.ai_next
-    }
-    return addresses
 }
