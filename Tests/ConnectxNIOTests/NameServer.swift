@@ -21,7 +21,8 @@ final class NameServer: Sendable {
         let first = try Self.bound(to: 1, port: 0)
         let port = Self.port(of: first)
         self.port = port
-        sockets = [first] + (try (1..<addresses).map { try Self.bound(to: UInt32($0 + 1), port: port) })
+        sockets =
+            [first] + (try (1..<addresses).map { try Self.bound(to: UInt32($0 + 1), port: port) })
         Thread.detachNewThread { [sockets, ending] in Self.serve(sockets, until: ending.read) }
     }
 
