@@ -10,19 +10,22 @@ import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardRecords
 
-/// Serves GET /health, GET /summary, GET /reports and GET /events on a Unix socket that only root
-/// can open.
+/// Serves GET /health, GET /summary, GET /reports, GET /cgroups and GET /events on a Unix socket
+/// that only root can open.
 final class AgentServer: Service, Sendable {
     private let path: String
     private let followers: Followers
     private let notices: Notices
     /// Nil where a guard watches instead.
     private let scans: Scans?
+    private let cgroups: CgroupNames
 
     init(
-        path: String, followers: Followers, notices: Notices, scans: Scans? = nil
+        path: String, followers: Followers, notices: Notices, scans: Scans? = nil,
+        cgroups: CgroupNames = CgroupNames()
     ) {
         self.path = path
+        self.cgroups = cgroups
         self.followers = followers
         self.notices = notices
         self.scans = scans
@@ -48,14 +51,15 @@ final class AgentServer: Service, Sendable {
     }
 
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
-        let (followers, notices, scans) = (followers, notices, scans)
+        let (followers, notices, scans, cgroups) = (followers, notices, scans, cgroups)
         return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 16)
             .childChannelInitializer { channel in
                 channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(
                         RequestHandler(
-                            followers: followers, notices: notices, scans: scans))
+                            followers: followers, notices: notices, scans: scans,
+                            cgroups: cgroups))
                 }
             }
             .bind(unixDomainSocketPath: path).get()
@@ -70,9 +74,11 @@ private final class RequestHandler: ChannelInboundHandler {
     private let followers: Followers
     private let notices: Notices
     private let scans: Scans?
+    private let cgroups: CgroupNames
     private var following: UInt64?
 
-    init(followers: Followers, notices: Notices, scans: Scans?) {
+    init(followers: Followers, notices: Notices, scans: Scans?, cgroups: CgroupNames) {
+        self.cgroups = cgroups
         self.followers = followers
         self.notices = notices
         self.scans = scans
@@ -85,18 +91,20 @@ private final class RequestHandler: ChannelInboundHandler {
             answer(context, request, .ok, #"{"pid":\#(getpid()),"status":"ok"}"# + "\n")
         case (.GET, "/reports"):
             let findings = AgentFindings(
-                totals: notices.totals, conflicts: notices.conflicts(CgroupNames()),
+                totals: notices.totals, conflicts: notices.conflicts(cgroups),
                 scan: scans?.findings)
             answer(context, request, .ok, encodeJSON(findings) + "\n")
         case (.GET, "/summary"):
             let summary = AgentSummary(totals: notices.totals, scan: scans?.totals)
             answer(context, request, .ok, encodeJSON(summary) + "\n")
+        case (.GET, "/cgroups"):
+            answer(context, request, .ok, encodeJSON(RememberedCgroups(cgroups.paths)) + "\n")
         case (.GET, "/events"):
             follow(context, request)
         default:
             answer(
                 context, request, .notFound,
-                "there is GET /health, GET /summary, GET /reports and GET /events\n")
+                "there is GET /health, GET /summary, GET /reports, GET /cgroups and GET /events\n")
         }
     }
 

@@ -1,64 +1,152 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conflicts in the agent's log, as lines or as JSON.
+// Conflicts in the agent's log: what happens again and again in one line, and nobody's flood in the
+// way of others.
 
 import Logging
 import TupleguardLinux
 import TupleguardRecords
 
-/// Logs conflicts: each in a line of its own, up to a number in a second, then their count.
+/// Logs conflicts. The first of a kind has a line at once; the same again is counted, and said
+/// every ten seconds while it goes on.
 ///
-/// A program that retries in a loop is refused a million times a second; a log
-/// that followed would fill the disk. Counters and `conflicts` know of them all.
+/// A program that retries in a loop is refused a million times a second; a log that followed would
+/// fill the disk. Counters and `conflicts` know of them all.
 struct ConflictLog {
-    static let linesPerSecond = 100
+    /// Lines for one party (a user's processes in one cgroup), for a user, and for all together.
+    static let ofParty = Rate(perSecond: 10, burst: 50)
+    static let ofUser = Rate(perSecond: 50, burst: 100)
+    static let ofAll = Rate(perSecond: 100, burst: 200)
+    /// In nanoseconds: how long what happens again is only counted.
+    static let repetitionWindow: UInt64 = 10_000_000_000
+    /// How many conflicts are known to have happened, at most; beyond that each has a line.
+    static let repetitionLimit = 2048
+    /// How many parties' suppressed lines are counted apart.
+    static let partyLimit = 64
+    private static let flushInterval: UInt64 = 1_000_000_000
 
-    let logger: Logger
-    let format: LogFormat
+    private struct Repetition {
+        var since: UInt64
+        var count = 0
+        var last: any LoggedConflict
+    }
+
+    private let destination: AgentLog
     /// What it has lines of, several of them.
-    let noun: String
-    private let cgroups = CgroupNames()
-    private var second: UInt64 = 0
-    private var lines = 0
-    private var suppressed = 0
+    private let noun: String
+    private let cgroups: CgroupNames
+    private let clock: () -> UInt64
+    private var parties = TokenBuckets<LogParty>(ofParty, limit: 1024)
+    private var users = TokenBuckets<UInt32>(ofUser, limit: 1024)
+    private var all = TokenBucket()
+    private var repetitions: [ConflictKey: Repetition] = [:]
+    private var suppressed: [LogParty: Int] = [:]
+    private var suppressedOthers = 0
+    private var nextFlush: UInt64 = 0
 
-    init(logger: Logger, format: LogFormat, noun: String = "conflicts") {
-        self.logger = logger
-        self.format = format
+    /// - Parameter clock: CLOCK_MONOTONIC.
+    init(
+        to destination: AgentLog, noun: String = "conflicts", cgroups: CgroupNames = CgroupNames(),
+        clock: @escaping () -> UInt64 = { KernelClock.monotonic }
+    ) {
+        self.destination = destination
         self.noun = noun
+        self.cgroups = cgroups
+        self.clock = clock
     }
 
     /// - Parameter isFollowed: whether somebody wants the event too.
     /// - Returns: the event as JSON, if so.
-    mutating func log(_ event: some ConflictEvent, isFollowed: Bool) -> String? {
-        let now = event.time.secondsSince1970
-        if now != second {
-            flush()
-            second = now
-            lines = 0
-        }
-        let hasLine = lines < Self.linesPerSecond
-        if hasLine { lines += 1 } else { suppressed += 1 }
+    mutating func log(_ event: some LoggedConflict, isFollowed: Bool) -> String? {
+        let now = clock()
+        let hasLine = takesLine(event, now)
+        if now >= nextFlush { flush() }
         // In a flood nearly all events end here, before anything is made of them.
         guard hasLine || isFollowed else { return nil }
         let named = event.namingCgroups(cgroups.path)
-        if hasLine { write(named) }
-        return isFollowed ? encodeJSON(named) : nil
-    }
-
-    private func write(_ event: some ConflictEvent) {
-        switch format {
-        case .text: writeLine("\(event.time) notice \(event.line)")
-        case .json: writeLine(encodeJSON(event))
+        let json = encodeJSON(named)
+        if hasLine {
+            destination.write(
+                LogEntry(
+                    time: event.time, message: named.line, json: json, fields: named.journalFields))
         }
+        return isFollowed ? json : nil
     }
 
-    /// Whether there is something that `flush` would say.
-    var hasMore: Bool { suppressed > 0 }
+    private mutating func takesLine(_ event: some LoggedConflict, _ now: UInt64) -> Bool {
+        let key = event.key
+        if repetitions[key] != nil {
+            repetitions[key]!.count += 1
+            return false
+        }
+        guard admit(key.party, now) else {
+            if suppressed[key.party] != nil || suppressed.count < Self.partyLimit {
+                suppressed[key.party, default: 0] += 1
+            } else {
+                suppressedOthers += 1
+            }
+            return false
+        }
+        if repetitions.count < Self.repetitionLimit {
+            repetitions[key] = Repetition(since: now, last: event)
+        }
+        return true
+    }
 
-    /// Says how many had no line of their own.
-    mutating func flush() {
-        guard suppressed > 0 else { return }
-        logger.notice("\(grouped(suppressed)) more \(noun) in that second, not logged one by one")
-        suppressed = 0
+    private mutating func admit(_ party: LogParty, _ now: UInt64) -> Bool {
+        guard parties.hasToken(for: party, now: now), users.hasToken(for: party.uid, now: now),
+            all.hasToken(Self.ofAll, now: now)
+        else { return false }
+        parties.take(for: party, now: now)
+        users.take(for: party.uid, now: now)
+        all.take(Self.ofAll, now: now)
+        return true
+    }
+
+    // MARK: - What was not said at once
+
+    /// Whether there is something that `flush` would say, now or later.
+    var hasMore: Bool {
+        !repetitions.isEmpty || !suppressed.isEmpty || suppressedOthers > 0
+    }
+
+    /// Says what is due: repetitions, and how many had no line.
+    ///
+    /// - Parameter isLast: all of it is due.
+    mutating func flush(isLast: Bool = false) {
+        let now = clock()
+        nextFlush = now + Self.flushInterval
+        for (key, repetition) in repetitions
+        where isLast || now >= repetition.since + Self.repetitionWindow {
+            if repetition.count > 0 { say(repetition, until: now) }
+            // What went on may go on; what did not is news when it happens again.
+            repetitions[key] =
+                repetition.count > 0 && !isLast
+                ? Repetition(since: now, last: repetition.last) : nil
+        }
+        for (party, count) in suppressed {
+            var party = party
+            party.path = cgroups.path(of: party.cgroup)
+            sayNotLogged(count, of: "\(party)")
+        }
+        suppressed = [:]
+        if suppressedOthers > 0 { sayNotLogged(suppressedOthers, of: "others") }
+        suppressedOthers = 0
+    }
+
+    private func say(_ repetition: Repetition, until now: UInt64) {
+        let named = repetition.last.namingCgroups(cgroups.path)
+        let seconds = max(1, (now - repetition.since + 500_000_000) / 1_000_000_000)
+        let times = repetition.count == 1 ? "once more" : "\(grouped(repetition.count)) more times"
+        destination.write(
+            LogEntry(
+                message: "\(times) in \(seconds)s: \(named.line)",
+                fields: named.journalFields
+                    + [JournalField("TUPLEGUARD_COUNT", "\(repetition.count)")]))
+    }
+
+    private func sayNotLogged(_ count: Int, of whom: String) {
+        destination.write(
+            LogEntry(
+                message: "\(grouped(count)) more \(noun) of \(whom), not logged one by one"))
     }
 }

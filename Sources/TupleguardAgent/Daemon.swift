@@ -50,16 +50,19 @@ package struct Daemon: Sendable {
         // so.
         umask(umask(0o777) | 0o022)
         let lock = try AgentLock(configuration.runFolder)
-        let logger = makeLogger()
+        let log = AgentLog(configuration.logFormat)
+        defer { log.close() }
+        let logger = makeLogger(log)
+        let cgroups = CgroupNames()
         let (followers, notices) = (Followers(), Notices())
         let manager = ServiceManager()
-        let watch = try makeWatch(followers, logger, manager)
+        let watch = try makeWatch(followers, log, logger, cgroups, manager)
         let receiver = try NoticeReceiver(
             path: configuration.runFolder.noticeSocket, notices: notices, followers: followers,
-            logger: logger, format: configuration.logFormat)
+            log: log)
         let server = AgentServer(
             path: configuration.runFolder.socket, followers: followers, notices: notices,
-            scans: watch.scans)
+            scans: watch.scans, cgroups: cgroups)
         // Ended in the opposite order.
         let services: [any Service] =
             watch.services + [
@@ -89,13 +92,13 @@ package struct Daemon: Sendable {
     }
 
     private func makeWatch(
-        _ followers: Followers, _ logger: Logger, _ manager: ServiceManager
+        _ followers: Followers, _ log: AgentLog, _ logger: Logger, _ cgroups: CgroupNames,
+        _ manager: ServiceManager
     ) throws -> Watch {
-        let format = configuration.logFormat
         switch configuration.watch {
         case .guard(let configuration, let reread):
             let pump = try EventPump(
-                state: configuration.state, logger: logger, format: format, followers: followers)
+                state: configuration.state, log: log, cgroups: cgroups, followers: followers)
             let reconciler = Reconciler(
                 configuration, logger: logger, pump: pump, manager: manager, reread: reread)
             try reconciler.begin()
@@ -110,8 +113,8 @@ package struct Daemon: Sendable {
         case .scan(let interval):
             let scans = Scans()
             let scanner = ShadowScanner(
-                every: interval, scans: scans, followers: followers, logger: logger,
-                format: format, manager: manager)
+                every: interval, scans: scans, followers: followers, logger: logger, log: log,
+                manager: manager)
             try scanner.begin()
             return Watch(
                 services: [scanner], summary: scanner.summary, scans: scans,
@@ -124,9 +127,8 @@ package struct Daemon: Sendable {
         }
     }
 
-    private func makeLogger() -> Logger {
-        let format = configuration.logFormat
-        var logger = Logger(label: "tupleguard") { _ in AgentLogHandler(format: format) }
+    private func makeLogger(_ log: AgentLog) -> Logger {
+        var logger = Logger(label: "tupleguard") { _ in AgentLogHandler(log) }
         logger.logLevel = .info
         return logger
     }

@@ -2,17 +2,17 @@
 // Moves events from the ring buffer to the log and to those who follow.
 
 import Glibc
-import Logging
 import ServiceLifecycle
 import Synchronization
 import TupleguardKernel
+import TupleguardLinux
 import TupleguardSockets
 
 /// Reads the ring buffer on a thread of its own, which sleeps while nothing happens.
 final class EventPump: Service, Sendable {
     private let state: GuardState
-    private let logger: Logger
-    private let format: LogFormat
+    private let destination: AgentLog
+    private let cgroups: CgroupNames
     private let followers: Followers
     /// A pipe, written to when the thread should look up.
     private let wakeReader: OwnedDescriptor
@@ -22,10 +22,14 @@ final class EventPump: Service, Sendable {
     private let calls = Atomic<Int>(0)
     private let answers = Atomic<Int>(0)
 
-    init(state: GuardState, logger: Logger, format: LogFormat, followers: Followers) throws {
+    /// - Parameter cgroups: comes to know the names of all who have a part in a conflict while
+    ///   they are there.
+    init(
+        state: GuardState, log: AgentLog, cgroups: CgroupNames, followers: Followers
+    ) throws {
         self.state = state
-        self.logger = logger
-        self.format = format
+        destination = log
+        self.cgroups = cgroups
         self.followers = followers
         var ends: [Int32] = [-1, -1]
         try Errno.check { pipe(&ends) }
@@ -72,11 +76,12 @@ final class EventPump: Service, Sendable {
     }
 
     private func pump() {
-        var log = ConflictLog(logger: logger, format: format)
+        var log = ConflictLog(to: destination, cgroups: cgroups)
         while !isStopping.load(ordering: .sequentiallyConsistent) {
             do {
-                let reader = try EventReader(state) { [followers] event in
+                let reader = try EventReader(state) { [followers, cgroups] event in
                     guard let event else { return }
+                    _ = event.namingCgroups(cgroups.path)
                     if let line = log.log(event, isFollowed: !followers.isEmpty) {
                         followers.send(line)
                     }
@@ -84,15 +89,16 @@ final class EventPump: Service, Sendable {
                 drain(reader, untilFlush: { log.hasMore }, flush: { log.flush() })
             } catch {
                 // No guard is attached any more; the reconciler wakes us when there is one.
-                waitForWake()
+                waitForWake(untilFlush: log.hasMore)
+                log.flush()
             }
-            log.flush()
         }
+        log.flush(isLast: true)
     }
 
-    private func waitForWake() {
+    private func waitForWake(untilFlush: Bool) {
         var ready = pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0)
-        poll(&ready, 1, -1)
+        poll(&ready, 1, untilFlush ? 1000 : -1)
         takeWake()
     }
 
@@ -105,7 +111,7 @@ final class EventPump: Service, Sendable {
                 pollfd(fd: reader.descriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: wakeReader.raw, events: Int16(POLLIN), revents: 0),
             ]
-            // A second after the last of a flood its count is due.
+            // What was not said at once is due now and then.
             if poll(&ready, 2, untilFlush() ? 1000 : -1) == 0 { flush() }
             reader.poll(milliseconds: 0)
             guard ready[1].revents != 0 else { continue }

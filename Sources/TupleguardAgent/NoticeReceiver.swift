@@ -3,7 +3,6 @@
 
 import ConnectxCore
 import Glibc
-import Logging
 import ServiceLifecycle
 import Synchronization
 import TupleguardAgentClient
@@ -15,20 +14,17 @@ final class NoticeReceiver: Service, Sendable {
     private let socket: NoticeSocket
     private let notices: Notices
     private let followers: Followers
-    private let logger: Logger
-    private let format: LogFormat
+    private let log: AgentLog
     private let isStopping = Atomic<Bool>(false)
 
     /// Notices are taken from now on, and heard when it runs.
     init(
-        path: String, notices: Notices, followers: Followers, logger: Logger,
-        format: LogFormat
+        path: String, notices: Notices, followers: Followers, log: AgentLog
     ) throws(AgentError) {
         socket = try NoticeSocket(path: path)
         self.notices = notices
         self.followers = followers
-        self.logger = logger
-        self.format = format
+        self.log = log
     }
 
     /// Runs until shutdown. The socket's name is gone then.
@@ -47,13 +43,13 @@ final class NoticeReceiver: Service, Sendable {
         var listener = NoticeListener(
             notices: notices, followers: followers,
             // Of their own: whatever programs send, the guard's lines keep their room.
-            log: ConflictLog(logger: logger, format: format, noun: "notices of connectx"))
+            log: ConflictLog(to: log, noun: "notices of connectx"))
         while !isStopping.load(ordering: .sequentiallyConsistent) {
-            // A second after the last of a flood its count is due.
+            // What was not said at once is due now and then.
             if !socket.wait(milliseconds: listener.log.hasMore ? 1000 : -1) { listener.log.flush() }
             drain(to: &listener)
         }
-        listener.log.flush()
+        listener.log.flush(isLast: true)
     }
 
     private func drain(to listener: inout NoticeListener) {

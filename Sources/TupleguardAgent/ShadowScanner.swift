@@ -12,7 +12,7 @@ import TupleguardRecords
 final class ShadowScanner: Service, Sendable {
     /// Between the beginnings of two scans.
     private let interval: Duration
-    private let format: LogFormat
+    private let log: AgentLog
     private let scans: Scans
     private let followers: Followers
     private let logger: Logger
@@ -21,10 +21,10 @@ final class ShadowScanner: Service, Sendable {
 
     init(
         every interval: Duration, scans: Scans, followers: Followers, logger: Logger,
-        format: LogFormat, manager: ServiceManager
+        log: AgentLog, manager: ServiceManager
     ) {
         self.interval = interval
-        self.format = format
+        self.log = log
         self.scans = scans
         self.followers = followers
         self.logger = logger
@@ -54,7 +54,7 @@ final class ShadowScanner: Service, Sendable {
     }
 
     private func scanUntilStopped() {
-        var log = ConflictLog(logger: logger, format: format)
+        var log = ConflictLog(to: self.log)
         var failure: String?
         repeat {
             let begun = KernelClock.monotonic

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can go wrong with the agent, and with asking it, in sentences that name cause and remedy.
 
+import TupleguardLinux
 package import TupleguardSockets
 
 package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -11,7 +12,10 @@ package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
     /// A system call failed, or an answer made no sense; `detail` says more where there is more.
     case failed(what: String, errno: Errno, detail: String)
 
-    package var description: String {
+    /// Others choose the names of cgroups.
+    package var description: String { printable(sentence) }
+
+    private var sentence: String {
         switch self {
         case .alreadyRunning(let lock, let pid):
             let who = pid.map { " (pid \($0))" } ?? ""

@@ -86,6 +86,30 @@ package struct AgentFindings: Codable, Sendable {
     }
 }
 
+/// Paths of the cgroups that had a part in a conflict, as the agent remembers them: those that are
+/// gone, too.
+package struct RememberedCgroups: Codable, Sendable {
+    private struct Named: Codable {
+        let id: UInt64
+        let path: String
+    }
+
+    private let cgroups: [Named]
+
+    package init(_ paths: [UInt64: String]) {
+        cgroups = paths.map { Named(id: $0.key, path: $0.value) }
+    }
+
+    package var paths: [UInt64: String] {
+        Dictionary(cgroups.map { ($0.id, $0.path) }, uniquingKeysWith: { a, _ in a })
+    }
+
+    /// As `AgentSummary.read`.
+    package static func read(from folder: RunFolder) throws(AgentError) -> RememberedCgroups? {
+        try AgentConnection.read("/cgroups", from: folder)
+    }
+}
+
 extension AgentConnection {
     /// What the agent that runs has at `path`; nil when none runs.
     fileprivate static func read<Value: Decodable>(

@@ -41,10 +41,13 @@ extension GuardState {
             guard let policy = map.element(0, as: tg_policy.self) else {
                 throw .damagedState(path: folder, why: "its policy has another size")
             }
+            try check(
+                .counters, at: "\(folder)/counters", try MapShape.all(tableSize: 64, buckets: nil))
             var programs: [ProgramInfo] = []
             var isAttached = true
             for hook in Hook.allCases.reversed() {
                 let link = try Link(pinned: "\(folder)/\(hook.rawValue)")
+                try link.requireHook(hook, at: folder)
                 programs.append(try link.program(of: hook))
                 isAttached = isAttached && link.cgroupID == id
             }
@@ -75,13 +78,15 @@ extension GuardState {
             throw GuardError.tableSize(tableSize)
         }
         try changing {
-            let existing = exists ? Int(try readABI().table_size) : nil
+            let hasState = exists || !attachmentIDs.isEmpty
+            let existing = hasState ? Int(try readABI().table_size) : nil
             if let existing, let tableSize, existing != tableSize {
                 throw GuardError.tableSizeFixed(existing: existing, asked: tableSize)
             }
             let isAttached = access(attachmentFolder(cgroup.id), F_OK) == 0
             if isAttached && !replacing { throw GuardError.alreadyAttached(path: cgroup.path) }
             let size = existing ?? tableSize ?? Policy.defaultTableSize
+            if existing == nil { try requireMemory(tableSize: size) }
             let programs = try loadHooks(
                 for: cgroup, policy: policy, tableSize: size, keepingCounters: isAttached)
             if isAttached {
@@ -90,6 +95,16 @@ extension GuardState {
                 try attachAnew(cgroup, programs, makingMapsOf: existing == nil ? size : nil)
             }
         }
+    }
+
+    /// The kernel takes the tables from our memory cgroups, and refuses with a bare ENOMEM.
+    private func requireMemory(tableSize: Int) throws(GuardError) {
+        let shapes = try MapShape.all(tableSize: tableSize, buckets: fewBuckets)
+        let needed = shapes.values.reduce(0) { $0 + $1.memory }
+        guard let hierarchy = try? CgroupHierarchy(),
+            let limit = MemoryLimit.narrowest(in: hierarchy), limit.bytes < needed
+        else { return }
+        throw .memoryLimit(cgroup: limit.cgroup, limit: limit.bytes, needed: needed)
     }
 
     /// The programs for one cgroup, on the shared maps where those exist.
@@ -220,6 +235,7 @@ package struct Link: ~Copyable {
     /// 0 once the cgroup is gone.
     let cgroupID: UInt64
     private let programID: UInt32
+    private let attachType: UInt32
 
     init(pinned path: String) throws(GuardError) {
         let raw = try perform("open the link pinned at \(path)") { bpf_obj_get(path) }
@@ -251,6 +267,15 @@ package struct Link: ~Copyable {
         self.descriptor = descriptor
         programID = info.prog_id
         cgroupID = info.cgroup.cgroup_id
+        attachType = info.cgroup.attach_type
+    }
+
+    /// - Parameter folder: where it is pinned.
+    func requireHook(_ hook: Hook, at folder: String) throws(GuardError) {
+        guard attachType == hook.attachType.rawValue else {
+            throw .damagedState(
+                path: "\(folder)/\(hook.rawValue)", why: "that link is on another hook")
+        }
     }
 
     /// Takes the program off the hook; a link whose cgroup is gone is off already.
@@ -273,12 +298,7 @@ package struct Link: ~Copyable {
     /// The kernel takes a connect6 program for a connect4 link without a word,
     /// so the link's own attach type is checked here.
     func update(to program: Int32, at hook: Hook) throws(GuardError) {
-        var info = bpf_link_info()
-        var length = UInt32(MemoryLayout<bpf_link_info>.size)
-        try perform("ask the kernel about a link") {
-            bpf_obj_get_info_by_fd(descriptor.raw, &info, &length)
-        }
-        guard info.cgroup.attach_type == hook.attachType.rawValue else {
+        guard attachType == hook.attachType.rawValue else {
             throw .damagedState(path: hook.rawValue, why: "that link is on another hook")
         }
         try perform("replace the program on \(hook.title)") {

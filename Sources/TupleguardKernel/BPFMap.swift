@@ -13,6 +13,7 @@ struct BPFMap: ~Copyable, Sendable {
     let keySize: Int
     let valueSize: Int
     let capacity: Int
+    let shape: MapShape
 
     /// Opens the map that is pinned at `path`.
     init(pinned path: String) throws(GuardError) {
@@ -34,6 +35,7 @@ struct BPFMap: ~Copyable, Sendable {
         keySize = Int(info.key_size)
         valueSize = Int(info.value_size)
         capacity = Int(info.max_entries)
+        shape = MapShape(info)
     }
 
     /// The element of an array map.

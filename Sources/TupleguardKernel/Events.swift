@@ -14,7 +14,12 @@ package struct EventReader: ~Copyable {
     package let mapID: UInt32
 
     private final class Handler {
+        /// Events of one call of `poll`: in a flood they come as fast as they are handled, and
+        /// whoever polls has other things to do as well.
+        static let limit = 4096
+
         let body: (GuardEvent?) -> Void
+        var left = limit
         init(_ body: @escaping (GuardEvent?) -> Void) { self.body = body }
     }
 
@@ -26,9 +31,12 @@ package struct EventReader: ~Copyable {
             map.descriptor.raw,
             { context, data, size in
                 let bytes = UnsafeRawBufferPointer(start: data, count: size)
-                Unmanaged<Handler>.fromOpaque(context!).takeUnretainedValue()
-                    .body(GuardEvent(bytes: bytes))
-                return 0
+                let handler = Unmanaged<Handler>.fromOpaque(context!).takeUnretainedValue()
+                handler.body(GuardEvent(bytes: bytes))
+                handler.left -= 1
+                // A negative number ends the call; this event is taken out all the same
+                // (ringbuf_process_ring).
+                return handler.left > 0 ? 0 : -EINTR
             }, handler.toOpaque(), nil)
         guard let buffer else {
             handler.release()
@@ -48,10 +56,14 @@ package struct EventReader: ~Copyable {
     /// Readable when there are events (epoll(7)); stays the reader's.
     package var descriptor: Int32 { ring_buffer__epoll_fd(buffer) }
 
-    /// Handles what there is, waiting up to so many milliseconds for the first; returns how many.
+    /// Handles what there is, up to a number, waiting so many milliseconds for the first; returns
+    /// how many.
     @discardableResult
     package func poll(milliseconds: Int32) -> Int {
-        max(0, Int(ring_buffer__poll(buffer, milliseconds)))
+        let handler = handler.takeUnretainedValue()
+        handler.left = Handler.limit
+        _ = ring_buffer__poll(buffer, milliseconds)
+        return Handler.limit - handler.left
     }
 }
 

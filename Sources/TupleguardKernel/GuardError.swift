@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can go wrong with the guard, in sentences that name cause and remedy.
+import TupleguardLinux
 package import TupleguardSockets
 
 /// An error of the guard. Its description is one sentence: what failed, why,
@@ -11,6 +12,12 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case kernelTooOld(release: String)
     /// /sys/kernel/btf/vmlinux does not exist.
     case noBTF
+    /// The kernel keeps its memory from BPF programs.
+    case lockedDown
+    /// The BPF file system at this path is mounted in no mount namespace that lasts.
+    case passingPlace(path: String)
+    /// A memory cgroup has no room for the tables.
+    case memoryLimit(cgroup: String, limit: UInt64, needed: UInt64)
     /// There is no BPF file system at this path, and none could be mounted.
     case noBPFFileSystem(path: String, errno: Errno)
     /// The cgroup has a guard already.
@@ -36,7 +43,10 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
 
     package static let tableSizes = 64...(1 << 24)
 
-    package var description: String {
+    /// Others choose the names of cgroups.
+    package var description: String { printable(sentence) }
+
+    private var sentence: String {
         switch self {
         case .notPermitted(let missing):
             return
@@ -49,7 +59,16 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
                 "the kernel does not describe its own types: /sys/kernel/btf/vmlinux is missing; boot a kernel built with CONFIG_DEBUG_INFO_BTF"
         case .noBPFFileSystem(let path, let errno):
             return
-                "no BPF file system at \(path): \(errno); try: mount -t bpf bpf /sys/fs/bpf, and keep the state in a folder there"
+                "no BPF file system at \(path): \(errno); as root, and where everybody sees it (not in a mount namespace of a service's or of ip netns exec) try: mount -t bpf bpf /sys/fs/bpf, and keep the state in a folder there"
+        case .lockedDown:
+            return
+                "the kernel is locked down (confidentiality): BPF programs may not read its memory, and the guard reads sockets there; boot with lockdown=integrity"
+        case .passingPlace(let path):
+            return
+                "the BPF file system at \(path) is mounted in this mount namespace alone, and the guard would go with it; mount one where everybody sees it (mount -t bpf bpf /sys/fs/bpf), and for another network namespace use nsenter --net=/run/netns/NAME"
+        case .memoryLimit(let cgroup, let limit, let needed):
+            return
+                "the tables take \(needed >> 20) MiB, and the cgroup \(cgroup) has room for \(limit >> 20) MiB (memory.max; MemoryMax= in a unit); raise that, or choose a smaller --table-size"
         case .alreadyAttached(let path):
             return
                 "\(path) is guarded already; to change its policy with no gap use: tupleguard attach --replace \(path)"

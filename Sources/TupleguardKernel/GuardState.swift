@@ -32,8 +32,22 @@ package struct GuardState: Sendable {
     ///   - folder: a folder of a BPF file system; it need not exist yet.
     ///   - fewBuckets: a power of two; nil for as many as fit the table.
     package init(folder: String = GuardState.defaultFolder, fewBuckets: Int? = nil) {
-        self.folder = folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder
+        self.folder = Self.reachable(
+            folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder)
         self.fewBuckets = fewBuckets
+    }
+
+    /// The folder, or the one of that name in the mount namespace of whoever started us, where that
+    /// has a BPF file system there and ours has not.
+    private static func reachable(_ folder: String) -> String {
+        let parent = Self.parent(of: folder)
+        if Platform.isBPFFileSystem(parent) { return folder }
+        let outer = OuterRoot.all.first { Platform.isBPFFileSystem($0.path + parent) }
+        return (outer?.path ?? "") + folder
+    }
+
+    private static func parent(of folder: String) -> String {
+        folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "."
     }
 
     /// Another one while maps are made beside those of an older version.
@@ -68,16 +82,40 @@ package struct GuardState: Sendable {
             throw .failed(
                 what: "look into \(folder)", errno: Errno(EACCES), detail: "run it as root (sudo)")
         }
-        guard exists else { throw .noGuard(path: folder) }
+        try requireMaps()
         let info = try pinnedInfo()
         guard info.abi == Self.abi else { throw .otherABI(path: folder, found: info.abi) }
-        for name in MapName.shared where access(self.map(name), F_OK) != 0 {
-            throw .damagedState(path: folder, why: "\(self.map(name)) is missing")
-        }
         guard GuardError.tableSizes.contains(Int(info.table_size)) else {
             throw .damagedState(path: folder, why: "its table has \(info.table_size) entries")
         }
+        let shapes = try MapShape.all(tableSize: Int(info.table_size), buckets: fewBuckets)
+        for name in MapName.shared { try check(name, at: map(name), shapes) }
         return info
+    }
+
+    /// - Throws: `noGuard` where nothing is, `damagedState` where only the shared maps are missing.
+    private func requireMaps() throws(GuardError) {
+        // Taking over from an older version there is a moment without.
+        for _ in 0..<10 {
+            if exists { return }
+            if attachmentIDs.isEmpty { throw .noGuard(path: folder) }
+            usleep(20_000)
+        }
+        throw .damagedState(
+            path: folder, why: "cgroups are attached (cgroup-…), but \(mapsFolder) is missing")
+    }
+
+    /// Programs that are given another map than they were made for go wrong without a word.
+    func check(
+        _ name: MapName, at path: String, _ shapes: [MapName: MapShape]
+    ) throws(GuardError) {
+        guard access(path, F_OK) == 0 else {
+            throw .damagedState(path: folder, why: "\(path) is missing")
+        }
+        let shape = try BPFMap(pinned: path).shape
+        if let expected = shapes[name], shape != expected {
+            throw .damagedState(path: path, why: "it is \(shape), and should be \(expected)")
+        }
     }
 
     /// What a state says of itself, whatever version made it.
@@ -145,13 +183,14 @@ package struct GuardState: Sendable {
     /// - Throws: what is in the way, before anything is changed.
     package func checkPlace() throws(GuardError) {
         try Platform.check()
+        let parent = Self.parent(of: folder)
         if access(folder, F_OK) != 0 { try Platform.requireBPFFileSystem(at: parent) }
+        // What is pinned where only this mount namespace has it mounted goes with that.
+        if LastingMounts.have(fileSystemOf: parent) == false { throw .passingPlace(path: parent) }
     }
 
-    private var parent: String { folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "." }
-
     private func makeFolder() throws(GuardError) {
-        try Platform.requireBPFFileSystem(at: parent)
+        try Platform.requireBPFFileSystem(at: Self.parent(of: folder))
         if mkdir(folder, 0o750) != 0 && errno != EEXIST {
             throw .failed(what: "make the folder \(folder)", errno: .last, detail: "")
         }

@@ -13,6 +13,18 @@ package enum Platform {
         try requireCapabilities()
         try requireKernel(release: KernelVersion.runningRelease)
         if access("/sys/kernel/btf/vmlinux", R_OK) != 0 { throw .noBTF }
+        try requireKernelMemory(lockdown: lockdown)
+    }
+
+    /// What of the kernel is kept from root, as it is set (kernel_lockdown(7)).
+    private static var lockdown: String? { contents(of: "/sys/kernel/security/lockdown") }
+
+    /// BPF programs may not read the kernel's memory where it is to be kept from root too, and the
+    /// guard reads sockets there (LOCKDOWN_BPF_READ_KERNEL).
+    ///
+    /// - Parameter lockdown: "none integrity [confidentiality]"; nil where that cannot be read.
+    static func requireKernelMemory(lockdown: String?) throws(GuardError) {
+        if lockdown?.contains("[confidentiality]") == true { throw .lockedDown }
     }
 
     static func requireKernel(release: String) throws(GuardError) {
@@ -51,13 +63,17 @@ package enum Platform {
 
     private static let bpfFileSystem = "/sys/fs/bpf"
 
+    static func isBPFFileSystem(_ path: String) -> Bool {
+        linux_filesystem_magic(path) == bpfFileSystemMagic
+    }
+
     /// Makes sure that `path` lies in a BPF file system.
     ///
-    /// Where there should be one on every machine, one is mounted if need be; never over another
-    /// folder.
+    /// Where there should be one on every machine, one is mounted if need be: never over another
+    /// folder, and never where it would end with our mount namespace, and the guard with it.
     static func requireBPFFileSystem(at path: String) throws(GuardError) {
-        if linux_filesystem_magic(path) == bpfFileSystemMagic { return }
-        guard path == bpfFileSystem else {
+        if isBPFFileSystem(path) { return }
+        guard path == bpfFileSystem, LastingMounts.areOurs == true else {
             throw .noBPFFileSystem(
                 path: path, errno: Errno(access(path, F_OK) == 0 ? EINVAL : ENOENT))
         }

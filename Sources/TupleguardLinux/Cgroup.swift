@@ -47,24 +47,28 @@ package struct Cgroup: Hashable, Sendable {
     ) throws(CgroupError) -> String {
         guard !name.isEmpty else { throw .notACgroup(path: "''", why: "the path is empty") }
         var fault = CgroupError.missing(path: name, mountPoint: hierarchy.mountPoint)
-        let below = hierarchy.mountPoint + (name.hasPrefix("/") ? name : "/" + name)
-        for candidate in name.hasPrefix("/") ? [below, name] : [below] {
-            guard let resolved = realpath(candidate, nil) else { continue }
-            defer { free(resolved) }
-            let folder = String(cString: resolved)
-            guard let why = whyNotACgroup(folder, in: hierarchy) else { return folder }
-            fault = .notACgroup(path: name, why: why)
+        for candidate in hierarchy.candidates(for: name) {
+            guard let file = try? OwnedDescriptor(path: candidate, flags: LINUX_O_PATH) else {
+                continue
+            }
+            if let why = whyNotACgroup(file, in: hierarchy) {
+                fault = .notACgroup(path: name, why: why)
+            } else if let folder = hierarchy.folder(ofDescriptor: file.raw) {
+                return folder
+            }
         }
         throw fault
     }
 
-    private static func whyNotACgroup(_ folder: String, in hierarchy: CgroupHierarchy) -> String? {
+    private static func whyNotACgroup(
+        _ file: borrowing OwnedDescriptor, in hierarchy: CgroupHierarchy
+    ) -> String? {
         var status = stat()
-        guard stat(folder, &status) == 0 else { return "it cannot be read: \(Errno.last)" }
+        guard fstat(file.raw, &status) == 0 else { return "it cannot be read: \(Errno.last)" }
         guard status.st_mode & S_IFMT == S_IFDIR else {
             return "it is a file; a cgroup is a folder"
         }
-        switch linux_filesystem_magic(folder) {
+        switch linux_filesystem_magic("/proc/self/fd/\(file.raw)") {
         case cgroup2Magic: return nil
         case cgroup1Magic:
             return "it is a cgroup of version 1; the v2 hierarchy is at \(hierarchy.mountPoint)"

@@ -7,17 +7,33 @@ import TupleguardSockets
 
 /// The cgroup v2 hierarchy, wherever it is mounted.
 package struct CgroupHierarchy: Sendable {
-    /// Where it is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified on hybrid machines.
+    /// Where it can be reached: /sys/fs/cgroup, or /sys/fs/cgroup/unified on hybrid machines;
+    /// below `root` where it is not mounted in our mount namespace.
     package let mountPoint: String
+    private let root: String
     private let proc: Proc
 
-    /// Finds it among the mounts.
+    /// Finds it among the mounts: ours, or those of whoever started us, which `ip netns exec` hides
+    /// behind a /sys of its own.
     package init(proc: Proc = .system) throws(CgroupError) {
         let mounts = proc.contents("self/mounts") ?? ""
-        guard let point = Mounts.points(ofType: "cgroup2", in: mounts).first else {
-            throw .noHierarchy
+        if let point = Mounts.points(ofType: "cgroup2", in: mounts).first {
+            self.init(point, below: "", proc)
+            return
         }
-        mountPoint = point
+        for outer in OuterRoot.all {
+            if let point = Mounts.points(ofType: "cgroup2", in: outer.mounts).first {
+                self.init(point, below: outer.path, proc)
+                return
+            }
+        }
+        let hasVersionOne = !Mounts.points(ofType: "cgroup", in: mounts).isEmpty
+        throw hasVersionOne ? .versionOneOnly : .noHierarchy
+    }
+
+    private init(_ point: String, below root: String, _ proc: Proc) {
+        mountPoint = root + point
+        self.root = root
         self.proc = proc
     }
 
@@ -27,12 +43,18 @@ package struct CgroupHierarchy: Sendable {
         guard let mount = try? OwnedDescriptor(path: mountPoint, flags: O_RDONLY | O_DIRECTORY),
             let folder = try? OwnedDescriptor({ linux_open_cgroup(mount.raw, id) })
         else { return nil }
-        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
-        let length = readlink("/proc/self/fd/\(folder.raw)", &buffer, buffer.count)
-        guard length > 0 else { return nil }
-        let path = String(decoding: buffer[..<length], as: UTF8.self)
-        if path.hasSuffix(" (deleted)") { return nil }
-        return relative(path)
+        return TupleguardLinux.path(ofDescriptor: folder.raw).map { relative(root + $0) }
+    }
+
+    /// Where a name that was given may be meant to be.
+    func candidates(for name: String) -> [String] {
+        let below = mountPoint + (name.hasPrefix("/") ? name : "/" + name)
+        return name.hasPrefix("/") ? [below, root + name] : [below]
+    }
+
+    /// Where an open folder of the hierarchy can be reached.
+    func folder(ofDescriptor descriptor: Int32) -> String? {
+        TupleguardLinux.path(ofDescriptor: descriptor).map { root + $0 }
     }
 
     /// Without the mount point.

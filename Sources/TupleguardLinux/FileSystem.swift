@@ -11,7 +11,7 @@ package func names(in folder: String) -> [String] {
     var names: [String] = []
     while let entry = readdir(stream) {
         let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            fileName(bytes.prefix { $0 != 0 })
         }
         if name != "." && name != ".." { names.append(name) }
     }
@@ -20,6 +20,11 @@ package func names(in folder: String) -> [String] {
 
 /// The whole of a small file, such as those of /proc; nil when it cannot be read.
 package func contents(of path: String) -> String? {
+    bytes(of: path).map { String(decoding: $0, as: UTF8.self) }
+}
+
+/// The same as it is.
+package func bytes(of path: String) -> [UInt8]? {
     guard let file = try? OwnedDescriptor(path: path, flags: O_RDONLY) else { return nil }
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)
@@ -30,5 +35,14 @@ package func contents(of path: String) -> String? {
         if count == 0 { break }
         bytes += buffer[..<count]
     }
-    return String(decoding: bytes, as: UTF8.self)
+    return bytes
+}
+
+/// Where an open file is, as its mount namespace has it; nil when it has been removed.
+func path(ofDescriptor descriptor: Int32) -> String? {
+    var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink("/proc/self/fd/\(descriptor)", &buffer, buffer.count)
+    guard length > 0 else { return nil }
+    let path = fileName(buffer[..<length])
+    return path.hasSuffix(" (deleted)") ? nil : path
 }

@@ -44,6 +44,19 @@ package struct Proc: Sendable {
         contents(of: pid, "comm").map { $0.last == "\n" ? String($0.dropLast()) : $0 }
     }
 
+    /// Who started a process, or has taken it over; nil when there is no such process.
+    package func parent(of pid: Int32) -> Int32? {
+        contents(of: pid, "status")?.split(separator: "\n").first { $0.hasPrefix("PPid:") }
+            .flatMap { Int32($0.dropFirst("PPid:\t".count)) }
+    }
+
+    /// Whether a process has been stopped by a signal or a debugger; nil when there is no such
+    /// process.
+    package func isStopped(_ pid: Int32) -> Bool? {
+        contents(of: pid, "status")?.split(separator: "\n").first { $0.hasPrefix("State:") }
+            .map { $0.dropFirst("State:\t".count).first.map { "Tt".contains($0) } ?? false }
+    }
+
     /// The effective user of a process; nil when there is no such process.
     package func user(of pid: Int32) -> UInt32? {
         var status = stat()
@@ -61,10 +74,8 @@ package struct Proc: Sendable {
     /// The cgroup of the v2 hierarchy that a process is in, "/" first; nil when there is no such
     /// process.
     package func cgroup(of pid: Int32) -> String? {
-        let line = contents(of: pid, "cgroup")?.split(separator: "\n").first {
-            $0.hasPrefix("0::")
-        }
-        return line.map { String($0.dropFirst(3)) }
+        let lines = bytes(of: path(of: pid, "cgroup"))?.split(separator: UInt8(ascii: "\n"))
+        return lines?.first { $0.starts(with: "0::".utf8) }.map { fileName($0.dropFirst(3)) }
     }
 
     // MARK: - Settings

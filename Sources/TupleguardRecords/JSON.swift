@@ -2,6 +2,7 @@
 // JSON as this program writes it: one line, fields in snake case and alphabetical order.
 
 import FoundationEssentials
+import TupleguardLinux
 import TupleguardSockets
 
 /// Encodes what a program is to read.
@@ -10,7 +11,25 @@ package func encodeJSON(_ value: some Encodable) -> String {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .convertToSnakeCase
     // Numbers, strings and arrays of them: nothing that an encoder can refuse.
-    return (try? encoder.encode(value)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
+    return (try? encoder.encode(value)).map { escaped(String(decoding: $0, as: UTF8.self)) } ?? "{}"
+}
+
+/// The same JSON, with what a terminal had better not be shown as \uXXXX: it can be in strings
+/// only, which stay what they are. JSON itself has just the control characters of ASCII so.
+private func escaped(_ json: String) -> String {
+    guard json.unicodeScalars.contains(where: \.isUnfitToBeShown) else { return json }
+    var text = ""
+    for scalar in json.unicodeScalars {
+        guard scalar.isUnfitToBeShown else {
+            text.unicodeScalars.append(scalar)
+            continue
+        }
+        for unit in UTF16.encode(scalar)! {
+            let digits = String(unit, radix: 16)
+            text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        }
+    }
+    return text
 }
 
 /// Decodes what `encodeJSON` made; nil for anything else.

@@ -3,6 +3,7 @@
 
 import ArgumentParser
 import Glibc
+import TupleguardLinux
 
 /// The version of everything in this package: scripts/connectx-library reads it here.
 let version = "0.1.0"
@@ -56,7 +57,15 @@ struct Tupleguard: ParsableCommand {
             Glibc.exit(EXIT_FAILURE)
         }
         on_exit({ status, _ in failUnlessWritten(status) }, nil)
-        main(nil)
+        main(arguments)
+    }
+
+    /// The arguments; in what is not UTF-8 Swift's own have lost what it was.
+    private static var arguments: [String]? {
+        bytes(of: "/proc/self/cmdline").map { bytes in
+            bytes.split(separator: 0, omittingEmptySubsequences: false).dropFirst().dropLast()
+                .map { fileName($0) }
+        }
     }
 }
 

@@ -206,22 +206,26 @@ struct FindingsTests {
         let result = await #expect(
             processExitsWith: .success, observing: [\.standardErrorContent]
         ) {
-            var log = ConflictLog(
-                logger: Logger(label: "test") { _ in AgentLogHandler(format: .text) },
-                format: .text, noun: "notices of connectx")
-            let event = ConnectxEvent(time: start, notice: makeNotice(), sender: makeSender())
-            for _ in 0..<150 { _ = log.log(event, isFollowed: false) }
+            let destination = AgentLog(.text)
+            var log = ConflictLog(to: destination, noun: "notices of connectx")
+            for number in 0..<150 {
+                let event = ConnectxEvent(
+                    time: start, notice: makeNotice(port: UInt16(number + 1)),
+                    sender: makeSender())
+                _ = log.log(event, isFollowed: false)
+            }
             log.flush()
+            destination.close()
         }
         let lines = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
             .split(separator: "\n")
         #expect(
             lines.count { $0.hasPrefix("2026-01-31T12:00:00.012Z notice connectx: 192.0.2.1:") }
-                == ConflictLog.linesPerSecond)
+                == Int(ConflictLog.ofParty.burst))
         #expect(
             lines.contains {
-                $0.hasSuffix(
-                    " notice 50 more notices of connectx in that second, not logged one by one")
+                $0.contains(" notice 100 more notices of connectx of uid ")
+                    && $0.hasSuffix(", not logged one by one")
             })
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unix sockets that tests talk to the agent with.
 
+import Dispatch
 import Glibc
+import Synchronization
+import TupleguardLinux
 import TupleguardSockets
 
 /// A Unix socket bound to `path`; "@" first stands for an abstract one. Whatever
@@ -27,4 +30,36 @@ func makeUnixSocket(_ type: __socket_type, boundTo path: String) throws -> Owned
         }
     }
     return socket
+}
+
+/// Receives all datagrams that come to a path, on a thread of its own.
+final class DatagramCollector: Sendable {
+    private let socket: OwnedDescriptor
+    private let received = Mutex<[String]>([])
+    private let hasEnded = DispatchSemaphore(value: 0)
+
+    init(boundTo path: String) throws {
+        socket = try makeUnixSocket(SOCK_DGRAM, boundTo: path)
+        let raw = socket.raw
+        _ = try Thread { self.collect(raw) }
+    }
+
+    private func collect(_ raw: Int32) {
+        var buffer = [UInt8](repeating: 0, count: 262_144)
+        while true {
+            let count = recv(raw, &buffer, buffer.count, 0)
+            if count <= 0 { break }
+            received.withLock {
+                $0.append(String(decoding: buffer[..<count], as: UTF8.self))
+            }
+        }
+        hasEnded.signal()
+    }
+
+    /// All that came, now that no more will.
+    func end() -> [String] {
+        shutdown(socket.raw, Int32(SHUT_RD))
+        hasEnded.wait()
+        return received.withLock { $0 }
+    }
 }

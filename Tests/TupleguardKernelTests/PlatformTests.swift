@@ -75,6 +75,19 @@ struct PlatformTests {
         #expect(Platform.missingCapabilities(effective: effective) == missing)
     }
 
+    @Test("A kernel that keeps its memory from BPF programs will not do")
+    func lockdown() {
+        for fine in [
+            nil, "[none] integrity confidentiality\n", "none [integrity] confidentiality\n",
+        ] {
+            #expect(throws: Never.self) { try Platform.requireKernelMemory(lockdown: fine) }
+        }
+        let locked = "none integrity [confidentiality]\n"
+        #expect(throws: GuardError.lockedDown) {
+            try Platform.requireKernelMemory(lockdown: locked)
+        }
+    }
+
     @Test("No BPF file system where there is no folder")
     func noFolderForBPF() throws {
         let path = "/proc/that-is-not-there"

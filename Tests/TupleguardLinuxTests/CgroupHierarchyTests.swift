@@ -49,11 +49,16 @@ struct CgroupHierarchyTests {
         "None",
         arguments: [
             "", "\n\n", "cgroup2", "cgroup2 /sys/fs/cgroup",
-            "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0",
             "cgroup2 /cgroup2 tmpfs rw 0 0", "tmpfs /sys/fs/cgroup2 tmpfs cgroup2 0 0",
         ])
     func none(mounts: String) {
         #expect(throws: CgroupError.noHierarchy) { try hierarchy(mounts: mounts) }
+    }
+
+    @Test("Those of version 1 alone are said to be that")
+    func versionOneOnly() {
+        let mounts = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0"
+        #expect(throws: CgroupError.versionOneOnly) { try hierarchy(mounts: mounts) }
     }
 
     @Test("A space in the mount point, which /proc/mounts writes as \\040")

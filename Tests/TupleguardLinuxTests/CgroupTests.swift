@@ -87,6 +87,11 @@ struct CgroupTests {
         "Errors name the thing, the cause and the remedy",
         arguments: [
             (.noHierarchy, ["no cgroup v2 hierarchy", "mount -t cgroup2"]),
+            (
+                .versionOneOnly,
+                ["only cgroup v1", "unified_cgroup_hierarchy=1", "mount -t cgroup2"]
+            ),
+            (.missing(path: "x.slice", mountPoint: "/mnt"), ["x.slice", "no such folder", "/mnt"]),
             (.notACgroup(path: "/tmp/x", why: "it is a file"), ["/tmp/x", "it is a file"]),
             (
                 .failed(what: "make the cgroup a", errno: Errno(EROFS), remedy: "it needs root"),

@@ -268,7 +268,7 @@ struct RunArgumentTests {
     @Test("Defaults")
     func defaults() throws {
         let run = try parse(Run.self, "run --cgroup system.slice")
-        #expect(run.logFormat == .text)
+        #expect(run.logFormat == nil)
         let configuration = try run.settings.guardConfiguration(state: GuardState(folder: "/none"))
         #expect(configuration.cgroups == ["system.slice"])
         #expect(!configuration.detachOnExit)

@@ -39,6 +39,9 @@
 #define LINUX_TCP_FASTOPEN_CONNECT 30
 #define LINUX_IP_LOCAL_PORT_RANGE 51
 
+// A flag of open(2) that libc keeps from those who ask for POSIX only.
+#define LINUX_O_PATH 010000000
+
 /// `errno`, which is a macro.
 static inline int linux_errno(void)
 {

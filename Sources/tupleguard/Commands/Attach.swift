@@ -45,6 +45,7 @@ struct Attach: ParsableCommand {
         let hierarchy = try CgroupHierarchy()
         let targets = try names.map { try Cgroup($0, in: hierarchy) }
         let state = folders.guardState
+        try state.checkPlace()
         if replace, let paths = try state.takeOver() {
             let names = paths.map { printable($0) }.joined(separator: ", ")
             print("took over what an older version guards (\(names)); counters begin anew")

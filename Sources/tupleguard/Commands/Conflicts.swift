@@ -59,8 +59,12 @@ struct Conflicts: ParsableCommand {
             try folders.guardState.conflicts()
         }
         let names = CgroupNames()
+        lazy var remembered = folders.rememberedCgroups()
         let conflicts =
-            guarded.map { KnownConflict.guard($0.namingCgroups(names.path)) }
+            guarded.map { conflict in
+                KnownConflict.guard(
+                    conflict.namingCgroups { names.path(of: $0) ?? remembered[$0] })
+            }
             + (findings?.conflicts ?? []).map { .connectx($0) }
             + (findings?.scan?.shadows ?? []).map { .scan($0) }
         return conflicts.sorted { $0.time > $1.time }

@@ -38,6 +38,6 @@ struct Detach: ParsableCommand {
         }
         let target = try Cgroup(cgroup, in: CgroupHierarchy())
         try state.detach(target.id, path: target.path)
-        print("no longer guarding \(target.path)")
+        print("no longer guarding \(printable(target.path))")
     }
 }

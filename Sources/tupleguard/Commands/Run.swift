@@ -53,8 +53,12 @@ struct Run: ParsableCommand {
         help: ArgumentHelp("With --scan: how often to look (10).", valueName: "seconds"))
     var interval: Int?
 
-    @Option(help: "text: lines for people; json: an object for each line.")
-    var logFormat: LogFormat = .text
+    @Option(
+        help: """
+            text: lines for people; json: an object for each line; journal: entries of systemd's \
+            journal, with fields. (default: journal where that reads standard error, else text)
+            """)
+    var logFormat: LogFormat?
 
     @Flag(help: "Read the configuration, say what is wrong with it or what it asks for, and end.")
     var check = false
@@ -105,7 +109,7 @@ struct Run: ParsableCommand {
         do {
             try Daemon(
                 AgentConfiguration(
-                    watch: watch, runFolder: folders.agentFolder, logFormat: logFormat)
+                    watch: watch, runFolder: folders.agentFolder, logFormat: logFormat ?? .suitable)
             ).run()
         } catch let error where Self.takesAPerson(error) {
             Terminal.note("Error: \(error)")
@@ -116,11 +120,13 @@ struct Run: ParsableCommand {
     /// Whether it stays so until somebody changes the configuration, the machine or the state.
     private static func takesAPerson(_ error: any Error) -> Bool {
         switch error {
-        case CgroupError.noHierarchy, CgroupError.notACgroup, AgentError.detached: true
+        case CgroupError.noHierarchy, CgroupError.versionOneOnly, CgroupError.notACgroup,
+            AgentError.detached:
+            true
         case let error as GuardError:
             switch error {
-            case .notPermitted, .kernelTooOld, .noBTF, .otherABI, .damagedState, .tableSize,
-                .tableSizeFixed:
+            case .notPermitted, .kernelTooOld, .noBTF, .lockedDown, .otherABI, .damagedState,
+                .passingPlace, .tableSize, .tableSizeFixed:
                 true
             default: false
             }

@@ -160,7 +160,8 @@ struct Stats: ParsableCommand {
         table.print()
         guard kept.count > 1 else { return }
         for (attachment, counters) in kept {
-            print("\n\(Terminal.bold(attachment.path ?? "(gone: cgroup \(attachment.id))"))")
+            let name = attachment.path.map { printable($0) } ?? "(gone: cgroup \(attachment.id))"
+            print("\n\(Terminal.bold(name))")
             for counter in Counter.allCases where counters[counter] > 0 {
                 print("  \(counter.rawValue)  \(grouped(counters[counter]))")
             }

@@ -50,6 +50,11 @@ extension FolderOptions {
         }
     }
 
+    /// What the agent that runs remembers of cgroups that are gone; nothing where none does.
+    func rememberedCgroups() -> [UInt64: String] {
+        (try? RememberedCgroups.read(from: agentFolder))?.paths ?? [:]
+    }
+
     /// Reads from the guard. Where none is attached, or none may be read, but an agent answered
     /// there is still something to show, and `nothing` stands for what the guard would have said.
     func unlessAgentAnswers<Value>(
