@@ -52,7 +52,7 @@ struct Listener: ~Copyable {
         let descriptor = descriptor
         let isListening = withUnsafeMutablePointer(to: &name) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, length) == 0 && listen(descriptor, 64) == 0
+                bind(descriptor, $0, length) == 0 && listen(descriptor, 1024) == 0
                     && getsockname(descriptor, $0, &length) == 0
             }
         }

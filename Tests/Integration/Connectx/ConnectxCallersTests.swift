@@ -118,6 +118,24 @@ extension IntegrationTests.ConnectxFromC {
             """, prints: "ENOTCONN 1 ENOTCONN 50002 ENOTCONN\nok ok")
     }
 
+    /// A named port that others are at: who does not block is told at once, and so is who asks for
+    /// that; else it is tried again, and the thread sleeps between.
+    @Test func aContendedPort() throws {
+        try expect(
+            """
+            waits = udp(); waits.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); waits.bind(('127.0.0.1', 42000))
+            def sleeps():
+                lines = open('/proc/thread-self/status').read().splitlines()
+                return int(next(l for l in lines if l.startswith('voluntary_ctxt')).split()[1])
+            def try_it(blocks, flags):
+                s = udp(); s.setblocking(blocks); before = sleeps()
+                result = attempt(s, ('127.0.0.1', 9), ('127.0.0.1', 42000), flags=flags)
+                return result, sleeps() - before > 20
+            print(try_it(True, 0), try_it(True, 0x10000), try_it(False, 0))
+            """,
+            prints: "('EADDRINUSE', True) ('EADDRINUSE', False) ('EADDRINUSE', False)")
+    }
+
     /// A flow label that the caller gives is the connection's.
     @Test func flowLabelsAreKept() throws {
         try expect(

@@ -105,6 +105,26 @@ extension IntegrationTests {
             #expect(output == "0 True\n")
         }
 
+        @Test("Of a name's addresses the next is tried when one refuses", arguments: [false, true])
+        func aNameWithTwoAddresses(_ isIPv6: Bool) throws {
+            let address = isIPv6 ? "::1" : "127.0.0.1"
+            let output = try run(
+                """
+                import tempfile
+                family = socket.AF_INET6 if \(isIPv6 ? "True" : "False") else socket.AF_INET
+                listener = socket.create_server(("\(address)", 0), family=family)
+                with tempfile.NamedTemporaryFile("w", suffix=".hosts") as hosts:
+                    hosts.write("::1 both.test\\n127.0.0.1 both.test\\n"); hosts.flush()
+                    command = 'mount --bind "$1" /etc/hosts && exec "$0" connect tcp "$2" -z --show'
+                    done = subprocess.run(
+                        ["unshare", "--mount", "/bin/sh", "-c", command, sys.argv[1], hosts.name,
+                         "both.test:%d" % listener.getsockname()[1]], timeout=60, text=True,
+                        stderr=subprocess.PIPE)
+                print(done.returncode, "\(address)" in done.stderr)
+                """)
+            #expect(output == "0 True\n")
+        }
+
         @Test("-z connects and ends; --idle-timeout ends what has gone quiet")
         func endings() throws {
             let output = try run(
