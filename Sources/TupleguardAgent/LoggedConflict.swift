@@ -118,20 +118,18 @@ extension ConnectxEvent: LoggedConflict {
 }
 
 extension ScanEvent: LoggedConflict {
-    var party: LogParty { LogParty(overshadowed.first?.processes.first) }
+    var party: LogParty { LogParty(sides.all.last?.identity) }
 
     /// A scan tells of each once.
     var key: ConflictKey {
-        ConflictKey(
-            tuple: tuple, kind: .scan(action, cookies), party: party)
+        ConflictKey(tuple: tuple, kind: .scan(action, cookies), party: party)
     }
 
     var journalFields: [JournalField] {
         Self.journalFields(of: tuple) + [
             JournalField("TUPLEGUARD_ACTION", action.rawValue),
             JournalField("TUPLEGUARD_NETWORK_NAMESPACE", printable(networkNamespaceName)),
-        ] + Self.journalFields(of: receiver.identity, as: "RECEIVER")
-            + overshadowed.flatMap { Self.journalFields(of: $0.identity, as: "OVERSHADOWED") }
+        ] + sides.all.flatMap { Self.journalFields(of: $0.identity, as: "SHARER") }
     }
 }
 
