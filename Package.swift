@@ -130,11 +130,20 @@ let package = Package(
             dependencies: ["TupleguardLinux", "TupleguardRecords", "TupleguardSockets"],
             swiftSettings: strict),
         .target(
+            name: "TupleguardMetrics",
+            dependencies: [
+                "TupleguardAgentClient", "TupleguardDiagnosis", "TupleguardHostSurvey",
+                "TupleguardKernel", "TupleguardLinux", "TupleguardRecords",
+                "TupleguardSocketDiag", "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .target(
             name: "TupleguardAgent",
             dependencies: [
                 "CTupleguardLinux", "ConnectxCore", "TupleguardAgentClient", "TupleguardHostSurvey",
                 "TupleguardKernel",
-                "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
+                "TupleguardLinux", "TupleguardMetrics", "TupleguardRecords",
+                "TupleguardSocketDiag",
                 "TupleguardSockets", product("Logging", "swift-log"),
                 product("NIOCore", "swift-nio"),
                 product("NIOHTTP1", "swift-nio"), product("NIOPosix", "swift-nio"),
@@ -147,7 +156,8 @@ let package = Package(
             dependencies: [
                 "CTupleguardLinux", "Connectx", "ConnectxCore", "TupleguardAgent",
                 "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLab",
-                "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
+                "TupleguardLinux", "TupleguardMetrics", "TupleguardRecords",
+                "TupleguardSocketDiag",
                 "TupleguardSockets",
                 product("ArgumentParser", "swift-argument-parser"),
             ],
@@ -191,6 +201,9 @@ let package = Package(
                 "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardLinux",
                 "TupleguardSocketDiag", "TupleguardSockets", "TupleguardTestSupport",
             ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TupleguardMetricsTests", dependencies: ["TupleguardMetrics"],
             swiftSettings: strict),
         .testTarget(
             name: "TupleguardLabTests",

@@ -12,18 +12,30 @@ package struct AgentConfiguration: Sendable {
         /// - Parameter reread: reads the configuration anew, at SIGHUP; nil where it cannot change.
         case `guard`(GuardConfiguration, reread: (@Sendable () throws -> GuardConfiguration)? = nil)
         /// By looking at all sockets, again and again; so long from the beginning of one scan to
-        /// that of the next. Needs no BPF.
-        case scan(interval: Duration)
+        /// that of the next. Needs no BPF. Metrics are as in `GuardConfiguration`.
+        case scan(interval: Duration, metrics: [MetricsAddress] = [])
     }
 
     package var watch: Watch
     package var runFolder: RunFolder
     package var logFormat: LogFormat
+    /// Of this program, as the metrics tell it.
+    package var version: String
 
-    package init(watch: Watch, runFolder: RunFolder, logFormat: LogFormat) {
+    package init(watch: Watch, runFolder: RunFolder, logFormat: LogFormat, version: String) {
         self.watch = watch
         self.runFolder = runFolder
         self.logFormat = logFormat
+        self.version = version
+    }
+}
+
+extension AgentConfiguration {
+    var metrics: [MetricsAddress] {
+        switch watch {
+        case .guard(let configuration, _): configuration.metrics
+        case .scan(_, let metrics): metrics
+        }
     }
 }
 
@@ -40,10 +52,13 @@ package struct GuardConfiguration: Sendable {
     package var onShadow: OnShadow
     /// What is done where somebody else took the guard off one of the cgroups.
     package var onDetach: OnDetach
+    /// Where metrics are served; nowhere by default. Fixed while the agent runs.
+    package var metrics: [MetricsAddress]
 
     package init(
         cgroups: [String], policy: Policy, tableSize: Int?, state: GuardState, detachOnExit: Bool,
-        sweepInterval: Duration, onShadow: OnShadow = .report, onDetach: OnDetach = .attach
+        sweepInterval: Duration, onShadow: OnShadow = .report, onDetach: OnDetach = .attach,
+        metrics: [MetricsAddress] = []
     ) {
         self.cgroups = cgroups
         self.policy = policy
@@ -53,6 +68,7 @@ package struct GuardConfiguration: Sendable {
         self.sweepInterval = sweepInterval
         self.onShadow = onShadow
         self.onDetach = onDetach
+        self.metrics = metrics
     }
 }
 

@@ -56,16 +56,23 @@ package struct Daemon: Sendable {
         let cgroups = CgroupNames()
         let (followers, notices) = (Followers(), Notices())
         let manager = ServiceManager()
-        let watch = try makeWatch(followers, log, logger, cgroups, manager)
+        var scans: Scans?
+        if case .scan = configuration.watch { scans = Scans() }
+        // Before anything is attached: an address that can't be had leaves nothing behind.
+        let metrics = try await makeMetricsServer { [scans] in
+            AgentSummary(totals: notices.totals, scan: scans?.totals)
+        }
+        let watch = try makeWatch(followers, scans, log, logger, cgroups, manager)
         let receiver = try NoticeReceiver(
             path: configuration.runFolder.noticeSocket, notices: notices, followers: followers,
             log: log)
         let server = AgentServer(
             path: configuration.runFolder.socket, followers: followers, notices: notices,
-            scans: watch.scans, cgroups: cgroups)
+            scans: scans, cgroups: cgroups)
+        for place in metrics?.places ?? [] { logger.info("metrics at \(place)") }
         // Ended in the opposite order.
         let services: [any Service] =
-            watch.services + [
+            watch.services + (metrics.map { [$0] } ?? []) + [
                 receiver, server, ReloadListener(requests: reloadRequests, reload: watch.reload),
                 StopNotifier(manager: manager),
             ]
@@ -85,15 +92,14 @@ package struct Daemon: Sendable {
         let services: [any Service]
         /// What it is doing, for the log and the service manager.
         let summary: String
-        var scans: Scans?
         /// What SIGHUP is for.
         let reload: @Sendable () -> Void
         let lastWords: () -> String
     }
 
     private func makeWatch(
-        _ followers: Followers, _ log: AgentLog, _ logger: Logger, _ cgroups: CgroupNames,
-        _ manager: ServiceManager
+        _ followers: Followers, _ scans: Scans?, _ log: AgentLog, _ logger: Logger,
+        _ cgroups: CgroupNames, _ manager: ServiceManager
     ) throws -> Watch {
         switch configuration.watch {
         case .guard(let configuration, let reread):
@@ -110,14 +116,14 @@ package struct Daemon: Sendable {
                         ? "stopped"
                         : "stopped; the guard stays attached (`tupleguard detach` ends it)"
                 })
-        case .scan(let interval):
-            let scans = Scans()
+        case .scan(let interval, _):
+            let scans = scans ?? Scans()
             let scanner = ShadowScanner(
                 every: interval, scans: scans, followers: followers, logger: logger, log: log,
                 manager: manager)
             try scanner.begin()
             return Watch(
-                services: [scanner], summary: scanner.summary, scans: scans,
+                services: [scanner], summary: scanner.summary,
                 reload: { scanner.reload() },
                 lastWords: {
                     let totals = scans.totals
@@ -125,6 +131,17 @@ package struct Daemon: Sendable {
                         "stopped after \(amount(totals.scans, "scan")); conflicts found: \(grouped(totals.found))"
                 })
         }
+    }
+
+    /// Nil where no metrics are asked for.
+    private func makeMetricsServer(
+        _ summary: @escaping @Sendable () -> AgentSummary
+    ) async throws -> MetricsServer? {
+        guard !configuration.metrics.isEmpty else { return nil }
+        var state = GuardState()
+        if case .guard(let configuration, _) = configuration.watch { state = configuration.state }
+        let looks = MetricsLooks(state: state, version: configuration.version, summary: summary)
+        return try await MetricsServer(configuration.metrics, looks: looks)
     }
 
     private func makeLogger(_ log: AgentLog) -> Logger {

@@ -145,6 +145,7 @@ struct GuardKeeper {
                 throw GuardError.tableSizeFixed(existing: existing, asked: asked)
             }
         }
+        if new.metrics != configuration.metrics { throw AgentError.metricsAreFixed }
         let hasNewPolicy = new.policy != configuration.policy
         configuration = new
         for (name, condition) in conditions where !new.cgroups.contains(name) {

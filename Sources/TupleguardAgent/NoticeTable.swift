@@ -55,7 +55,9 @@ struct NoticeTable: Sendable {
         switch notice.kind {
         case .conflict: totals.conflict &+= UInt64(notice.count)
         case .lostRace: totals.lostRace &+= UInt64(notice.count)
-        case .exhausted: totals.exhausted &+= UInt64(notice.count)
+        case .exhausted:
+            totals.exhausted &+= UInt64(notice.count)
+            if notice.transport == .tcp { totals.exhaustedTcp &+= UInt64(notice.count) }
         }
     }
 

@@ -9,6 +9,8 @@ package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
     case alreadyRunning(lock: String, pid: Int32?)
     /// Somebody took the guard off a cgroup, and the agent was told to give up then.
     case detached(path: String)
+    /// A configuration that was read again has other addresses for metrics.
+    case metricsAreFixed
     /// A system call failed, or an answer made no sense; `detail` says more where there is more.
     case failed(what: String, errno: Errno, detail: String)
 
@@ -21,6 +23,8 @@ package enum AgentError: Error, Equatable, Sendable, CustomStringConvertible {
             let who = pid.map { " (pid \($0))" } ?? ""
             return
                 "another agent is running\(who) (lock on \(lock)); wait for it, or stop it"
+        case .metricsAreFixed:
+            return "the addresses of metrics change when the agent starts: restart it"
         case .detached(let path):
             return
                 "somebody took the guard off \(path), and --on-detach is fail; to guard it again start the agent again"

@@ -13,6 +13,8 @@ package struct NoticeTotals: Codable, Equatable, Sendable {
     package var conflict: UInt64 = 0
     package var lostRace: UInt64 = 0
     package var exhausted: UInt64 = 0
+    /// Those of `exhausted` that were TCP's.
+    package var exhaustedTcp: UInt64 = 0
     /// Notices that were dropped because their sender, its user or all together sent too many.
     package var limited: UInt64 = 0
     /// Datagrams that were none of connectx's.

@@ -40,6 +40,8 @@ package struct Filling: Hashable, Sendable {
         possible > 0 ? min(1, Double(used) / Double(possible)) : 1
     }
 
+    package var left: Int { max(0, possible - used) }
+
     package var isFull: Bool { used >= possible }
 
     /// At this rate; 0 when it is full, nil when it does not fill, or by no more than chance.

@@ -8,8 +8,8 @@ package import TupleguardSockets
 
 /// How full the ports between one address and one destination are.
 package struct DestinationPressure {
-    let namespace: NamespaceSurvey
-    let transport: Transport
+    package let namespace: NamespaceSurvey
+    package let transport: Transport
     package let destination: TransportSurvey.Destination
     package let filling: Filling
 
@@ -76,13 +76,18 @@ package func address(_ address: IPAddress) -> String {
     address.isUnspecified ? "any address" : address.description
 }
 
-extension Evidence {
-    /// The destinations of one namespace, busiest first.
-    package func pressures(_ namespace: NamespaceSurvey) -> [DestinationPressure] {
-        let before = before(namespace)
-        func all(_ survey: TransportSurvey, _ transport: Transport)
-            -> [DestinationPressure]
-        {
+extension Survey {
+    /// The destinations of one of its namespaces, busiest first.
+    ///
+    /// - Parameter earlier: a look some time before, for rates.
+    package func pressures(
+        _ namespace: NamespaceSurvey, since earlier: Survey?
+    ) -> [DestinationPressure] {
+        let before = earlier?.namespaces.first {
+            $0.namespace.inode == namespace.namespace.inode
+        }
+        let seconds = earlier.map { Double(time - $0.time) / 1e9 } ?? 0
+        func all(_ survey: TransportSurvey, _ transport: Transport) -> [DestinationPressure] {
             survey.destinations.map {
                 DestinationPressure($0, transport, namespace, before: before, seconds: seconds)
             }
@@ -90,5 +95,12 @@ extension Evidence {
         return (all(namespace.tcp, .tcp) + all(namespace.udp, .udp)).sorted {
             $0.filling.used > $1.filling.used
         }
+    }
+}
+
+extension Evidence {
+    /// The destinations of one namespace, busiest first.
+    package func pressures(_ namespace: NamespaceSurvey) -> [DestinationPressure] {
+        survey.pressures(namespace, since: earlier)
     }
 }

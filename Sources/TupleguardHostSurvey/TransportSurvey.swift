@@ -58,6 +58,8 @@ package struct TransportSurvey: Sendable {
     package internal(set) var destinations: [Destination] = []
     /// Whether there are more than these.
     package internal(set) var hasMoreDestinations = false
+    /// The most sockets that any of the destinations beyond these has.
+    package internal(set) var mostUsedOfOthers = 0
     /// TCP sockets, bound without IP_BIND_ADDRESS_NO_PORT or not bound at all, whose port nobody
     /// else uses.
     package internal(set) var solePorts: [SolePort] = []

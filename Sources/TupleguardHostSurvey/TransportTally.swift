@@ -136,15 +136,17 @@ struct TransportTally {
             }.map(\.inode)
         case .tcp: findSolePorts()
         }
-        survey.destinations = busiestDestinations()
-        survey.hasMoreDestinations = destinations.count > survey.destinations.count
+        let sorted = destinations.indices.sorted { destinations[$0].used > destinations[$1].used }
+        survey.destinations = busiestDestinations(sorted.prefix(Self.busiest))
+        let others = sorted.dropFirst(Self.busiest)
+        survey.hasMoreDestinations = !others.isEmpty
+        survey.mostUsedOfOthers = others.first.map { destinations[$0].used } ?? 0
         return survey
     }
 
-    private func busiestDestinations() -> [TransportSurvey.Destination] {
-        let busiest = destinations.indices.sorted {
-            destinations[$0].used > destinations[$1].used
-        }.prefix(Self.busiest)
+    private func busiestDestinations(
+        _ busiest: ArraySlice<Int>
+    ) -> [TransportSurvey.Destination] {
         var inodes: [UInt32: [UInt32]] = [:]
         var ports: [UInt32: PortBits] = [:]
         let isBusy = Set(busiest.map { UInt32($0) })

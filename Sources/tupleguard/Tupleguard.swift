@@ -46,7 +46,7 @@ struct Tupleguard: ParsableCommand {
         subcommands: [
             Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
             Conflicts.self, Claims.self, Overshadow.self, Connect.self, Lab.self,
-            Doctor.self, Shadows.self, LabKeeperCommand.self,
+            Doctor.self, Shadows.self, Metrics.self, Top.self, LabKeeperCommand.self,
         ])
 
     static func main() {

@@ -21,6 +21,7 @@ struct RootTests {
             names == [
                 "run", "attach", "detach", "exec", "status", "stats", "conflicts", "claims",
                 "overshadow", "connect", "lab", "doctor", "shadows",
+                "metrics", "top",
             ])
         for command in commands {
             #expect(!command.configuration.abstract.isEmpty, "\(command)")

@@ -60,14 +60,7 @@ struct Conflicts: ParsableCommand {
         }
         let names = CgroupNames()
         lazy var remembered = folders.rememberedCgroups()
-        let conflicts =
-            guarded.map { conflict in
-                KnownConflict.guard(
-                    conflict.namingCgroups { names.path(of: $0) ?? remembered[$0] })
-            }
-            + (findings?.conflicts ?? []).map { .connectx($0) }
-            + (findings?.scan?.shadows ?? []).map { .scan($0) }
-        return conflicts.sorted { $0.time > $1.time }
+        return KnownConflict.all(guarded, findings) { names.path(of: $0) ?? remembered[$0] }
     }
 
     private func followEvents() throws {

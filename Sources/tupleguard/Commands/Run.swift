@@ -109,7 +109,8 @@ struct Run: ParsableCommand {
         do {
             try Daemon(
                 AgentConfiguration(
-                    watch: watch, runFolder: folders.agentFolder, logFormat: logFormat ?? .suitable)
+                    watch: watch, runFolder: folders.agentFolder,
+                    logFormat: logFormat ?? .suitable, version: version)
             ).run()
         } catch let error where Self.takesAPerson(error) {
             Terminal.note("Error: \(error)")
@@ -135,7 +136,9 @@ struct Run: ParsableCommand {
     }
 
     private func watch() throws -> AgentConfiguration.Watch {
-        if scans { return .scan(interval: .seconds(interval ?? 10)) }
+        if scans {
+            return .scan(interval: .seconds(interval ?? 10), metrics: settings.metrics)
+        }
         let read: @Sendable () throws -> GuardConfiguration = {
             [settings, configurationFile, state = folders.guardState] in
             try settings.completed(by: configurationFile.read()).guardConfiguration(state: state)

@@ -3,6 +3,7 @@
 
 import ArgumentParser
 import TupleguardAgent
+import TupleguardAgentClient
 import TupleguardKernel
 
 /// The options of `run` that the configuration file knows as well, by the same names.
@@ -44,6 +45,14 @@ struct AgentSettings: ParsableArguments {
             """)
     var detachOnExit: Bool?
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            Serve metrics for Prometheus at GET /metrics of this address and port, such as \
+            127.0.0.1:9469, or on a Unix socket at this path; may be given several times.
+            """, valueName: "address"))
+    var metrics: [MetricsAddress] = []
+
     @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
 
     static let defaultSweepInterval = 60
@@ -55,7 +64,8 @@ struct AgentSettings: ParsableArguments {
         }
     }
 
-    /// These, and from `others` what they leave open; cgroups come all from one of both.
+    /// These, and from `others` what they leave open; cgroups come all from one of both, and so do
+    /// the addresses of metrics.
     func completed(by others: Self) throws -> Self {
         var all = self
         all.cgroups = cgroups.isEmpty ? others.cgroups : cgroups
@@ -63,6 +73,7 @@ struct AgentSettings: ParsableArguments {
         all.onShadow = onShadow ?? others.onShadow
         all.onDetach = onDetach ?? others.onDetach
         all.detachOnExit = detachOnExit ?? others.detachOnExit
+        all.metrics = metrics.isEmpty ? others.metrics : metrics
         all.policyOptions = try policyOptions.completed(by: others.policyOptions)
         return all
     }
@@ -79,9 +90,16 @@ struct AgentSettings: ParsableArguments {
             cgroups: cgroups, policy: policyOptions.policy, tableSize: policyOptions.tableSize,
             state: state, detachOnExit: detachOnExit ?? false,
             sweepInterval: .seconds(sweepInterval ?? Self.defaultSweepInterval),
-            onShadow: onShadow ?? .report, onDetach: onDetach ?? .attach)
+            onShadow: onShadow ?? .report, onDetach: onDetach ?? .attach, metrics: metrics)
     }
 }
 
 extension OnShadow: ExpressibleByArgument {}
+<<<<<<< HEAD
 extension OnDetach: ExpressibleByArgument {}
+=======
+
+extension MetricsAddress: ExpressibleByArgument {
+    init?(argument: String) { self.init(argument) }
+}
+>>>>>>> 634a6f7 (Metrics for Prometheus: from the agent, and printed once)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is known of a conflict, as a block of lines that any terminal has room for.
 
+import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardRecords
 
@@ -10,12 +11,42 @@ enum KnownConflict: Encodable {
     case connectx(Conflict<ConnectxEvent>)
     case scan(ScanEvent)
 
+    /// Of all sources, newest first.
+    static func all(
+        _ guarded: [Conflict<GuardEvent>], _ findings: AgentFindings?,
+        cgroupPath: (UInt64) -> String?
+    ) -> [KnownConflict] {
+        let conflicts =
+            guarded.map { KnownConflict.guard($0.namingCgroups(cgroupPath)) }
+            + (findings?.conflicts ?? []).map { .connectx($0) }
+            + (findings?.scan?.shadows ?? []).map { .scan($0) }
+        return conflicts.sorted { $0.time > $1.time }
+    }
+
     /// When it last happened.
     var time: Timestamp {
         switch self {
         case .guard(let conflict): conflict.last.time
         case .connectx(let conflict): conflict.last.time
         case .scan(let event): event.time
+        }
+    }
+
+    /// How often it happened, as far as anybody counted.
+    var count: UInt64 {
+        switch self {
+        case .guard(let conflict): conflict.count
+        case .connectx(let conflict): conflict.count
+        case .scan: 1
+        }
+    }
+
+    /// Who and what, in one line without the time.
+    var summary: String {
+        switch self {
+        case .guard(let conflict): conflict.last.line
+        case .connectx(let conflict): conflict.last.line
+        case .scan(let event): event.line
         }
     }
 

@@ -7,6 +7,13 @@ enum Terminal {
     /// Whether standard output is a terminal that may be coloured (no-color.org).
     static let hasColour = isatty(STDOUT_FILENO) == 1 && environment("NO_COLOR") == nil
 
+    /// Whether what is written is taken for UTF-8, by the locale of whoever reads it.
+    static let hasBlocks: Bool = {
+        setlocale(LC_CTYPE, "")
+        defer { setlocale(LC_CTYPE, "C") }
+        return nl_langinfo(nl_item(CODESET)).map { String(cString: $0) } == "UTF-8"
+    }()
+
     /// Columns of the terminal; nil when standard output is none, and lines may be as long as they
     /// like.
     static var width: Int? {

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// One look at the guard and at the host's ports: what the metrics and `top` are made from.
+
+package import TupleguardAgentClient
+package import TupleguardHostSurvey
+package import TupleguardKernel
+package import TupleguardLinux
+
+/// What the guard, the agent and the host's sockets are like at one moment.
+package struct HostSample: Sendable {
+    /// The guard of this moment; of several cgroups, each by itself.
+    package struct Guard: Sendable {
+        package let cgroups: [(attachment: Attachment, counters: Counters)]
+        package let claims: Int
+        package let tableSize: Int
+
+        package init(of state: GuardState) throws {
+            cgroups = try state.attachments().map { ($0, try state.counters(of: $0.id)) }
+            claims = try state.claimCount()
+            tableSize = try state.tableSize()
+        }
+
+        package var total: Counters { cgroups.reduce(Counters()) { $0 + $1.counters } }
+    }
+
+    /// Nil where none is attached.
+    package let `guard`: Guard?
+    /// Why the guard could not be looked at; nil when it could, or when there is none.
+    package let unseenGuard: String?
+    /// Nil where no agent runs.
+    package let agent: AgentSummary?
+    package let survey: Survey
+    /// Nanoseconds that this look took.
+    package let nanoseconds: UInt64
+
+    /// Looks; costs about a microsecond for each socket of the host.
+    ///
+    /// - Throws: what netlink refuses us in our own network namespace.
+    package init(
+        _ selection: NetworkNamespace.Selection, _ scope: Survey.Scope, state: GuardState,
+        agent: AgentSummary?
+    ) throws {
+        let begun = KernelClock.monotonic
+        (`guard`, unseenGuard) = Self.guard(of: state)
+        self.agent = agent
+        survey = try Survey(selection, scope)
+        nanoseconds = KernelClock.monotonic - begun
+    }
+
+    private static func `guard`(of state: GuardState) -> (Guard?, String?) {
+        do {
+            try Platform.requireCapabilities()
+            return (try Guard(of: state), nil)
+        } catch GuardError.noGuard {
+            return (nil, nil)
+        } catch {
+            return (nil, "\(error)")
+        }
+    }
+}
