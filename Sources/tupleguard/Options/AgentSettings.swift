@@ -95,11 +95,8 @@ struct AgentSettings: ParsableArguments {
 }
 
 extension OnShadow: ExpressibleByArgument {}
-<<<<<<< HEAD
 extension OnDetach: ExpressibleByArgument {}
-=======
 
 extension MetricsAddress: ExpressibleByArgument {
     init?(argument: String) { self.init(argument) }
 }
->>>>>>> 634a6f7 (Metrics for Prometheus: from the agent, and printed once)

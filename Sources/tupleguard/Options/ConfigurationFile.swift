@@ -37,12 +37,7 @@ enum ConfigurationFile {
     /// Every option that the file may have: those of `AgentSettings`.
     private static let options: [String: Kind] = [
         "cgroup": .severalTimes, "sweep-interval": .once, "on-shadow": .once,
-<<<<<<< HEAD
-        "on-detach": .once,
-        "detach-on-exit": .flag,
-=======
-        "detach-on-exit": .flag, "metrics": .severalTimes,
->>>>>>> 634a6f7 (Metrics for Prometheus: from the agent, and printed once)
+        "on-detach": .once, "detach-on-exit": .flag, "metrics": .severalTimes,
         "mode": .once, "errno": .once, "when-full": .once, "look-up": .once, "discover": .once,
         "when-exhausted": .once, "table-size": .once, "strict": .flag,
     ]

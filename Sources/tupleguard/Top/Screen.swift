@@ -38,7 +38,7 @@ struct Screen: ~Copyable {
 
     deinit {
         restoreTerminal()
-        for signal in Self.crashes { signal_default(signal) }
+        for signal in Self.crashes { Glibc.signal(signal, SIG_DFL) }
     }
 
     /// Also again, after this process was stopped (SIGTSTP).
@@ -94,8 +94,6 @@ struct Screen: ~Copyable {
         }
     }
 }
-
-private func signal_default(_ number: Int32) { Glibc.signal(number, SIG_DFL) }
 
 /// What the terminal was like. Written before a handler may read it.
 private nonisolated(unsafe) var savedMode = termios()

@@ -126,11 +126,13 @@ struct TopFrame {
         let time = history.last.map { $0.time.clock } ?? ""
         return [
             ("tupleguard top  \(hostName)  \(time)  \(guardState(host))", .title),
-            (host?.guard == nil ? "connects are counted where a guard is attached" : rateLine, .plain),
+            (host?.guard == nil ? Self.withoutGuard : rateLine, .plain),
             (host.map(tableLine) ?? "", .plain),
             ("", .plain),
         ]
     }
+
+    private static let withoutGuard = "connects are counted where a guard is attached"
 
     private func guardState(_ host: HostSample?) -> String {
         guard let host else { return "" }

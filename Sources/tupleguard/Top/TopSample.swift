@@ -31,7 +31,9 @@ struct TopSample: Sendable {
             agent: findings.map { AgentSummary(totals: $0.totals, scan: nil) })
         owners = host.guard == nil ? [] : (try? state.largestOwners(Self.most)) ?? []
         let guarded = host.guard == nil ? [] : (try? state.conflicts()) ?? []
-        conflicts = Array(KnownConflict.all(guarded, findings, cgroupPath: CgroupNames().path).prefix(Self.most))
+        let names = CgroupNames()
+        conflicts = Array(
+            KnownConflict.all(guarded, findings, cgroupPath: names.path(of:)).prefix(Self.most))
     }
 }
 
