@@ -16,8 +16,8 @@ import TupleguardSockets
 /// Serves the metrics and nothing else.
 ///
 /// A client that neither asks nor reads is cut off after ten seconds, one that asks for anything
-/// else right away, and 32 are served at a time. All are told of the same look at the host, which is
-/// taken when one asks and the last is three seconds old.
+/// else right away, and 32 are served at a time. All are told of the same look at the host, which
+/// is taken when one asks and the last is three seconds old.
 final class MetricsServer: Service, Sendable {
     static let connectionLimit = 32
     static let patience = TimeAmount.seconds(10)

@@ -42,8 +42,8 @@ package struct MetricFamily: Sendable {
         add([], .integer(UInt64(max(0, value))))
     }
 
-    /// Adds a sample. One with the labels of an earlier one, which the formats do not allow, becomes
-    /// a part of it: a counter's adds up, of a gauge's the larger one counts.
+    /// Adds a sample. One with the labels of an earlier one, which the formats do not allow, is
+    /// made a part of it: a counter's adds up, of a gauge's the larger one counts.
     package mutating func add(_ labels: Labels, _ value: Value) {
         let text = Self.text(of: labels)
         guard let place = places[text] else {

@@ -120,8 +120,8 @@ extension HostSample {
 }
 
 extension DestinationPressure {
-    /// The destination, without its port where that is an ephemeral one: such ports come and go, and
-    /// each would be a time series of its own.
+    /// The destination, without its port where that is an ephemeral one: such ports come and go,
+    /// and each would be a time series of its own.
     var stableDestination: String {
         guard namespace.settings.range.contains(remote.port) else { return remote.description }
         let address = remote.address.description

@@ -18,8 +18,8 @@ private struct Terminal: ~Copyable {
         server = "tupleguard-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         let script =
             "\(command); echo ENDED $?; stty -a | grep -o -- '-*icanon'; exec sleep 600"
-        // Foundation takes a program for running as long as anybody has what it inherited; the server
-        // that this one starts must have nothing of it.
+        // Foundation takes a program for running as long as anybody has what it inherited; the
+        // server that this one starts must have nothing of it.
         let outcome = try sandbox.command(
             "/usr/bin/env",
             [
