@@ -26,11 +26,14 @@ struct Metrics: ParsableCommand {
         name: .customLong("openmetrics"), help: "OpenMetrics 1.0 instead of the text format 0.0.4.")
     var openMetrics = false
 
+    @Option(help: "all: every network namespace that may be entered; self: only this one.")
+    var namespace = NetworkNamespace.Selection.all
+
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func run() throws {
         let sample = try HostSample(
-            .all, [.ports, .shadows], state: folders.guardState,
+            namespace, [.ports, .shadows], state: folders.guardState,
             agent: folders.askAgent(AgentSummary.read))
         if let why = sample.unseenGuard { Terminal.note("the guard is not seen: \(why)") }
         if let why = sample.survey.unseenNamespaces { Terminal.note("not seen: \(why)") }

@@ -55,11 +55,23 @@ extension IntegrationTests {
                     "tupleguard_claims 3", "tupleguard_claims_capacity 65536",
                     "tupleguard_guarded_cgroups 1", "tupleguard_agent_running 1",
                     "tupleguard_shadowed_sockets 0",
-                    #"tupleguard_ports_used{protocol="udp",source="127.0.0.1",destination="127.0.0.1:53"} 3"#,
-                    #"tupleguard_ports_available{protocol="udp",source="127.0.0.1",destination="127.0.0.1:53"} 28229"#,
                 ] {
                     #expect(text.contains("\n\(line)\n"), "\(line)\n\(text)")
                 }
+            }
+        }
+
+        @Test func tellThePortsInUseToADestination() throws {
+            try Sandbox.run { sandbox in
+                for port in UInt16(40_000)..<40_003 {
+                    let socket = try sandbox.socket(bound: "127.0.0.1:\(port)")
+                    #expect(socket.connect("127.0.0.1:53") == nil)
+                }
+                let text = try sandbox.tupleguard("metrics", "--namespace", "self").output
+                let labels =
+                    #"{protocol="udp",source="127.0.0.1",destination="127.0.0.1:53"}"#
+                #expect(text.contains("\ntupleguard_ports_used\(labels) 3\n"), "\(text)")
+                #expect(text.contains("\ntupleguard_ports_available\(labels) 28229\n"), "\(text)")
             }
         }
 
@@ -94,7 +106,7 @@ extension IntegrationTests {
                     #expect(socket.connect("127.0.0.1:\(50_000 + index)") == nil)
                     return socket
                 }
-                let text = try sandbox.tupleguard("metrics").output
+                let text = try sandbox.tupleguard("metrics", "--namespace", "self").output
                 #expect(text.contains(#"destination="127.0.0.1:ephemeral"} 1"#))
                 #expect(!text.contains(":5000"))
                 for socket in sockets { sandbox.close(socket) }
@@ -107,7 +119,7 @@ extension IntegrationTests {
                     let socket = try sandbox.socket(bound: "127.0.0.1:40000")
                     #expect(socket.connect("127.0.0.1:53") == nil)
                 }
-                let text = try sandbox.tupleguard("metrics").output
+                let text = try sandbox.tupleguard("metrics", "--namespace", "self").output
                 #expect(text.contains("\ntupleguard_shadowed_sockets 2\n"))
             }
         }
