@@ -251,7 +251,7 @@ let package = Package(
                 "TupleguardSocketDiag", "TupleguardSockets", "TupleguardTestSupport", "tupleguard",
                 "tupleguard-dialer", "tupleguard-meddler", "tupleguard-stress",
             ],
-            swiftSettings: strict),
+            swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
 
         .target(name: "CTupleguardTestSupport", path: "Tests/CTupleguardTestSupport"),
         .target(

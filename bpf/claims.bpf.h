@@ -14,14 +14,7 @@
 #define TUPLEGUARD_CLAIMS_BPF_H
 
 #include "busy.bpf.h"
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
-	__type(key, struct tg_tuple);
-	__type(value, struct tg_further);
-} claims_more SEC(".maps");
+#include "rewritten.bpf.h"
 
 /* Unique ids for words, a series for each CPU. */
 struct {
@@ -81,9 +74,10 @@ struct claimant {
 	__u16 probes; /* ports that discovery looked at */
 	__u8 verdict;
 	__u8 reason;
+	__u8 looked; /* what came of looking closer at a holder: STALE() or REWRITTEN() */
 	bool is_discovering;
 	bool is_discovered; /* claimed, and the socket bound to the port */
-	bool uses_reserve;  /* it may have of what is kept when the table runs short */
+	__u8 room;	    /* enum room: how much of the table it may use */
 	bool is_remembered; /* the socket's record has the tuple: see records.bpf.h */
 };
 
@@ -229,6 +223,8 @@ enum judgement {
 	SHARE,
 	REFUSE_HELD,
 	REFUSE_IN_FLIGHT,
+	REFUSE_REWRITTEN,
+	DOUBTFUL,
 	TAKE_OVER,
 };
 
@@ -236,6 +232,10 @@ static __always_inline bool is_young(const struct claimant *me, __u64 time_ns)
 {
 	return (__s64)(me->wanted.claim.time_ns - time_ns) < (__s64)policy.grace_ns;
 }
+
+/* Two bits, and some of the cookie: one connect hardly ever meets two doubtful holders. */
+#define STALE(cookie) ((__u8)((cookie) << 2 | 2))
+#define REWRITTEN(cookie) ((__u8)((cookie) << 2 | 3))
 
 /* What the claim of another socket means to us. */
 static __always_inline enum judgement judge(const struct claimant *me, const struct tg_tuple *key,
@@ -248,10 +248,14 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 	if (seen_final && my_final && !is_same(seen->source, key->local))
 		return SHARE;
 	holding = read_holding(seen->sock, seen->cookie, key, &local);
+	if (holding == GONE)
+		return TAKE_OVER;
 	if (holding == WAITING || (holding == NOT_HELD && is_young(me, seen->time_ns)))
 		return REFUSE_IN_FLIGHT;
-	if (holding != HELD_NOW)
-		return TAKE_OVER;
+	if (holding == NOT_HELD)
+		return me->looked == REWRITTEN(seen->cookie) ? REFUSE_REWRITTEN
+		       : me->looked == STALE(seen->cookie)   ? TAKE_OVER
+							     : DOUBTFUL;
 	if (seen_final || !my_final || is_zero(local.address) || is_same(local.address, key->local))
 		return REFUSE_HELD;
 	/*
@@ -269,6 +273,7 @@ enum step {
 	TRY_AGAIN,
 	CLAIM_FURTHER, /* the claims there leave room, and count us in already */
 	COUNT_DOWN,    /* a further claim was taken over: count it down, and try again */
+	LOOK_CLOSER,   /* at a socket that is not where its claim is, and try again */
 	SETTLED,       /* not 1: a returned 1 must be a constant that the verifier can see */
 };
 
@@ -315,6 +320,11 @@ static __always_inline int contend_inline(struct claimant *me, const struct tg_t
 		return refuse(me, &group->claim, TG_REASON_HELD);
 	case REFUSE_IN_FLIGHT:
 		return refuse(me, &group->claim, TG_REASON_IN_FLIGHT);
+	case REFUSE_REWRITTEN:
+		return refuse(me, &group->claim, TG_REASON_REWRITTEN);
+	case DOUBTFUL:
+		me->wanted.word = seen->sock; /* free until the next try */
+		return LOOK_CLOSER;
 	case TAKE_OVER:
 		if (remove_inline(group, seen->word, key))
 			me->taken_over++;
@@ -342,6 +352,11 @@ static __always_inline int contend_further(struct claimant *me, const struct tg_
 		return refuse(me, &claim->claim, TG_REASON_HELD);
 	case REFUSE_IN_FLIGHT:
 		return refuse(me, &claim->claim, TG_REASON_IN_FLIGHT);
+	case REFUSE_REWRITTEN:
+		return refuse(me, &claim->claim, TG_REASON_REWRITTEN);
+	case DOUBTFUL:
+		me->wanted.word = seen->sock; /* free until the next try */
+		return LOOK_CLOSER;
 	default:
 		if (!take_off_further(claim, seen->word, key))
 			return TRY_AGAIN;
@@ -388,6 +403,22 @@ __noinline int contend(struct claimant *me)
 	return CLAIM_FURTHER;
 }
 
+/*
+ * Whether the socket has no claim of where it is, or its claim here is a stale
+ * one. Not in contend(): together they would take more stack than there is.
+ */
+__noinline int look_closer(struct claimant *me)
+{
+	__u64 sk, cookie;
+
+	if (!me)
+		return 0;
+	sk = me->wanted.word;
+	cookie = SOCK_FIELD(sk, __sk_common.skc_cookie.counter);
+	me->looked = is_rewritten(sk, cookie, &me->tuple) ? REWRITTEN(cookie) : STALE(cookie);
+	return 0;
+}
+
 /* An int: before 6.4 maps answered one, and the helper's upper half was left to chance. */
 static __always_inline bool is_no_room(int error)
 {
@@ -398,7 +429,7 @@ static __always_inline bool is_no_room(int error)
 static __noinline int insert(struct claimant *me)
 {
 	me->wanted.word = new_id() | TG_WORD_INLINE;
-	return insert_group(&me->key, &me->wanted, &me->held, me->uses_reserve);
+	return insert_group(&me->key, &me->wanted, &me->held, me->room);
 }
 
 /* Settled unless another processor came in between: then it is to be tried again. */
@@ -419,10 +450,12 @@ static __always_inline void try_claim(struct claimant *me)
 	step = contend(me);
 	if (step == COUNT_DOWN)
 		count_down(&me->tuple);
+	if (step == LOOK_CLOSER)
+		look_closer(me);
 	if (step != CLAIM_FURTHER)
 		return;
 	/* struct tg_further is what struct tg_group ends with. */
-	if (has_room(TG_USAGE_CLAIMS_MORE, me->uses_reserve))
+	if (has_room(TG_USAGE_CLAIMS_MORE, me->room))
 		error =
 		    bpf_map_update_elem(&claims_more, &me->tuple, &me->wanted.word, BPF_NOEXIST);
 	else

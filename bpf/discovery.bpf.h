@@ -42,12 +42,6 @@ enum {
 	ATTEMPTS = 4096,
 };
 
-enum answer {
-	REJECT = 0,
-	ALLOW = 1,
-	UNANSWERED,
-};
-
 /*
  * Whether the port that the kernel would choose for this socket may be another's
  * too: with SO_REUSEADDR among all sockets that have it, with SO_REUSEPORT among

@@ -70,6 +70,12 @@ static __always_inline void count_refusal(struct tg_counters *counters, __u32 re
 	case TG_REASON_UNLOCKED:
 		COUNT(counters, refused_unlocked);
 		break;
+	case TG_REASON_OUTSIDER:
+		COUNT(counters, refused_outsider);
+		break;
+	case TG_REASON_REWRITTEN:
+		COUNT(counters, refused_rewritten);
+		break;
 	default:
 		COUNT(counters, refused_busy);
 	}

@@ -37,6 +37,15 @@ struct {
 	__type(value, struct tg_group);
 } groups SEC(".maps");
 
+/* Claims beyond the first of a group. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct tg_tuple);
+	__type(value, struct tg_further);
+} claims_more SEC(".maps");
+
 /* Unrolled, a loop's rounds have variables of their own on the stack. */
 #define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
 
@@ -167,7 +176,7 @@ static __always_inline bool insert_into_bucket(const struct tg_group_key *key,
  */
 static __always_inline int insert_group(const struct tg_group_key *key,
 					const struct tg_group *group, struct tg_held *held,
-					bool uses_reserve)
+					enum room room)
 {
 	__u64 hash = hash_key(key), control;
 	struct tg_bucket *bucket = get_bucket(bucket_of(hash));
@@ -188,7 +197,7 @@ static __always_inline int insert_group(const struct tg_group_key *key,
 	    ((control & TG_BUCKET_STATE) == TG_BUCKET_BUSY || has_key(bucket, key)))
 		return -EEXIST;
 	/* A claim that is in the way counts also where there is no room for another. */
-	if (!has_room(TG_USAGE_GROUPS, uses_reserve) && !bpf_map_lookup_elem(&groups, key))
+	if (!has_room(TG_USAGE_GROUPS, room) && !bpf_map_lookup_elem(&groups, key))
 		return -ENOMEM;
 	if (!swap_word(&bucket->control, control, control + TG_BUCKET_OVERFLOW_ONE))
 		return -EEXIST;

@@ -5,37 +5,24 @@
  * connect4 and connect6 claim the tuple before the kernel connects the socket,
  * sock_release gives it back. bind4 and bind6 choose a port for sockets that
  * would share the one that the kernel chooses. Attached to a cgroup they see the
- * sockets that were created in it. seed.bpf.c claims for the sockets that exist
- * already, and sweep.bpf.c drops claims whose socket left without a release hook.
+ * sockets that were created in it; outsiders.bpf.c sees the others. seed.bpf.c
+ * claims for the sockets that exist already, and sweep.bpf.c drops claims whose
+ * socket left without a release hook.
  */
 #include "bind.bpf.h"
-#include "broadcast.bpf.h"
+#include "connect.bpf.h"
 #include "discovery.bpf.h"
 #include "reserve.bpf.h"
+#include "sides.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define SECOND_NS 1000000000LL
 
-/* Where a connect goes; true for IPv4, which the address decides, not the socket's family. */
-static __always_inline bool read_remote4(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
-{
-	set_mapped(tuple->remote, ctx->user_ip4);
-	return true;
-}
-
-static __always_inline bool read_remote6(struct bpf_sock_addr *ctx, struct tg_tuple *tuple)
-{
-	tuple->remote[0] = ctx->user_ip6[0];
-	tuple->remote[1] = ctx->user_ip6[1];
-	tuple->remote[2] = ctx->user_ip6[2];
-	tuple->remote[3] = ctx->user_ip6[3];
-	if (!is_mapped(tuple->remote))
-		return false;
-	set_mapped(tuple->remote, tuple->remote[3]); /* ::ffff:0.0.0.0 is as good as 0.0.0.0 */
-	return true;
-}
-
+/*
+ * What we resolve is written back, or the kernel might decide otherwise: its own
+ * address is one that another thread may change meanwhile.
+ */
 static __always_inline void write_remote4(struct bpf_sock_addr *ctx, const struct tg_tuple *tuple)
 {
 	ctx->user_ip4 = tuple->remote[3];
@@ -50,66 +37,6 @@ static __always_inline void write_remote6(struct bpf_sock_addr *ctx, const struc
 }
 
 /*
- * 0.0.0.0 and :: stand for this host: the kernel goes to the socket's own
- * address, or to loopback (ip_route_output_key_hash_rcu, __ip6_datagram_connect).
- * What we resolve is written back, or the kernel might decide otherwise: its own
- * address is one that another thread may change meanwhile.
- */
-static __always_inline void resolve_this_host(struct tg_tuple *tuple, bool v4, __u64 sk)
-{
-	__u32 *to = tuple->remote;
-
-	read_local(sk, v4, to);
-	if (v4 && is_zero(to))
-		set_mapped(to, LOOPBACK4);
-	if (v4)
-		return;
-	if (is_mapped(to))
-		set_mapped(to, LOOPBACK4);
-	else
-		set_loopback6(to);
-}
-
-/* read_local_if_final() for the hook's own socket, by plain loads: a probe read costs a call. */
-static __always_inline void read_own_if_final(struct bpf_sock *sk, __u64 number,
-					      struct tg_tuple *tuple)
-{
-	if (is_mapped(tuple->remote)) {
-		set_mapped(tuple->local, sk->src_ip4);
-	} else {
-		tuple->local[0] = sk->src_ip6[0];
-		tuple->local[1] = sk->src_ip6[1];
-		tuple->local[2] = sk->src_ip6[2];
-		tuple->local[3] = sk->src_ip6[3];
-	}
-	if (!is_zero(tuple->local) && !is_address_locked(number))
-		set_mapped(tuple->local, 0);
-}
-
-/* Who connects, read from where the helpers would: a call costs more than what they do. */
-static __always_inline void introduce(struct bpf_sock_addr *ctx, struct claimant *me, __u64 number)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct tg_claim *claim = &me->wanted.claim;
-	struct sock *sk = as_sock(number);
-
-	if (HAS_CASTS) {
-		me->tuple.netns = sk->__sk_common.skc_net.net->net_cookie;
-		claim->cookie = sk->__sk_common.skc_cookie.counter;
-	} else {
-		me->tuple.netns = bpf_get_netns_cookie(ctx);
-	}
-	if (!claim->cookie) /* given out when it is first asked for */
-		claim->cookie = bpf_get_socket_cookie(ctx);
-	claim->sock = number;
-	claim->time_ns = bpf_ktime_get_coarse_ns();
-	claim->pid = task->tgid;
-	me->held.thread = task->pid;
-	((__u64 *)claim->comm)[0] = ((const __u64 *)task->comm)[0];
-	((__u64 *)claim->comm)[1] = ((const __u64 *)task->comm)[1];
-}
-
-/*
  * Connected to its own name: connectx takes two such sockets to find out whether
  * a guard is there. The second is refused like any other, but it is no conflict.
  */
@@ -121,6 +48,8 @@ static __always_inline bool is_self_test(const struct tg_tuple *tuple)
 /* A conflict, or a claim that can't be kept: what the policy says. */
 static __always_inline int reject(struct claimant *me, struct tg_counters *counters)
 {
+	if (me->reason == TG_REASON_HELD && is_outsider(me->holder.sock, me->holder.cookie))
+		me->reason = TG_REASON_OUTSIDE;
 	if (is_self_test(&me->tuple)) {
 		COUNT(counters, self_tests);
 	} else {
@@ -166,10 +95,10 @@ static __always_inline int on_full_table(struct claimant *me, struct tg_counters
 /* No room: whether there is for this one, of what is kept. */
 static __always_inline bool gets_reserve(struct claimant *me)
 {
-	if (me->uses_reserve)
+	if (me->room == ROOM_ALL || !deserves_reserve(me))
 		return false;
-	me->uses_reserve = deserves_reserve(me);
-	return me->uses_reserve;
+	me->room = ROOM_ALL;
+	return true;
 }
 
 /* Claims me->tuple, unless discovery has, and keeps the record; the tuple is complete. */
@@ -286,18 +215,16 @@ on_connect(struct bpf_sock_addr *ctx,
 		resolve_this_host(&me->tuple, v4, number);
 		write_remote(ctx, &me->tuple);
 	}
-	read_own_if_final(sk, number, &me->tuple);
-	if (is_multicast(me->tuple.remote) || is_multicast(me->tuple.local)) {
+	switch (complete(ctx, sk, number, me)) {
+	case TO_MULTICAST:
 		COUNT(counters, exempt_multicast);
 		return ALLOW;
-	}
-	if (is_mapped(me->tuple.remote) && may_broadcast(number) &&
-	    is_subnet_broadcast(number, me->tuple.remote[3])) {
+	case TO_BROADCAST:
 		COUNT(counters, exempt_broadcast);
 		return ALLOW;
+	case NOT_EXEMPT:
+		break;
 	}
-	me->tuple.remote_port = bpf_ntohs(ctx->user_port);
-	introduce(ctx, me, number);
 	if (!me->tuple.local_port) {
 		answer = without_port(&search, counters);
 	} else if (policy.strict && !is_port_locked(number)) {
@@ -340,25 +267,5 @@ int guard_bind6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int guard_release(struct bpf_sock *ctx)
 {
-	struct tg_socket_record *home;
-	struct tg_counters *counters;
-	__u64 cookie;
-	int claims;
-
-	if (ctx->protocol != IPPROTO_UDP)
-		return ALLOW;
-	cookie = HAS_CASTS ? as_sock(as_number(ctx))->__sk_common.skc_cookie.counter
-			   : bpf_get_socket_cookie(ctx);
-	if (!cookie)
-		return ALLOW;
-	home = find_home(cookie);
-	if (!home)
-		return ALLOW;
-	claims = give_back_all(home, cookie);
-	if (!claims)
-		return ALLOW;
-	counters = find_counters();
-	if (counters)
-		COUNT_MORE(counters, released, claims);
-	return ALLOW;
+	return on_release(ctx);
 }

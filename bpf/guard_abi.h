@@ -23,6 +23,8 @@ enum {
 	/* Destinations that can have a bitmap of their taken ports at one time. */
 	TG_BUSY = 64,
 	TG_PORTS = 65536,
+	/* Guarded cgroups at one time. */
+	TG_GUARDED_MAX = 4096,
 };
 
 /* What the pinned `abi` map holds: one element, written once. */
@@ -194,6 +196,8 @@ enum tg_reason {
 	TG_REASON_EXHAUSTED = 8, /* every local port is taken for this destination */
 	TG_REASON_UNLOCKED = 9,	 /* strict: the port could still change meanwhile */
 	TG_REASON_SHADOW = 10, /* found while seeding: both hold it, one of them without a claim */
+	TG_REASON_OUTSIDER = 11,  /* the claimant is outside, and the holder in a guarded cgroup */
+	TG_REASON_REWRITTEN = 12, /* the holder went elsewhere: its destination was rewritten */
 };
 
 /* One conflict, as sent through the ring buffer. */
@@ -231,6 +235,8 @@ struct tg_counters {
 	__u64 refused_busy;
 	__u64 refused_exhausted;
 	__u64 refused_unlocked;
+	__u64 refused_outsider;
+	__u64 refused_rewritten;
 	__u64 self_tests; /* of connectx; not counted as refused or observed */
 	__u64 observed;
 	__u64 allowed_table_full;
@@ -253,6 +259,22 @@ enum tg_discover {
 	TG_DISCOVER_ALL = 2,
 };
 
+/* What a guard wants of sockets outside of all guarded cgroups. */
+enum tg_outsiders {
+	TG_OUTSIDE = 0, /* no guard: this is an outsider itself */
+	TG_OUTSIDERS_IGNORE = 1,
+	TG_OUTSIDERS_OBSERVE = 2, /* claim for them, report those that overshadow */
+	TG_OUTSIDERS_REFUSE = 3,  /* and refuse them a tuple that is held inside */
+};
+
+/* Which guard a cgroup is under, and what that wants: see sides.bpf.h. */
+struct tg_side {
+	__u64 generation;
+	__u64 guard;	 /* id of the guarded cgroup; 0: none */
+	__u32 outsiders; /* enum tg_outsiders */
+	__u32 error;	 /* errno of an outsider's refusal */
+};
+
 /* How one attachment behaves: the programs' read-only data. */
 struct tg_policy {
 	__u64 attachment;  /* id of the cgroup that it is attached to */
@@ -268,7 +290,7 @@ struct tg_policy {
 	__u32 discover;	  /* enum tg_discover */
 	__u32 exhausted;  /* errno where no port is free for a destination */
 	__u32 strict;	  /* 1: no connect goes unclaimed, no port may still change */
-	__u32 reserved;
+	__u32 outsiders;  /* enum tg_outsiders */
 };
 
 /* The same in ABI 2, for taking over its guards. */
@@ -322,11 +344,12 @@ enum tg_seeded {
 
 /* What the sweep writes, a byte for each element of a map. */
 enum tg_swept {
-	TG_SWEPT_NOTHING = 0,  /* no claim, or the record of a guarded socket that is there */
-	TG_SWEPT_CLAIM = 1,    /* a claim that stays */
-	TG_SWEPT_DROPPED = 2,  /* one whose socket does not hold it */
-	TG_SWEPT_RECORD = 3,   /* of a socket that is gone; freed, with its claims */
-	TG_SWEPT_OUTSIDER = 4, /* the record of a socket outside the guarded cgroups */
+	TG_SWEPT_NOTHING = 0,	/* no claim, or the record of a guarded socket that is there */
+	TG_SWEPT_CLAIM = 1,	/* a claim that stays */
+	TG_SWEPT_DROPPED = 2,	/* one whose socket does not hold it */
+	TG_SWEPT_RECORD = 3,	/* of a socket that is gone; freed, with its claims */
+	TG_SWEPT_OUTSIDER = 4,	/* the record of a socket outside the guarded cgroups */
+	TG_SWEPT_REWRITTEN = 5, /* a claim that stays: its socket was sent elsewhere after it */
 };
 
 #endif

@@ -11,6 +11,13 @@
 #include <linux/types.h>
 #include <stdbool.h>
 
+/* What a program of a cgroup says to a connect. */
+enum answer {
+	REJECT = 0,
+	ALLOW = 1,
+	UNANSWERED,
+};
+
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_UDP 17
@@ -26,6 +33,7 @@
 #define EACCES 13
 #define EEXIST 17
 #define EADDRINUSE 98
+#define EADDRNOTAVAIL 99
 #define SOL_SOCKET 1
 #define SO_REUSEADDR 2
 

@@ -24,19 +24,24 @@ static __always_inline struct tg_usage *find_usage(void)
 	return bpf_map_lookup_elem(&usage, &zero);
 }
 
-/*
- * Whether one more may be inserted: the last quarter is kept for those who do
- * not hold most of the rest (see reserve.bpf.h).
- */
-static __always_inline bool has_room(enum tg_usage_of map, bool uses_reserve)
+/* How much of each map a claimant may see used, and still insert into it. */
+enum room {
+	ROOM_BELOW_RESERVE, /* all but the last quarter: see reserve.bpf.h */
+	ROOM_ALL,
+	ROOM_OF_OUTSIDERS, /* a quarter: anyone may open sockets */
+};
+
+/* Whether one more may be inserted. */
+static __always_inline bool has_room(enum tg_usage_of map, enum room room)
 {
 	struct tg_usage *used = find_usage();
 	__u64 size;
 
-	if (!used || uses_reserve) /* not the former: the map has one element */
+	if (!used || room == ROOM_ALL) /* not the former: the map has one element */
 		return true;
 	size = used->size[map];
-	return *(volatile __u64 *)&used->elements[map] < size - size / 4;
+	return *(volatile __u64 *)&used->elements[map] <
+	       (room == ROOM_OF_OUTSIDERS ? size / 4 : size - size / 4);
 }
 
 static __always_inline void count_elements(enum tg_usage_of map, __u64 number)

@@ -12,9 +12,9 @@
  * connected socket that is due.
  */
 #include "broadcast.bpf.h"
-#include "inside.bpf.h"
-#include "records.bpf.h"
 #include "events.bpf.h"
+#include "records.bpf.h"
+#include "sides.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -88,19 +88,6 @@ static __always_inline __u32 read_cookie(struct net *net)
 	return cookie;
 }
 
-static __noinline int read_tuple(__u64 sk, struct tg_tuple *tuple)
-{
-	tuple->netns = read_cookie(SOCK_FIELD(sk, __sk_common.skc_net.net));
-	tuple->local_port = SOCK_FIELD(sk, __sk_common.skc_num);
-	tuple->remote_port = bpf_ntohs(SOCK_FIELD(sk, __sk_common.skc_dport));
-	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
-		set_mapped(tuple->remote, SOCK_FIELD(sk, __sk_common.skc_daddr));
-	else
-		READ_ADDRESS6(HAS_CASTS, as_sock(sk), __sk_common.skc_v6_daddr, tuple->remote);
-	read_local_if_final(sk, tuple);
-	return 0;
-}
-
 /* Fills in for `sk` what the hooks learn from their context. */
 static __noinline int describe(__u64 sk, struct claimant *me)
 {
@@ -133,7 +120,7 @@ static __noinline int is_due(__u64 sk, const struct tg_seeding *now)
 {
 	__u32 netns = read_cookie(SOCK_FIELD(sk, __sk_common.skc_net.net));
 
-	if (!is_inside(cgroup_of(sk)))
+	if (is_outside(sk))
 		return now->outsiders && bpf_map_lookup_elem(&guarded_namespaces, &netns);
 	mark_guarded(netns);
 	return !now->outsiders;
@@ -159,7 +146,7 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 		return TG_SEEDED_KNOWN;
 	if (now->outsiders && READ_WORD(&now->room) == 0)
 		return TG_SEEDED_OVER_SHARE;
-	me->uses_reserve = !now->outsiders;
+	me->room = now->outsiders ? ROOM_BELOW_RESERVE : ROOM_ALL;
 	claim(me);
 	switch (me->verdict) {
 	case GRANTED:

@@ -8,7 +8,7 @@
  * no processor is held for longer than that takes. Iterators may delete: a
  * hash map's is in an RCU section only while it runs, and holds no lock.
  */
-#include "inside.bpf.h"
+#include "sides.bpf.h"
 #include "records.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -19,15 +19,20 @@ static __always_inline int tell(struct bpf_iter_meta *meta, __u8 swept)
 	return 0;
 }
 
-/* Whether a claim that is seen now has nobody behind it. */
-static __always_inline bool is_abandoned(const struct view *seen, const struct tg_tuple *tuple)
+/* What stands behind a claim that is seen now: TG_SWEPT_DROPPED if nobody does. */
+static __always_inline enum tg_swept judge_claim(const struct view *seen,
+						 const struct tg_tuple *tuple)
 {
 	struct local local = {};
 	int holding = read_holding(seen->sock, seen->cookie, tuple, &local);
 
-	return holding == GONE ||
-	       (holding == NOT_HELD &&
-		(__s64)(bpf_ktime_get_ns() - seen->time_ns) > (__s64)policy.grace_ns);
+	if (holding == GONE)
+		return TG_SWEPT_DROPPED;
+	if (holding != NOT_HELD ||
+	    (__s64)(bpf_ktime_get_ns() - seen->time_ns) <= (__s64)policy.grace_ns)
+		return TG_SWEPT_CLAIM;
+	return is_rewritten(seen->sock, seen->cookie, tuple) ? TG_SWEPT_REWRITTEN
+							     : TG_SWEPT_DROPPED;
 }
 
 /* Returns an enum tg_swept. */
@@ -35,15 +40,17 @@ static __noinline int sweep_inline(const struct tg_group_key *key)
 {
 	struct tg_tuple tuple = {};
 	struct tg_group *group;
+	enum tg_swept swept;
 	struct view seen;
 
 	*(struct tg_group_key *)&tuple = *key;
 	group = view_group(&tuple, &seen);
 	if (!group || !(seen.word & TG_WORD_INLINE))
 		return TG_SWEPT_NOTHING;
-	return is_abandoned(&seen, &tuple) && remove_inline(group, seen.word, &tuple)
-		   ? TG_SWEPT_DROPPED
-		   : TG_SWEPT_CLAIM;
+	swept = judge_claim(&seen, &tuple);
+	if (swept == TG_SWEPT_DROPPED && !remove_inline(group, seen.word, &tuple))
+		return TG_SWEPT_CLAIM;
+	return swept;
 }
 
 SEC("iter/bpf_map_elem")
@@ -76,6 +83,7 @@ int sweep_claims_more(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct tg_tuple *current = ctx->key, tuple;
 	struct tg_further *claim;
+	enum tg_swept swept;
 	struct view seen;
 
 	if (!current)
@@ -85,9 +93,10 @@ int sweep_claims_more(struct bpf_iter__bpf_map_elem *ctx)
 	barrier_var(claim); /* or the verifier loses sight of what is known of it */
 	if (!claim || !seen.word)
 		return tell(ctx->meta, TG_SWEPT_NOTHING);
-	if (is_abandoned(&seen, &tuple) && remove_further(claim, seen.word, &tuple))
-		return tell(ctx->meta, TG_SWEPT_DROPPED);
-	return tell(ctx->meta, TG_SWEPT_CLAIM);
+	swept = judge_claim(&seen, &tuple);
+	if (swept == TG_SWEPT_DROPPED && !remove_further(claim, seen.word, &tuple))
+		swept = TG_SWEPT_CLAIM;
+	return tell(ctx->meta, swept);
 }
 
 /* Gives back all of a socket that is gone. Returns an enum tg_swept. */
@@ -96,7 +105,7 @@ static __noinline int sweep_record(__u64 cookie, __u64 sk)
 	struct tg_socket_record *home = find_home(cookie);
 
 	if (is_socket(sk, cookie))
-		return is_inside(cgroup_of(sk)) ? TG_SWEPT_NOTHING : TG_SWEPT_OUTSIDER;
+		return is_outside(sk) ? TG_SWEPT_OUTSIDER : TG_SWEPT_NOTHING;
 	if (!home) /* cannot happen: the index is masked */
 		return TG_SWEPT_NOTHING;
 	give_back_gone(home, cookie);

@@ -154,6 +154,23 @@ static __always_inline bool is_connected_to(__u64 sk, const struct tg_group_key 
 	return HAS_CASTS ? is_connected(true, sk, key) : is_connected_by_probes(sk, key);
 }
 
+/* The tuple that `sk` holds, if it is connected. */
+static __always_inline void read_tuple(__u64 sk, struct tg_tuple *tuple)
+{
+	struct net *net = SOCK_FIELD(sk, __sk_common.skc_net.net);
+	__u64 netns = 0;
+
+	bpf_core_read(&netns, sizeof(netns), &net->net_cookie);
+	tuple->netns = netns;
+	tuple->local_port = SOCK_FIELD(sk, __sk_common.skc_num);
+	tuple->remote_port = bpf_ntohs(SOCK_FIELD(sk, __sk_common.skc_dport));
+	if (SOCK_FIELD(sk, __sk_common.skc_family) == AF_INET)
+		set_mapped(tuple->remote, SOCK_FIELD(sk, __sk_common.skc_daddr));
+	else
+		READ_ADDRESS6(HAS_CASTS, as_sock(sk), __sk_common.skc_v6_daddr, tuple->remote);
+	read_local_if_final(sk, tuple);
+}
+
 /*
  * The memory at `sk` may long be another socket's: UDP sockets are recycled
  * (SLAB_TYPESAFE_BY_RCU), but a cookie never is, so it is read first and last.

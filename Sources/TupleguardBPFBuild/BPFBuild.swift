@@ -6,16 +6,19 @@ import PackagePlugin
 
 @main
 struct TupleguardBPFBuild: BuildToolPlugin {
-    /// By target: which sources of bpf/ it embeds, and under what names.
+    /// By target: which sources it embeds, of bpf/ or the tests' own, and under what names.
     private static let objects = [
         "TupleguardKernel": [
-            ("guard", "guardObject"), ("seed", "seedObject"), ("sweep", "sweepObject"),
+            ("guard", "guardObject"), ("outsiders", "outsidersObject"), ("seed", "seedObject"),
+            ("sweep", "sweepObject"),
         ],
         "TupleguardLab": [("lookup", "lookUpObject")],
+        "Integration": [("rewriter", "rewriterObject")],
     ]
 
     func createBuildCommands(context: PluginContext, target: Target) throws -> [Command] {
-        let sources = context.package.directoryURL.appending(path: "bpf")
+        let folder = target.name == "Integration" ? "Tests/Programs/rewriter" : "bpf"
+        let sources = context.package.directoryURL.appending(path: folder)
         let script = context.package.directoryURL.appending(path: "scripts/embed-bpf")
         let inputs = try FileManager.default.contentsOfDirectory(
             at: sources, includingPropertiesForKeys: nil

@@ -91,6 +91,7 @@ extension GuardState {
                 for: cgroup, policy: policy, tableSize: size, keepingCounters: isAttached)
             if isAttached {
                 try replace(cgroup, with: programs)
+                try settleOutsiders(renewing: true)
             } else {
                 try attachAnew(cgroup, programs, makingMapsOf: existing == nil ? size : nil)
             }
@@ -110,9 +111,10 @@ extension GuardState {
     /// The programs for one cgroup, on the shared maps where those exist.
     func loadHooks(
         for cgroup: Cgroup, policy: Policy, tableSize: Int, keepingCounters: Bool
-    ) throws(GuardError) -> LoadedPrograms {
+    ) throws -> LoadedPrograms {
         let values = policy.forPrograms(
-            cgroup: cgroup, buckets: fewBuckets ?? Self.buckets(for: tableSize))
+            cgroup: cgroup, buckets: fewBuckets ?? Self.buckets(for: tableSize),
+            looksUp: try looksUp(policy, for: cgroup))
         let sharedExist = exists
         return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
             if name == .counters && keepingCounters {
@@ -120,6 +122,14 @@ extension GuardState {
             }
             return sharedExist && MapName.shared.contains(name) ? map(name) : nil
         }
+    }
+
+    /// What the policy's `lookUp` comes to for a cgroup; throws where outsiders can't be refused.
+    private func looksUp(_ policy: Policy, for cgroup: Cgroup) throws -> Bool {
+        if policy.outsiders == .ignore || cgroup.isRoot { return policy.lookUp == .on }
+        guard let why = try obstacleAtRoot() else { return policy.lookUp == .on }
+        if policy.outsiders == .refuse { throw GuardError.outsidersOutOfReach(why: why) }
+        return policy.lookUp != .off
     }
 
     /// Elements of the arrays of buckets and of socket records: a power of two.
@@ -141,10 +151,15 @@ extension GuardState {
             try perform("move \(temporary) into place") {
                 rename(temporary, attachmentFolder(cgroup.id))
             }
+            try settleOutsiders()
         } catch {
             removeFolder(temporary)
             removeFolder("\(folder)/new-maps")
-            if size != nil { removeMaps() }
+            if access(attachmentFolder(cgroup.id), F_OK) == 0 {
+                try? removeAttachment(cgroup.id)
+            } else if size != nil {
+                removeMaps()
+            }
             throw error
         }
     }
@@ -168,8 +183,9 @@ extension GuardState {
     private func replace(_ cgroup: Cgroup, with programs: borrowing LoadedPrograms) throws {
         let folder = attachmentFolder(cgroup.id)
         for hook in Hook.allCases {
-            let link = try Link(pinned: "\(folder)/\(hook.rawValue)")
-            try link.update(to: programs.program(hook.rawValue), at: hook)
+            try putInPlace(
+                programs.program(hook.rawValue), at: hook, of: cgroup,
+                pin: "\(folder)/\(hook.rawValue)")
         }
         let policy = programs.map(.policy)
         unlink("\(folder)/new-policy")
@@ -193,6 +209,7 @@ extension GuardState {
                 differs = differs || tag != old
             }
             if differs { try replace(cgroup, with: programs) }
+            try settleOutsiders(renewing: differs)
             return differs
         }
     }
@@ -216,6 +233,7 @@ extension GuardState {
         try Platform.requireCapabilities()
         guard access(folder, F_OK) == 0 else { throw GuardError.noGuard(path: folder) }
         try changing {
+            removeOutsiders()
             for name in names(in: folder) where name.hasPrefix("cgroup-") || name == "maps" {
                 removeFolder("\(folder)/\(name)")
             }
@@ -234,7 +252,7 @@ package struct Link: ~Copyable {
     private let descriptor: OwnedDescriptor
     /// 0 once the cgroup is gone.
     let cgroupID: UInt64
-    private let programID: UInt32
+    let programID: UInt32
     private let attachType: UInt32
 
     init(pinned path: String) throws(GuardError) {
@@ -248,7 +266,7 @@ package struct Link: ~Copyable {
             let target = try OwnedDescriptor(path: cgroup.folder, flags: O_RDONLY | O_DIRECTORY)
             raw = try Errno.check { bpf_link_create(program, target.raw, hook.attachType, nil) }
         } catch {
-            if let other = Self.programInTheWay(of: hook, at: cgroup.folder) {
+            if let other = Self.programInTheWay(of: hook, at: cgroup) {
                 throw .programInTheWay(hook: hook, program: other.name, path: other.folder)
             }
             throw .failed(
@@ -308,33 +326,12 @@ package struct Link: ~Copyable {
 
     /// The first program on a cgroup or above it that tolerates no other.
     private static func programInTheWay(
-        of hook: Hook, at folder: String
+        of hook: Hook, at cgroup: Cgroup
     ) -> (name: String, folder: String)? {
-        var folder = folder
-        while !folder.isEmpty, let target = try? OwnedDescriptor(path: folder, flags: O_RDONLY) {
-            var flags: UInt32 = 0
-            var ids = [UInt32](repeating: 0, count: 64)
-            var count = UInt32(ids.count)
-            guard bpf_prog_query(target.raw, hook.attachType, 0, &flags, &ids, &count) == 0 else {
-                return nil
-            }
-            if count > 0 && flags & UInt32(BPF_F_ALLOW_MULTI) == 0 {
-                return ("program \(ids[0]) (\(programName(ids[0])))", folder)
-            }
-            folder = String(folder[..<(folder.lastIndex(of: "/") ?? folder.startIndex)])
+        for folder in CgroupLineage.folders(over: cgroup) {
+            guard let there = try? AttachedPrograms(folder: folder, hook) else { return nil }
+            if there.toleratesNoOther { return (there.description, folder) }
         }
         return nil
-    }
-
-    private static func programName(_ id: UInt32) -> String {
-        let raw = bpf_prog_get_fd_by_id(id)
-        guard raw >= 0 else { return "gone meanwhile" }
-        let program = OwnedDescriptor(taking: raw)
-        var info = bpf_prog_info()
-        var length = UInt32(MemoryLayout<bpf_prog_info>.size)
-        guard bpf_obj_get_info_by_fd(program.raw, &info, &length) == 0 else { return "unknown" }
-        return withUnsafeBytes(of: &info.name) { bytes in
-            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-        }
     }
 }

@@ -47,6 +47,27 @@ struct BPFMap: ~Copyable, Sendable {
         }
     }
 
+    /// Writes an element, a new one if there is none at that key.
+    func write<Key: BitwiseCopyable, Value: BitwiseCopyable>(
+        _ value: Value, at key: Key
+    ) throws(GuardError) {
+        guard keySize == MemoryLayout<Key>.size && valueSize == MemoryLayout<Value>.size else {
+            throw .damagedState(path: name, why: "its elements have another size")
+        }
+        var (key, value) = (key, value)
+        try perform("write to map \(name)") {
+            bpf_map_update_elem(descriptor.raw, &key, &value, 0)
+        }
+    }
+
+    /// Removes an element, if it is there.
+    func remove<Key: BitwiseCopyable>(_ key: Key) throws(GuardError) {
+        var key = key
+        if bpf_map_delete_elem(descriptor.raw, &key) != 0 && errno != ENOENT {
+            throw .failed(what: "remove from map \(name)", errno: .last, detail: "")
+        }
+    }
+
     /// The element of a per-CPU array map, one value for each possible CPU.
     func perCPUElement<Value: BitwiseCopyable>(_ index: UInt32, as: Value.Type) -> [Value] {
         let count = Int(libbpf_num_possible_cpus())

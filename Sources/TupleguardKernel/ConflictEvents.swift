@@ -19,6 +19,8 @@ extension Reason {
         case TG_REASON_EXHAUSTED: self = .exhausted
         case TG_REASON_UNLOCKED: self = .unlocked
         case TG_REASON_SHADOW: self = .shadow
+        case TG_REASON_OUTSIDER: self = .outsider
+        case TG_REASON_REWRITTEN: self = .rewritten
         default: return nil
         }
     }

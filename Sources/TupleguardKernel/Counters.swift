@@ -15,6 +15,8 @@ package enum Counter: String, CaseIterable, Sendable {
     case refusedBusy = "refused_busy"
     case refusedExhausted = "refused_exhausted"
     case refusedUnlocked = "refused_unlocked"
+    case refusedOutsider = "refused_outsider"
+    case refusedRewritten = "refused_rewritten"
     case selfTests = "self_tests"
     case observed
     case allowedTableFull = "allowed_table_full"
@@ -91,6 +93,16 @@ package enum Counter: String, CaseIterable, Sendable {
             (
                 .refusal, \.refused_unlocked,
                 "refused: the port could still change, and the policy is strict"
+            )
+        case .refusedOutsider:
+            (
+                .refusal, \.refused_outsider,
+                "refused to a socket outside: a guarded one holds the tuple"
+            )
+        case .refusedRewritten:
+            (
+                .refusal, \.refused_rewritten,
+                "refused: the holder's destination was rewritten after its claim"
             )
         case .selfTests:
             (

@@ -26,6 +26,8 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case notAttached(path: String)
     /// Another program on the cgroup, or above it, does not allow others beside it.
     case programInTheWay(hook: Hook, program: String, path: String)
+    /// Outsiders are to be refused, and no program can be attached to the root cgroup.
+    case outsidersOutOfReach(why: String)
     /// The pinned state was made by another version.
     case otherABI(path: String, found: UInt32)
     /// The folder of the pinned state holds something else, or is incomplete.
@@ -77,6 +79,9 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
         case .programInTheWay(let hook, let program, let path):
             return
                 "cannot attach: \(hook.title) of \(path) has \(program), attached so that it allows no other beside it; see `bpftool cgroup show \(path)`, and attach that one with the flag `multi`"
+        case .outsidersOutOfReach(let why):
+            return
+                "cannot refuse sockets outside the cgroup: \(why); attach that one with the flag `multi`, or refuse none (without --strict: --outsiders observe, which then looks each tuple up)"
         case .otherABI(let path, let found):
             let remedy =
                 found == GuardState.olderABI

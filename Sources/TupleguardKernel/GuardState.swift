@@ -4,7 +4,10 @@
 //   FOLDER/                     mode 0750; locked (flock) by whoever changes it
 //     maps/                     what all guarded cgroups share
 //       abi buckets groups claims_more socket_records socket_records_more busy busy_tags ids
-//       usage conflicts events
+//       usage conflicts events guarded strongest sides
+//     outside/                  for sockets outside of all guarded cgroups, if wanted
+//       outer_connect4 outer_connect6 outer_release    links, to the root cgroup
+//       counters
 //     cgroup-ID/                a guarded cgroup
 //       guard_connect4 guard_connect6 guard_release    links
 //       policy counters                                maps of its own
@@ -28,6 +31,10 @@ package struct GuardState: Sendable {
     /// Buckets, where they are to be fewer than fit the table: tests want most claims to overflow.
     let fewBuckets: Int?
 
+    /// The folder of the cgroup outside of which no sockets are looked for; nil: the root. Tests
+    /// have one of their own, so as to leave the machine's alone.
+    package var outermost: String?
+
     /// - Parameters:
     ///   - folder: a folder of a BPF file system; it need not exist yet.
     ///   - fewBuckets: a power of two; nil for as many as fit the table.
@@ -50,13 +57,14 @@ package struct GuardState: Sendable {
         folder.lastIndex(of: "/").map { String(folder[..<$0]) } ?? "."
     }
 
-    /// Another one while maps are made beside those of an older version.
-    var mapsName = "maps"
-    var mapsFolder: String { "\(folder)/\(mapsName)" }
+    /// Whether this is a new guard that is being made beside one of an older version.
+    var isStaged = false
+    var mapsFolder: String { "\(folder)/\(isStaged ? "new-maps" : "maps")" }
+    private var attachmentPrefix: String { isStaged ? "new-" : "cgroup-" }
 
     func map(_ name: MapName) -> String { "\(mapsFolder)/\(name.rawValue)" }
 
-    func attachmentFolder(_ id: UInt64) -> String { "\(folder)/cgroup-\(id)" }
+    func attachmentFolder(_ id: UInt64) -> String { "\(folder)/\(attachmentPrefix)\(id)" }
 
     /// Whether anything is pinned here.
     package var exists: Bool { access(mapsFolder, F_OK) == 0 }
@@ -64,7 +72,8 @@ package struct GuardState: Sendable {
     /// Cgroup ids of the attachments.
     var attachmentIDs: [UInt64] {
         names(in: folder).compactMap { name in
-            name.hasPrefix("cgroup-") ? UInt64(name.dropFirst("cgroup-".count)) : nil
+            name.hasPrefix(attachmentPrefix)
+                ? UInt64(name.dropFirst(attachmentPrefix.count)) : nil
         }.sorted()
     }
 
@@ -228,7 +237,7 @@ package struct GuardState: Sendable {
     /// of the kernel; detached explicitly, no program runs any more on return.
     func removeFolder(_ path: String) {
         for name in names(in: path) {
-            if Hook(rawValue: name) != nil, let link = try? Link(pinned: "\(path)/\(name)") {
+            if Hook(pin: name) != nil, let link = try? Link(pinned: "\(path)/\(name)") {
                 link.detach()
             }
             unlink("\(path)/\(name)")
@@ -244,9 +253,14 @@ package struct GuardState: Sendable {
 
     /// Gives an attachment up: out of sight first, so that nobody meets half of it.
     func removeAttachment(_ id: UInt64) throws(GuardError) {
+        // From here on its sockets count as outsiders, whose programs look after them.
+        try? settleOutsiders(leaving: id)
         let old = "\(folder)/old-\(id)"
         try perform("remove \(attachmentFolder(id))") { rename(attachmentFolder(id), old) }
         removeFolder(old)
-        if attachmentIDs.isEmpty { removeMaps() }
+        if attachmentIDs.isEmpty {
+            removeOutsiders()
+            removeMaps()
+        }
     }
 }

@@ -38,7 +38,7 @@ package struct Policy: Hashable, Sendable {
 
     /// Whether each new claim is also looked up among the sockets outside the cgroup.
     package enum LookUp: String, CaseIterable, Sendable {
-        /// On, except for the root cgroup, outside of which there is nothing.
+        /// On only where outsiders are wanted and nothing can be attached to the root cgroup.
         case auto
         case on
         case off
@@ -81,6 +81,7 @@ package struct Policy: Hashable, Sendable {
     package var mode: Mode = .enforce
     package var refusal: Refusal = .eperm
     package var whenFull: WhenFull = .allow
+    package var outsiders: Outsiders = .observe
     package var lookUp: LookUp = .auto
     package var discover: Discover = .reuseaddr
     package var whenExhausted: WhenExhausted = .eaddrnotavail
@@ -101,7 +102,9 @@ package struct Policy: Hashable, Sendable {
     var graceNanoseconds = Self.graceNanoseconds
 
     /// As the programs read it.
-    func forPrograms(cgroup: Cgroup, buckets: Int) -> tg_policy {
+    ///
+    /// - Parameter looksUp: what `lookUp` comes to.
+    func forPrograms(cgroup: Cgroup, buckets: Int, looksUp: Bool) -> tg_policy {
         var policy = tg_policy()
         policy.attachment = cgroup.id
         policy.attached_ns = KernelClock.realTime
@@ -110,12 +113,13 @@ package struct Policy: Hashable, Sendable {
         policy.observe = mode == .observe ? 1 : 0
         policy.error = UInt32(refusal.number)
         policy.refuse_when_full = whenFull == .refuse ? 1 : 0
-        policy.look_up = lookUp == .on || (lookUp == .auto && !cgroup.isRoot) ? 1 : 0
+        policy.look_up = looksUp ? 1 : 0
         policy.look_up_auto = lookUp == .auto ? 1 : 0
         policy.table_mask = UInt32(buckets - 1)
         policy.discover = discover.number
         policy.exhausted = UInt32(whenExhausted.number)
         policy.strict = isStrict ? 1 : 0
+        policy.outsiders = outsiders.number
         return policy
     }
 
@@ -128,6 +132,9 @@ package struct Policy: Hashable, Sendable {
         policy.refuse_when_full = older.refuse_when_full
         policy.look_up = older.look_up
         policy.look_up_auto = older.look_up_auto
+        // It knew of sockets outside by looking them up.
+        let sawOutsiders = older.look_up != 0 || older.look_up_auto != 0
+        policy.outsiders = (sawOutsiders ? Outsiders.observe : .ignore).number
         policy.discover = older.discover
         policy.exhausted = older.exhausted
         self.init(fromPrograms: policy)
@@ -140,6 +147,7 @@ package struct Policy: Hashable, Sendable {
         whenFull = policy.refuse_when_full != 0 ? .refuse : .allow
         graceNanoseconds = policy.grace_ns
         lookUp = policy.look_up_auto != 0 ? .auto : policy.look_up != 0 ? .on : .off
+        outsiders = Outsiders.allCases.first { $0.number == policy.outsiders } ?? .ignore
         discover = Discover.allCases.first { $0.number == policy.discover } ?? .off
         whenExhausted =
             WhenExhausted.allCases.first { UInt32($0.number) == policy.exhausted } ?? .eaddrnotavail

@@ -41,6 +41,8 @@ package enum Hook: String, CaseIterable, Sendable {
 enum ProgramSet: Sendable {
     /// Attached to cgroups.
     case hooks
+    /// Attached to the root, for sockets outside of all guarded cgroups.
+    case outsiders
     /// Iterators that claim for sockets that exist already.
     case seed
     /// Iterators that drop what nobody stands behind.
@@ -49,6 +51,7 @@ enum ProgramSet: Sendable {
     var object: (words: [UInt64], length: Int) {
         switch self {
         case .hooks: (guardObjectWords, guardObjectLength)
+        case .outsiders: (outsidersObjectWords, outsidersObjectLength)
         case .seed: (seedObjectWords, seedObjectLength)
         case .sweep: (sweepObjectWords, sweepObjectLength)
         }
@@ -88,12 +91,13 @@ enum MapName: String, CaseIterable {
     case busy
     case busyTags = "busy_tags"
     case ids, usage, conflicts, events
+    case guarded, strongest, sides
     case counters
     case policy = ".rodata"
 
     static let shared: [MapName] = [
         .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .busy, .busyTags,
-        .ids, .usage, .conflicts, .events,
+        .ids, .usage, .conflicts, .events, .guarded, .strongest, .sides,
     ]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]

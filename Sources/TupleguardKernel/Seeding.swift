@@ -81,16 +81,9 @@ extension GuardState {
         var policy = tg_policy()
         policy.grace_ns = Policy.graceNanoseconds
         policy.table_mask = UInt32((fewBuckets ?? Self.buckets(for: size)) - 1)
-        let programs = try LoadedPrograms(set, policy: policy, tableSize: size) { name in
+        return try LoadedPrograms(set, policy: policy, tableSize: size) { name in
             MapName.shared.contains(name) ? map(name) : nil
         }
-        let guarded = programs.map(named: "guarded_cgroups")
-        for id in attachmentIDs {
-            var id = id
-            var yes: UInt8 = 1
-            try perform("list the guarded cgroups") { bpf_map_update_elem(guarded, &id, &yes, 0) }
-        }
-        return programs
     }
 }
 

@@ -13,6 +13,8 @@ package struct Swept: Sendable, Equatable {
     package var records = 0
     /// Sockets outside the guarded cgroups that have a record, and are there.
     package var outsiders = 0
+    /// Claims whose socket was sent to another destination after the guard had seen it.
+    package var rewritten = 0
 
     mutating func add(_ results: some Sequence<UInt8>) {
         for result in results {
@@ -23,6 +25,9 @@ package struct Swept: Sendable, Equatable {
                 dropped += 1
             case TG_SWEPT_RECORD.rawValue: records += 1
             case TG_SWEPT_OUTSIDER.rawValue: outsiders += 1
+            case TG_SWEPT_REWRITTEN.rawValue:
+                claims += 1
+                rewritten += 1
             default: break
             }
         }
@@ -53,6 +58,7 @@ struct Sweeper: ~Copyable {
                 swept.records += pass.records
                 guard MapName.sized.contains(name), pass.dropped + pass.records > 0 else {
                     swept.outsiders += pass.outsiders
+                    swept.rewritten += pass.rewritten
                     break
                 }
             }

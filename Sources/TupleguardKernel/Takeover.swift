@@ -47,7 +47,7 @@ extension GuardState {
             throw GuardError.damagedState(path: folder, why: "its table has \(size) entries")
         }
         var staged = self
-        staged.mapsName = "new-maps"
+        staged.isStaged = true
         for cgroup in cgroups {
             let programs = try staged.loadHooks(
                 for: cgroup, policy: olderPolicy(of: cgroup.id), tableSize: size,
@@ -55,9 +55,10 @@ extension GuardState {
             if !staged.exists {
                 try pinSharedMaps(of: programs, tableSize: size, in: staged.mapsFolder)
             }
-            try pin(programs, of: cgroup, in: "\(folder)/new-\(cgroup.id)")
+            try pin(programs, of: cgroup, in: staged.attachmentFolder(cgroup.id))
         }
         guard staged.exists else { return }
+        try staged.settleOutsiders()
         try staged.seed()
         // A connect that passed the old guard alone may not have been over yet. Once its grace
         // period is, nobody has a claim to it.
@@ -84,6 +85,7 @@ extension GuardState {
         let ids = attachmentIDs
         try move("maps", "old-maps")
         if access("\(folder)/new-maps", F_OK) == 0 { try move("new-maps", "maps") }
+        if access("\(folder)/new-outside", F_OK) == 0 { try move("new-outside", "outside") }
         for id in ids {
             try move("cgroup-\(id)", "old-\(id)")
             if cgroups.contains(where: { $0.id == id }) { try move("new-\(id)", "cgroup-\(id)") }

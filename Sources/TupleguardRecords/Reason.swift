@@ -15,6 +15,8 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
     case exhausted
     case unlocked
     case shadow
+    case outsider
+    case rewritten
 
     /// For people, after "because".
     package var explanation: String {
@@ -29,6 +31,10 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
         case .exhausted: "every local port is taken for this destination"
         case .unlocked: "the kernel chose its port, which could still change (strict)"
         case .shadow: "both sockets hold it, and one of them has not claimed it"
+        case .outsider:
+            "a socket in a guarded cgroup is connected with this tuple, and this one is outside"
+        case .rewritten:
+            "the socket that claimed it was sent to another destination after the guard had seen it"
         }
     }
 

@@ -28,7 +28,8 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_busy_tags>.size == 64 * 8)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
-        #expect(MemoryLayout<tg_counters>.size == 37 * 8)
+        #expect(MemoryLayout<tg_counters>.size == 39 * 8)
+        #expect(MemoryLayout<tg_side>.size == 24)
         #expect(MemoryLayout<tg_policy>.size == 72)
     }
 
@@ -132,7 +133,7 @@ struct EmbeddedObjectTests {
     @Test(
         "Every program that is loaded by name is in its object, and no other",
         arguments: [
-            (.hooks, Hook.allCases.map(\.rawValue)),
+            (.hooks, Hook.allCases.map(\.rawValue)), (.outsiders, Hook.outer.map(\.outerName)),
             (.seed, ["seed_tasks", "seed_files", "seed_sockets"]),
             (.sweep, MapName.swept.map { "sweep_\($0.rawValue)" }),
         ] as [(ProgramSet, [String])])
@@ -190,6 +191,9 @@ struct EmbeddedObjectTests {
             (.usage, 4, size(tg_usage.self)),
             (.conflicts, size(tg_tuple.self), size(tg_conflict.self)),
             (.events, 0, 0),
+            (.guarded, 8, size(tg_side.self)),
+            (.strongest, 4, size(tg_side.self)),
+            (.sides, 8, size(tg_side.self)),
             (.counters, 4, size(tg_counters.self)),
             (.policy, 4, size(tg_policy.self)),
         ]

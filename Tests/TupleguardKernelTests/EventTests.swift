@@ -67,6 +67,7 @@ struct EventTests {
             (TG_REASON_TABLE_FULL, .tableFull), (TG_REASON_BUSY, .busy),
             (TG_REASON_EXISTING, .existing), (TG_REASON_EXHAUSTED, .exhausted),
             (TG_REASON_UNLOCKED, .unlocked), (TG_REASON_SHADOW, .shadow),
+            (TG_REASON_OUTSIDER, .outsider), (TG_REASON_REWRITTEN, .rewritten),
         ]
         for (number, reason) in expected {
             #expect(decode(bytes(of: makeEvent(reason: number.rawValue)))?.reason == reason)
@@ -81,7 +82,7 @@ struct EventTests {
         #expect(
             Reason.allCases.map(\.rawValue) == [
                 "held", "in-flight", "ambiguous", "outside", "table-full", "busy", "existing",
-                "exhausted", "unlocked", "shadow",
+                "exhausted", "unlocked", "shadow", "outsider", "rewritten",
             ])
     }
 

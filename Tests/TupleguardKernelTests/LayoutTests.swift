@@ -75,18 +75,19 @@ struct MemberTests {
             claimed@0 reclaimed@8 released@16 pruned@24 taken_over@32 refused_held@40 \
             refused_in_flight@48 refused_ambiguous@56 refused_outside@64 \
             refused_table_full@72 refused_busy@80 refused_exhausted@88 refused_unlocked@96 \
-            self_tests@104 observed@112 allowed_table_full@120 exempt_multicast@128 \
-            exempt_broadcast@136 bound@144 discovered@152 discovery_probes@160 \
-            unresolved@256 exclusive_port@264 undiscoverable@272 already_rejected@280 \
-            events_dropped@288
+            refused_outsider@104 refused_rewritten@112 self_tests@120 observed@128 \
+            allowed_table_full@136 exempt_multicast@144 exempt_broadcast@152 bound@160 \
+            discovered@168 discovery_probes@176 unresolved@272 exclusive_port@280 \
+            undiscoverable@288 already_rejected@296 events_dropped@304
             """
         ),
+        ("tg_side", "generation@0 guard@8 outsiders@16 error@20"),
         (
             "tg_policy",
             """
             attachment@0 attached_ns@8 grace_ns@16 secret@24 observe@32 error@36 \
             refuse_when_full@40 look_up@44 look_up_auto@48 table_mask@52 discover@56 \
-            exhausted@60 strict@64 reserved@68
+            exhausted@60 strict@64 outsiders@68
             """
         ),
     ]

@@ -24,6 +24,9 @@ struct PolicyTests {
                             policy.refusal = refusal
                             policy.whenFull = whenFull
                             policy.lookUp = lookUp
+                            // As many as there are of the others: each in turn.
+                            policy.outsiders =
+                                lookUp == .auto ? .observe : lookUp == .on ? .refuse : .ignore
                             policy.discover = discover
                             policy.whenExhausted = whenExhausted
                             policy.isStrict = discover == .off
@@ -42,6 +45,7 @@ struct PolicyTests {
         #expect(policy.refusal == .eperm)
         #expect(policy.whenFull == .allow)
         #expect(policy.lookUp == .auto)
+        #expect(policy.outsiders == .observe)
         #expect(policy.discover == .reuseaddr)
         #expect(policy.whenExhausted == .eaddrnotavail)
         #expect(!policy.isStrict)
@@ -55,6 +59,7 @@ struct PolicyTests {
             Policy.Refusal.allCases.map(\.rawValue) == ["EPERM", "EADDRNOTAVAIL", "EADDRINUSE"])
         #expect(Policy.WhenFull.allCases.map(\.rawValue) == ["allow", "refuse"])
         #expect(Policy.LookUp.allCases.map(\.rawValue) == ["auto", "on", "off"])
+        #expect(Policy.Outsiders.allCases.map(\.rawValue) == ["observe", "refuse", "ignore"])
         #expect(Policy.Discover.allCases.map(\.rawValue) == ["off", "reuseaddr", "all"])
         #expect(Policy.WhenExhausted.allCases.map(\.rawValue) == ["EADDRNOTAVAIL", "EAGAIN"])
     }
@@ -72,7 +77,8 @@ struct PolicyTests {
         "A policy comes back from the programs as it was given to them",
         .enabled(if: root != nil, "no cgroup v2 hierarchy is mounted"), arguments: all)
     func roundTrip(policy: Policy) throws {
-        let values = policy.forPrograms(cgroup: try #require(root), buckets: 1024)
+        let values = policy.forPrograms(
+            cgroup: try #require(root), buckets: 1024, looksUp: policy.lookUp == .on)
         #expect(Policy(fromPrograms: values) == policy)
     }
 
@@ -82,35 +88,20 @@ struct PolicyTests {
     func forPrograms(policy: Policy) throws {
         let root = try #require(root)
         let before = KernelClock.realTime
-        let values = policy.forPrograms(cgroup: root, buckets: 1024)
+        let values = policy.forPrograms(
+            cgroup: root, buckets: 1024, looksUp: policy.lookUp == .on)
         #expect(values.attachment == root.id)
         #expect(values.attached_ns >= before)
         #expect(values.grace_ns == 1_000_000_000)
         #expect(values.observe == (policy.mode == .observe ? 1 : 0))
         #expect(values.error == UInt32(policy.refusal.number))
         #expect(values.refuse_when_full == (policy.whenFull == .refuse ? 1 : 0))
-        // Outside of the root cgroup there is nothing to look for.
         #expect(values.look_up == (policy.lookUp == .on ? 1 : 0))
         #expect(values.look_up_auto == (policy.lookUp == .auto ? 1 : 0))
+        #expect(values.outsiders == policy.outsiders.number)
         #expect(values.discover == policy.discover.number)
         #expect(values.exhausted == UInt32(policy.whenExhausted.number))
         #expect(values.table_mask == 1023)
-    }
-
-    @Test("Elsewhere than at the root, auto looks for sockets outside")
-    func autoLooksUp() throws {
-        guard let hierarchy else { return }
-        let cgroups = try names(in: hierarchy.mountPoint)
-            .map { "\(hierarchy.mountPoint)/\($0)" }
-            .filter { access($0 + "/cgroup.procs", F_OK) == 0 }
-            .map { try Cgroup($0, in: hierarchy) }
-        // Not every machine has another one; one that has is enough.
-        for cgroup in cgroups.prefix(1) {
-            var policy = Policy()
-            #expect(policy.forPrograms(cgroup: cgroup, buckets: 64).look_up == 1)
-            policy.lookUp = .off
-            #expect(policy.forPrograms(cgroup: cgroup, buckets: 64).look_up == 0)
-        }
     }
 
     @Test("What another hand wrote into the policy is read as something sensible")

@@ -25,6 +25,9 @@ package let cannotRunBPF: String? = {
 
 package final class Sandbox: Sendable {
     package let hierarchy: CgroupHierarchy
+    /// The cgroup over the others, which stands for the root where outsiders are seen: what one test
+    /// attaches there is not to run for the rest of the machine.
+    package let top: Cgroup
     /// A cgroup for the guarded ones.
     package let cgroup: Cgroup
     /// A cgroup beside it.
@@ -58,9 +61,12 @@ package final class Sandbox: Sendable {
     private init(buckets: Int?) throws {
         name = "\(Self.prefix)\(getpid())-\(Self.next.add(1, ordering: .relaxed).newValue)"
         hierarchy = try CgroupHierarchy()
-        cgroup = try Self.make(name, in: hierarchy)
-        outside = try Self.make(name + "-outside", in: hierarchy)
-        state = GuardState(folder: "/sys/fs/bpf/\(name)", fewBuckets: buckets)
+        top = try Self.make(name, in: hierarchy)
+        cgroup = try Self.make(name + "/inside", in: hierarchy)
+        outside = try Self.make(name + "/outside", in: hierarchy)
+        var state = GuardState(folder: "/sys/fs/bpf/\(name)", fewBuckets: buckets)
+        state.outermost = top.folder
+        self.state = state
         runFolder = "/run/\(name)"
         let raw = support_new_netns()
         guard raw >= 0 else { throw Errno(-raw) }
@@ -76,7 +82,12 @@ package final class Sandbox: Sendable {
 
     /// A cgroup below the guarded one.
     package func makeChild(_ child: String) throws -> Cgroup {
-        try Self.make("\(name)/\(child)", in: hierarchy)
+        try Self.make("\(name)/inside/\(child)", in: hierarchy)
+    }
+
+    /// A cgroup beside the guarded one.
+    package func makeSibling(_ sibling: String) throws -> Cgroup {
+        try Self.make("\(name)/\(sibling)", in: hierarchy)
     }
 
     /// ip(8) inside the network namespace.
@@ -109,8 +120,7 @@ package final class Sandbox: Sendable {
         for socket in sockets.withLock({ $0 }) { Glibc.close(socket) }
         if access(state.folder, F_OK) == 0 { try? state.detachAll() }
         rmdir(state.folder)
-        Cgroup.remove(cgroup.folder)
-        Cgroup.remove(outside.folder)
+        Cgroup.remove(top.folder)
         try? FileManager.default.removeItem(atPath: runFolder)
     }
 

@@ -54,6 +54,7 @@ struct Attach: ParsableCommand {
         let seeded = try state.seed()
         for target in targets {
             print("guarding \(printable(target.path)) (\(options.policy.mode.rawValue))")
+            for remark in try state.remarks(on: target) { print(printable(remark)) }
         }
         if seeded.conflicts > 0 {
             print(

@@ -22,14 +22,20 @@ struct Status: ParsableCommand {
 
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
+    struct Program: Encodable {
+        let hook: String
+        let id: UInt32
+        let tag: String
+
+        init(_ program: ProgramInfo) {
+            hook = program.hook.title
+            id = program.id
+            tag = program.tag
+        }
+    }
+
     private struct Report: Encodable {
         struct Guarded: Encodable {
-            struct Program: Encodable {
-                let hook: String
-                let id: UInt32
-                let tag: String
-            }
-
             let cgroup: String?
             let cgroupId: UInt64
             let mode: String
@@ -40,8 +46,10 @@ struct Status: ParsableCommand {
             let discover: String
             let whenExhausted: String
             let strict: Bool
+            let outsiders: String
             let since: Timestamp
             let programs: [Program]
+            let otherPrograms: [OtherProgramReport]
         }
 
         struct Ports: Encodable {
@@ -64,6 +72,8 @@ struct Status: ParsableCommand {
         }
 
         let guarded: [Guarded]
+        /// Absent where nothing is attached for them.
+        let outsiders: OutsidersReport?
         let localPorts: [Ports]
         let claims: Int
         let tableSize: Int
@@ -98,6 +108,11 @@ struct Status: ParsableCommand {
         ["bpf_link", "set_retval", "bpf_loop", "ring buffer", "BTF", "iter/task_file", "iter/udp"]
     }
 
+    /// The programs at the root; nil where no guard wants them, or they cannot be attached.
+    private var outsiders: OutsidersAttachment? {
+        try? folders.guardState.outsidersAttachment()
+    }
+
     private func report(
         _ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?
     ) -> Report {
@@ -112,11 +127,13 @@ struct Status: ParsableCommand {
                     discover: attachment.policy.discover.rawValue,
                     whenExhausted: attachment.policy.whenExhausted.rawValue,
                     strict: attachment.policy.isStrict,
+                    outsiders: attachment.policy.outsiders.rawValue,
                     since: attachment.since,
-                    programs: attachment.programs.map {
-                        .init(hook: $0.hook.title, id: $0.id, tag: $0.tag)
-                    })
+                    programs: attachment.programs.map(Program.init),
+                    otherPrograms: folders.guardState.surroundings(of: attachment)
+                        .map(OtherProgramReport.init))
             },
+            outsiders: outsiders.map(OutsidersReport.init),
             localPorts: attachments.isEmpty
                 ? [] : NetworkNamespace.portSettings().map(Report.Ports.init),
             claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
@@ -166,11 +183,31 @@ struct Status: ParsableCommand {
         for owner in owners { print("          \(owner.description)") }
     }
 
+    private func showPrograms(_ attachments: [Attachment]) {
+        var table = Table(columns: [
+            .init(title: "CGROUP", isFlexible: true), .init(title: "HOOK"),
+            .init(title: "PROGRAM", alignment: .right), .init(title: "TAG"),
+        ])
+        func add(_ path: String, _ programs: [ProgramInfo]) {
+            for program in programs {
+                table.rows.append([path, program.hook.title, "\(program.id)", program.tag])
+            }
+        }
+        for attachment in attachments { add(attachment.path ?? "(gone)", attachment.programs) }
+        if let outsiders { add("\(outsiders.path ?? "(gone)") (outsiders)", outsiders.programs) }
+        table.print()
+        for attachment in attachments {
+            for program in folders.guardState.surroundings(of: attachment) {
+                print(printable(program.remark(guarding: attachment.path ?? "")))
+            }
+        }
+    }
+
     private func show(_ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?) {
         var table = Table(columns: [
             .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
-            .init(title: "WHEN FULL"), .init(title: "LOOK-UP"), .init(title: "DISCOVER"),
-            .init(title: "SINCE"),
+            .init(title: "WHEN FULL"), .init(title: "OUTSIDERS"), .init(title: "LOOK-UP"),
+            .init(title: "DISCOVER"), .init(title: "SINCE"),
         ])
         for attachment in attachments {
             let policy = attachment.policy
@@ -178,25 +215,14 @@ struct Status: ParsableCommand {
             table.rows.append([
                 attachment.path ?? "(gone: cgroup \(attachment.id))",
                 policy.isStrict ? "\(policy.mode.rawValue), strict" : policy.mode.rawValue,
-                policy.refusal.rawValue, policy.whenFull.rawValue,
+                policy.refusal.rawValue, policy.whenFull.rawValue, policy.outsiders.rawValue,
                 policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, Self.discovery(policy),
                 attachment.since.clock,
             ])
         }
         table.print()
         print("")
-        var programs = Table(columns: [
-            .init(title: "CGROUP", isFlexible: true), .init(title: "HOOK"),
-            .init(title: "PROGRAM", alignment: .right), .init(title: "TAG"),
-        ])
-        for attachment in attachments {
-            for program in attachment.programs {
-                programs.rows.append([
-                    attachment.path ?? "(gone)", program.hook.title, "\(program.id)", program.tag,
-                ])
-            }
-        }
-        programs.print()
+        showPrograms(attachments)
         print("")
         showPorts()
         print("")

@@ -30,9 +30,18 @@ struct PolicyOptions: ParsableArguments {
 
     @Option(
         help: """
-            Look up each new tuple among the sockets outside the cgroup too. Its cost grows with \
-            the sockets on one source address and port. auto: on, except for the root cgroup. \
-            (default: auto)
+            Sockets outside of all guarded cgroups. observe: their tuples are refused to guarded \
+            sockets, and nothing changes for them; refuse: they are also refused a tuple that a \
+            guarded socket holds; ignore: nobody looks at them. (default: observe; with --strict: \
+            refuse)
+            """)
+    var outsiders: Policy.Outsiders?
+
+    @Option(
+        help: """
+            Look up each new tuple among the sockets outside the cgroup too, at a cost that grows \
+            with the sockets on one source address and port. auto: only where nothing can be \
+            attached to the root cgroup. (default: auto)
             """)
     var lookUp: Policy.LookUp?
 
@@ -76,6 +85,7 @@ struct PolicyOptions: ParsableArguments {
         policy.refusal = refusal ?? policy.refusal
         policy.isStrict = strict ?? policy.isStrict
         policy.whenFull = policy.isStrict ? .refuse : whenFull ?? policy.whenFull
+        policy.outsiders = outsiders ?? (policy.isStrict ? .refuse : policy.outsiders)
         policy.lookUp = lookUp ?? policy.lookUp
         policy.discover = discover ?? policy.discover
         policy.whenExhausted = whenExhausted ?? policy.whenExhausted
@@ -88,6 +98,7 @@ struct PolicyOptions: ParsableArguments {
         all.mode = mode ?? others.mode
         all.refusal = refusal ?? others.refusal
         all.whenFull = whenFull ?? others.whenFull
+        all.outsiders = outsiders ?? others.outsiders
         all.lookUp = lookUp ?? others.lookUp
         all.discover = discover ?? others.discover
         all.whenExhausted = whenExhausted ?? others.whenExhausted
@@ -99,8 +110,8 @@ struct PolicyOptions: ParsableArguments {
 
     /// Whether any of them is.
     var isGiven: Bool {
-        mode != nil || refusal != nil || whenFull != nil || lookUp != nil || discover != nil
-            || whenExhausted != nil || tableSize != nil || strict != nil
+        mode != nil || refusal != nil || whenFull != nil || outsiders != nil || lookUp != nil
+            || discover != nil || whenExhausted != nil || tableSize != nil || strict != nil
     }
 
     func validate() throws {
@@ -115,6 +126,7 @@ struct PolicyOptions: ParsableArguments {
 
 extension Policy.Mode: ExpressibleByArgument {}
 extension Policy.WhenFull: ExpressibleByArgument {}
+extension Policy.Outsiders: ExpressibleByArgument {}
 extension Policy.LookUp: ExpressibleByArgument {}
 extension Policy.Discover: ExpressibleByArgument {}
 extension Policy.WhenExhausted: ExpressibleByArgument {

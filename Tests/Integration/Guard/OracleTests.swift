@@ -125,6 +125,21 @@ extension IntegrationTests {
             return policy
         }
 
+        /// An outsider and an insider race for each tuple, and one of them gets it.
+        @Test(arguments: [nil, 16])
+        func outsidersThatAreRefused(_ buckets: Int?) throws {
+            var policy = Policy()
+            policy.outsiders = .refuse
+            try Sandbox.run(buckets: buckets) { sandbox in
+                try sandbox.attach(policy, tableSize: 65536)
+                try judge(
+                    "outsiders",
+                    [
+                        "--outside", sandbox.outside.folder, "--processes", "2", "--threads", "1",
+                    ], in: sandbox, title: "outsiders refused")
+            }
+        }
+
         /// A load balancer of a cgroup below is seen through: its program runs before the guard's.
         @Test(arguments: [nil, 16])
         func aRewriterBelow(_ buckets: Int?) throws {

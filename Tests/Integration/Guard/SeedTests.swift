@@ -23,7 +23,9 @@ extension IntegrationTests {
         @Test func outsidersAreSeededWhereGuardedSocketsAre() throws {
             try Sandbox.run { sandbox in
                 try Sandbox.run { elsewhere in
-                    try sandbox.attach()
+                    var policy = Policy()
+                    policy.outsiders = .ignore  // or they claim when they connect
+                    try sandbox.attach(policy)
                     for namespace in [sandbox.networkNamespace.raw, elsewhere.networkNamespace.raw]
                     {
                         let outsider = try sandbox.socket(

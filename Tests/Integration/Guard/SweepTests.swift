@@ -53,9 +53,11 @@ extension IntegrationTests {
         @Test("A release that no hook saw", arguments: [64, 4096])
         func missedRelease(tableSize: Int) throws {
             try Sandbox.run { sandbox in
+                var policy = Policy()
+                policy.outsiders = .ignore
                 // The maps outlive the guard of one cgroup when another has one.
-                try sandbox.attach(tableSize: tableSize)
-                try sandbox.attach(to: sandbox.outside, tableSize: tableSize)
+                try sandbox.attach(policy, tableSize: tableSize)
+                try sandbox.attach(policy, to: sandbox.outside, tableSize: tableSize)
                 let missed = try connectMany(in: sandbox, count: 60)
                 try sandbox.state.detach(sandbox.cgroup.id, path: "")
                 for socket in missed { sandbox.close(socket) }

@@ -68,7 +68,9 @@ extension IntegrationTests {
 
         @Test func outsidersCannotFillIt() throws {
             try Sandbox.run { sandbox in
-                try sandbox.attach(withoutLookUp, tableSize: 1024)
+                var policy = withoutLookUp
+                policy.outsiders = .ignore  // or they claim when they connect
+                try sandbox.attach(policy, tableSize: 1024)
                 let guarded = try sandbox.socket()
                 try hoarding(3000, in: sandbox.outside, of: sandbox) { _ in
                     let seeded = try sandbox.state.seed()
@@ -77,6 +79,20 @@ extension IntegrationTests {
                     #expect(try heldTwice(300, in: sandbox, cgroup: sandbox.cgroup) == 0)
                 }
                 sandbox.close(guarded)
+                #expect(try sandbox.counters()[.allowedTableFull] == 0)
+            }
+        }
+
+        /// The same where they claim when they connect.
+        @Test func outsidersThatAreSeenCannotFillIt() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(withoutLookUp, tableSize: 1024)
+                try hoarding(3000, in: sandbox.outside, of: sandbox) { _ in
+                    let outsiders = try #require(try sandbox.state.outsidersAttachment())
+                    #expect(outsiders.counters[.claimed] > 256)
+                    #expect(outsiders.counters[.allowedTableFull] > 1000)
+                    #expect(try heldTwice(300, in: sandbox, cgroup: sandbox.cgroup) == 0)
+                }
                 #expect(try sandbox.counters()[.allowedTableFull] == 0)
             }
         }

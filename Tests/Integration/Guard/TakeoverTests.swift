@@ -56,7 +56,9 @@ extension IntegrationTests {
             try Errno.check { bpf_obj_pin(raw, path) }
         }
 
-        private func attachOlder(to cgroup: Cgroup, in state: GuardState, abi: UInt32 = 2) throws {
+        private func attachOlder(
+            to cgroup: Cgroup, in state: GuardState, abi: UInt32 = 2, looksUp: Bool = false
+        ) throws {
             let folder = "\(state.folder)/cgroup-\(cgroup.id)"
             if access(state.folder, F_OK) != 0 { mkdir(state.folder, 0o750) }
             if mkdir(state.mapsFolder, 0o750) == 0 {
@@ -77,6 +79,8 @@ extension IntegrationTests {
             policy.grace_ns = 1_000_000_000
             policy.error = UInt32(EADDRNOTAVAIL)
             policy.refuse_when_full = 1
+            policy.look_up = looksUp ? 1 : 0
+            policy.look_up_auto = policy.look_up
             policy.discover = TG_DISCOVER_ALL.rawValue
             policy.exhausted = UInt32(EAGAIN)
             let map = try makeMap("policy", valueSize: MemoryLayout<tg_policy_abi2>.size, &policy)
@@ -163,7 +167,28 @@ extension IntegrationTests {
                 #expect(policy.discover == .all)
                 #expect(policy.whenExhausted == .eagain)
                 #expect(policy.lookUp == .off)
+                #expect(policy.outsiders == .ignore)
                 #expect(try sandbox.state.takeOver() == nil)
+            }
+        }
+
+        /// A guard that looked for outsiders goes on seeing them, by programs at the root.
+        @Test func outsidersAreSeen() throws {
+            try Sandbox.run { sandbox in
+                try attachOlder(to: sandbox.cgroup, in: sandbox.state, looksUp: true)
+                #expect(try sandbox.state.takeOver() == [sandbox.cgroup.path])
+                let policy = try #require(try sandbox.state.attachments().first?.policy)
+                #expect(policy.outsiders == .observe)
+                #expect(try sandbox.state.outsidersAttachment()?.path == sandbox.top.path)
+                #expect(try programsAttached(to: sandbox.top) == 1)
+                let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                #expect(outsider.connect("127.0.0.1:6000") == nil)
+                let insider = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(insider.connect("127.0.0.1:6000") == "EADDRNOTAVAIL")
+                #expect(
+                    try sandbox.state.conflicts().map(\.last.reason) == [.outside])
+                try sandbox.state.detachAll()
+                #expect(try programsAttached(to: sandbox.top) == 0)
             }
         }
 

@@ -32,9 +32,9 @@ const struct variant_name variant_names[VARIANTS] = {
 
 /* How the guards are attached. */
 static const char *const attach_options[VARIANTS][8] = {
-    [GUARD] = {"--look-up", "off", "--discover", "off"},
+    [GUARD] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "off"},
     [BY_DEFAULT] = {NULL},
-    [DISCOVERY] = {"--look-up", "off", "--discover", "all"},
+    [DISCOVERY] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "all"},
 };
 
 enum { MOST_PROGRAMS = 16 };

@@ -51,6 +51,7 @@ extension IntegrationTests {
         @Test func aGuardThatIsMissingTooLowOrShortOfRoom() throws {
             try Sandbox.run { sandbox in
                 var policy = Policy()
+                policy.outsiders = .ignore
                 policy.lookUp = .off
                 try sandbox.attach(policy)
                 #expect(try diagnose(sandbox).kinds == [])
