@@ -13,6 +13,7 @@
 #ifndef TUPLEGUARD_CLAIMS_BPF_H
 #define TUPLEGUARD_CLAIMS_BPF_H
 
+#include "beside.bpf.h"
 #include "busy.bpf.h"
 #include "rewritten.bpf.h"
 
@@ -28,6 +29,7 @@ enum verdict {
 	UNDECIDED,
 	GRANTED,
 	RECLAIMED, /* the socket had this claim already */
+	BESIDE,	   /* an outsider was let come beside another's claim */
 	CONFLICT,
 	EXEMPT,
 	NO_ROOM,
@@ -74,11 +76,14 @@ struct claimant {
 	__u16 probes; /* ports that discovery looked at */
 	__u8 verdict;
 	__u8 reason;
-	__u8 looked; /* what came of looking closer at a holder: STALE() or REWRITTEN() */
+	__u8 looked; /* enum looked, for a holder's cookie: see LOOKED() */
 	bool is_discovering;
 	bool is_discovered; /* claimed, and the socket bound to the port */
 	__u8 room;	    /* enum room: how much of the table it may use */
 	bool is_remembered; /* the socket's record has the tuple: see records.bpf.h */
+	bool is_outsider;   /* of all guarded cgroups */
+	__u8 wish;	    /* of the guard that an outsider met: enum tg_outsiders */
+	__u8 wished_error;  /* its errno */
 };
 
 #define RETRIES 32
@@ -91,8 +96,14 @@ static __always_inline __u64 new_id(void)
 
 	if (!last) /* cannot happen: the map has one element */
 		return 0;
-	return (cpu << 34 | ((__sync_fetch_and_add(last, 1) + 1) & ((1ULL << 34) - 1)))
+	return (cpu << 33 | ((__sync_fetch_and_add(last, 1) + 1) & ((1ULL << 33) - 1)))
 	       << TG_WORD_ID_SHIFT;
+}
+
+/* The same word with a new id. */
+static __always_inline __u64 renewed(__u64 word)
+{
+	return new_id() | (word & ((1ULL << TG_WORD_ID_SHIFT) - 1));
 }
 
 /* What there is to judge about a claim, without its owner. */
@@ -176,9 +187,7 @@ static long count_down_once(__u32 round, const struct tg_group_key *key)
 	word = READ_WORD(&group->word);
 	if (!(word & TG_WORD_FURTHER))
 		return 1;
-	if (!swap_word(&group->word, word,
-		       new_id() | (word & (TG_WORD_INLINE | TG_WORD_REFRESHED)) |
-			   ((word & TG_WORD_FURTHER) - 1)))
+	if (!swap_word(&group->word, word, renewed(word) - 1)) /* of the further ones */
 		return 0;
 	if (!(word & TG_WORD_INLINE) && (word & TG_WORD_FURTHER) == 1)
 		remove_group(key);
@@ -224,7 +233,9 @@ enum judgement {
 	REFUSE_HELD,
 	REFUSE_IN_FLIGHT,
 	REFUSE_REWRITTEN,
+	REFUSE_AMBIGUOUS,
 	DOUBTFUL,
+	SHARED,
 	TAKE_OVER,
 };
 
@@ -233,9 +244,52 @@ static __always_inline bool is_young(const struct claimant *me, __u64 time_ns)
 	return (__s64)(me->wanted.claim.time_ns - time_ns) < (__s64)policy.grace_ns;
 }
 
-/* Two bits, and some of the cookie: one connect hardly ever meets two doubtful holders. */
-#define STALE(cookie) ((__u8)((cookie) << 2 | 2))
-#define REWRITTEN(cookie) ((__u8)((cookie) << 2 | 3))
+/* What came of looking closer. */
+enum looked {
+	NOT_LOOKED,
+	STALE,	    /* at the holder: its claim is one that it does not need */
+	REWRITTEN,  /* its destination was rewritten after the guard */
+	UNCLEAR,    /* at those beside it: there are too many */
+	NEIGHBOURS, /* some have tuples that differ in the local address alone */
+	NOBODY,
+};
+
+/* With some of the cookie: one connect hardly ever meets two doubtful holders. */
+#define LOOKED(what, cookie) ((__u8)((cookie) << 3 | (what)))
+
+static __always_inline enum looked looked_at(const struct claimant *me, __u64 cookie)
+{
+	__u8 what = me->looked & 7;
+
+	return me->looked == LOOKED(what, cookie) ? what : NOT_LOOKED;
+}
+
+/*
+ * A claim that sockets outside came beside, and whose owner is not in our way:
+ * `otherwise` says what becomes of it if none of those is.
+ */
+static __always_inline enum judgement
+judge_shared(const struct claimant *me, const struct view *seen, enum judgement otherwise)
+{
+	if (!(seen->word & TG_WORD_SHARED))
+		return otherwise;
+	if (me->is_outsider) /* which then comes beside as well, or has a claim beside it */
+		return otherwise == SHARE ? SHARE : REFUSE_HELD;
+	/* Who came beside may be on its way. Ports that are so to be found out about are left. */
+	if (is_young(me, seen->time_ns) || me->is_discovering)
+		return REFUSE_IN_FLIGHT;
+	switch (looked_at(me, seen->cookie)) {
+	case UNCLEAR:
+		return REFUSE_AMBIGUOUS;
+	case NEIGHBOURS:
+		/* One claim stands for all who came beside it, whatever address they have. */
+		return otherwise == SHARE ? SHARE : REFUSE_AMBIGUOUS;
+	case NOBODY:
+		return otherwise;
+	default:
+		return SHARED;
+	}
+}
 
 /* What the claim of another socket means to us. */
 static __always_inline enum judgement judge(const struct claimant *me, const struct tg_tuple *key,
@@ -246,16 +300,17 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 	int holding;
 
 	if (seen_final && my_final && !is_same(seen->source, key->local))
-		return SHARE;
+		return judge_shared(me, seen, SHARE);
 	holding = read_holding(seen->sock, seen->cookie, key, &local);
 	if (holding == GONE)
-		return TAKE_OVER;
+		return judge_shared(me, seen, TAKE_OVER);
 	if (holding == WAITING || (holding == NOT_HELD && is_young(me, seen->time_ns)))
 		return REFUSE_IN_FLIGHT;
 	if (holding == NOT_HELD)
-		return me->looked == REWRITTEN(seen->cookie) ? REFUSE_REWRITTEN
-		       : me->looked == STALE(seen->cookie)   ? TAKE_OVER
-							     : DOUBTFUL;
+		return looked_at(me, seen->cookie) == NOT_LOOKED ? DOUBTFUL
+		       : looked_at(me, seen->cookie) == REWRITTEN
+			   ? REFUSE_REWRITTEN
+			   : judge_shared(me, seen, TAKE_OVER);
 	if (seen_final || !my_final || is_zero(local.address) || is_same(local.address, key->local))
 		return REFUSE_HELD;
 	/*
@@ -265,7 +320,7 @@ static __always_inline enum judgement judge(const struct claimant *me, const str
 	 */
 	if ((seen->word & TG_WORD_REFRESHED) && is_young(me, seen->time_ns))
 		return REFUSE_IN_FLIGHT;
-	return SHARE;
+	return judge_shared(me, seen, SHARE);
 }
 
 /* What contend() found; its callers either end or go on from there. */
@@ -274,6 +329,7 @@ enum step {
 	CLAIM_FURTHER, /* the claims there leave room, and count us in already */
 	COUNT_DOWN,    /* a further claim was taken over: count it down, and try again */
 	LOOK_CLOSER,   /* at a socket that is not where its claim is, and try again */
+	LOOK_BESIDE,   /* at those that came beside it, and try again */
 	SETTLED,       /* not 1: a returned 1 must be a constant that the verifier can see */
 };
 
@@ -301,11 +357,16 @@ static __always_inline int reclaim(struct claimant *me, const struct tg_tuple *k
 	if (seen_final != my_final || (!my_final && (seen->word & TG_WORD_FURTHER)))
 		return refuse(me, &group->claim, TG_REASON_AMBIGUOUS);
 	*(volatile __u64 *)&group->claim.time_ns = me->wanted.claim.time_ns;
-	if (!swap_word(&group->word, seen->word,
-		       new_id() | TG_WORD_INLINE | TG_WORD_REFRESHED |
-			   (seen->word & TG_WORD_FURTHER)))
+	if (!swap_word(&group->word, seen->word, renewed(seen->word) | TG_WORD_REFRESHED))
 		return TRY_AGAIN;
 	return settle(me, RECLAIMED);
+}
+
+/* What looking needs to know, in a word that is free until the next try. */
+static __always_inline int look(struct claimant *me, const struct view *seen, enum step where)
+{
+	me->wanted.word = where == LOOK_CLOSER ? seen->sock : seen->cookie;
+	return where;
 }
 
 /* The inline claim is another socket's. */
@@ -322,9 +383,12 @@ static __always_inline int contend_inline(struct claimant *me, const struct tg_t
 		return refuse(me, &group->claim, TG_REASON_IN_FLIGHT);
 	case REFUSE_REWRITTEN:
 		return refuse(me, &group->claim, TG_REASON_REWRITTEN);
+	case REFUSE_AMBIGUOUS:
+		return refuse(me, &group->claim, TG_REASON_AMBIGUOUS);
 	case DOUBTFUL:
-		me->wanted.word = seen->sock; /* free until the next try */
-		return LOOK_CLOSER;
+		return look(me, seen, LOOK_CLOSER);
+	case SHARED:
+		return look(me, seen, LOOK_BESIDE);
 	case TAKE_OVER:
 		if (remove_inline(group, seen->word, key))
 			me->taken_over++;
@@ -344,8 +408,9 @@ static __always_inline int contend_further(struct claimant *me, const struct tg_
 		return TRY_AGAIN;
 	if (seen->cookie == me->wanted.claim.cookie) {
 		*(volatile __u64 *)&claim->claim.time_ns = me->wanted.claim.time_ns;
-		return swap_word(&claim->word, seen->word, new_id()) ? settle(me, RECLAIMED)
-								     : TRY_AGAIN;
+		return swap_word(&claim->word, seen->word, renewed(seen->word))
+			   ? settle(me, RECLAIMED)
+			   : TRY_AGAIN;
 	}
 	switch (judge(me, key, seen)) {
 	case REFUSE_HELD:
@@ -355,8 +420,9 @@ static __always_inline int contend_further(struct claimant *me, const struct tg_
 	case REFUSE_REWRITTEN:
 		return refuse(me, &claim->claim, TG_REASON_REWRITTEN);
 	case DOUBTFUL:
-		me->wanted.word = seen->sock; /* free until the next try */
-		return LOOK_CLOSER;
+		return look(me, seen, LOOK_CLOSER);
+	case SHARED:
+		return look(me, seen, LOOK_BESIDE);
 	default:
 		if (!take_off_further(claim, seen->word, key))
 			return TRY_AGAIN;
@@ -398,7 +464,7 @@ __noinline int contend(struct claimant *me)
 	if ((word & TG_WORD_FURTHER) == TG_WORD_FURTHER)
 		return settle(me, NO_ROOM);
 	/* The swap proves that the inline claim that we judged is still the one. */
-	if (!swap_word(&group->word, word, new_id() | ((word & ~(~0ULL << TG_WORD_ID_SHIFT)) + 1)))
+	if (!swap_word(&group->word, word, renewed(word) + 1))
 		return TRY_AGAIN;
 	return CLAIM_FURTHER;
 }
@@ -415,8 +481,31 @@ __noinline int look_closer(struct claimant *me)
 		return 0;
 	sk = me->wanted.word;
 	cookie = SOCK_FIELD(sk, __sk_common.skc_cookie.counter);
-	me->looked = is_rewritten(sk, cookie, &me->tuple) ? REWRITTEN(cookie) : STALE(cookie);
+	me->looked = LOOKED(is_rewritten(sk, cookie, &me->tuple) ? REWRITTEN : STALE, cookie);
 	return 0;
+}
+
+/*
+ * Whether any socket has the tuple beside the one that claimed it. Who comes
+ * beside meanwhile renews the claim's time first.
+ */
+__noinline int look_beside(struct claimant *me)
+{
+	struct walk walk = {};
+	enum looked what = UNCLEAR;
+
+	if (!me)
+		return 0;
+	if (walk_chain(me->wanted.claim.sock, &me->tuple, &walk))
+		what = walk.has_neighbour ? NEIGHBOURS : NOBODY;
+	me->looked = LOOKED(what, me->wanted.word);
+	if (!walk.holder)
+		return 0;
+	__builtin_memset(&me->holder, 0, sizeof(me->holder)); /* who made it claim is not known */
+	me->holder.sock = walk.holder;
+	me->holder.cookie = SOCK_FIELD(walk.holder, __sk_common.skc_cookie.counter);
+	me->reason = TG_REASON_HELD;
+	return settle(me, CONFLICT);
 }
 
 /* An int: before 6.4 maps answered one, and the helper's upper half was left to chance. */
@@ -452,6 +541,8 @@ static __always_inline void try_claim(struct claimant *me)
 		count_down(&me->tuple);
 	if (step == LOOK_CLOSER)
 		look_closer(me);
+	if (step == LOOK_BESIDE)
+		look_beside(me);
 	if (step != CLAIM_FURTHER)
 		return;
 	/* struct tg_further is what struct tg_group ends with. */
@@ -486,55 +577,75 @@ static __always_inline void claim_by_rounds(struct claimant *me)
 	}
 }
 
+/* Where there is nothing to settle, as is nearly always so. */
+static __always_inline bool claim_at_once(struct claimant *me)
+{
+	me->wanted.word = new_id() | TG_WORD_INLINE;
+	if (!insert_into_bucket(&me->key, &me->wanted, &me->held))
+		return false;
+	me->verdict = GRANTED;
+	return true;
+}
+
 /* Claims me->tuple for me->wanted.claim; the answer is in me->verdict. */
 static __always_inline void claim(struct claimant *me)
 {
-	me->wanted.word = new_id() | TG_WORD_INLINE;
-	if (insert_into_bucket(&me->key, &me->wanted, &me->held))
-		me->verdict = GRANTED;
-	else
+	if (!claim_at_once(me))
 		claim_by_rounds(me);
 }
 
-/* A claim of one's own to give up, or to claim anew. */
+/* What is to become of a claim. */
+enum change_to {
+	GIVEN_UP,  /* if it was claimed before the time that is given, or that is 0 */
+	RENEWED,   /* as claimed at the time */
+	IS_SHARED, /* and a socket outside came beside it */
+};
+
 struct change {
 	struct tg_tuple tuple;
 	__u64 cookie;
-	__u64 before_ns; /* give it up only if claimed before this; 0: in any case */
-	__u64 renew_ns;	 /* not 0: keep it, as claimed at this time */
-	bool gone;
+	__u64 time_ns;
+	__u8 to; /* enum change_to */
+	bool done;
+	bool gone; /* there is no such claim any more, or it is no longer the cookie's to give up */
 };
 
 static __always_inline bool is_kept(const struct change *change, const struct tg_claim *claim)
 {
 	__u64 time_ns = *(volatile __u64 *)&claim->time_ns;
 
-	return change->before_ns && (__s64)(time_ns - change->before_ns) >= 0;
+	return change->time_ns && (__s64)(time_ns - change->time_ns) >= 0;
+}
+
+/* True when that was settled. */
+static __always_inline bool renew(struct change *change, __u64 *word, __u64 seen,
+				  struct tg_claim *claim)
+{
+	*(volatile __u64 *)&claim->time_ns = change->time_ns;
+	change->done =
+	    swap_word(word, seen, renewed(seen) | (change->to == IS_SHARED ? TG_WORD_SHARED : 0));
+	return change->done;
 }
 
 static __always_inline bool change_inline(struct change *change, struct tg_group *group, __u64 word)
 {
-	if (change->renew_ns) {
-		*(volatile __u64 *)&group->claim.time_ns = change->renew_ns;
-		return swap_word(&group->word, word,
-				 new_id() | (word & ~(~0ULL << TG_WORD_ID_SHIFT)));
-	}
+	if (change->to != GIVEN_UP)
+		return renew(change, &group->word, word, &group->claim);
 	if (is_kept(change, &group->claim))
 		return true;
-	change->gone = remove_inline(group, word, &change->tuple);
+	/* Who came beside needs it still: it goes when somebody finds nobody there. */
+	change->gone = word & TG_WORD_SHARED || remove_inline(group, word, &change->tuple);
 	return change->gone;
 }
 
 static __always_inline bool change_further(struct change *change, struct tg_further *claim,
 					   __u64 word)
 {
-	if (change->renew_ns) {
-		*(volatile __u64 *)&claim->claim.time_ns = change->renew_ns;
-		return swap_word(&claim->word, word, new_id());
-	}
+	if (change->to != GIVEN_UP)
+		return renew(change, &claim->word, word, &claim->claim);
 	if (is_kept(change, &claim->claim))
 		return true;
-	change->gone = remove_further(claim, word, &change->tuple);
+	change->gone = word & TG_WORD_SHARED || remove_further(claim, word, &change->tuple);
 	return change->gone;
 }
 
@@ -563,27 +674,39 @@ gone:
 	return 1;
 }
 
-__noinline int change_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns,
-			    __u64 renew_ns)
+/* True when the claim is given up, or there is none; and when it was renewed. */
+__noinline int change_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 time_ns, __u8 to)
 {
-	struct change change = {.cookie = cookie, .before_ns = before_ns, .renew_ns = renew_ns};
+	struct change change = {.cookie = cookie, .time_ns = time_ns, .to = to};
 
 	if (!tuple)
 		return true;
 	change.tuple = *tuple;
 	bpf_loop(RETRIES, change_once, &change, 0);
-	return change.gone;
+	return to == GIVEN_UP ? change.gone : change.done;
 }
 
-/* Gives the claim up, if it is older than asked for; true when there is none any more. */
+/* Gives the claim up, if it is older than asked for; true when it is no longer the cookie's. */
 static __always_inline bool drop_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 before_ns)
 {
-	return change_claim(tuple, cookie, before_ns, 0);
+	return change_claim(tuple, cookie, before_ns, GIVEN_UP);
 }
 
 static __always_inline void renew_claim(const struct tg_tuple *tuple, __u64 cookie, __u64 now_ns)
 {
-	change_claim(tuple, cookie, 0, now_ns);
+	change_claim(tuple, cookie, now_ns, RENEWED);
+}
+
+/*
+ * Lets an outsider have the tuple together with whoever has the claim that it met. That claim
+ * then stays for all of them; false when there is none any more.
+ */
+static __always_inline bool come_beside(struct claimant *me)
+{
+	if (!change_claim(&me->tuple, me->holder.cookie, me->wanted.claim.time_ns, IS_SHARED))
+		return false;
+	me->verdict = BESIDE;
+	return true;
 }
 
 #endif

@@ -308,11 +308,7 @@ static __always_inline bool claim_first_port(struct claimant *me)
 	it->probes = 1;
 	if (is_passed_by(me))
 		return false;
-	me->wanted.word = new_id() | TG_WORD_INLINE;
-	if (!insert_into_bucket(&me->key, &me->wanted, &me->held))
-		return false;
-	me->verdict = GRANTED;
-	return true;
+	return claim_at_once(me);
 }
 
 /*

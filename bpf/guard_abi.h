@@ -80,15 +80,19 @@ struct tg_claim {
 };
 
 /*
- * The word of a group: [id:46][REFRESHED:1][INLINE:1][further:16]. The id is
- * new with every change, so that a compare-and-swap on the word proves that
- * nothing changed since it was read. A word with neither an inline claim nor
- * further ones is a tombstone: whoever wrote it deletes the element.
+ * The word of a group: [id:45][SHARED:1][REFRESHED:1][INLINE:1][further:16]. The
+ * id is new with every change, so that a compare-and-swap on the word proves
+ * that nothing changed since it was read. A word with neither an inline claim
+ * nor further ones is a tombstone: whoever wrote it deletes the element.
+ *
+ * SHARED, also of a further claim: sockets outside were let come beside, the last
+ * one at the claim's time. They have no claim, so this one outlives its owner.
  */
 #define TG_WORD_FURTHER 0xffffULL
 #define TG_WORD_INLINE (1ULL << 16)
 #define TG_WORD_REFRESHED (1ULL << 17)
-#define TG_WORD_ID_SHIFT 18
+#define TG_WORD_SHARED (1ULL << 18)
+#define TG_WORD_ID_SHIFT 19
 
 /* All claims that differ in nothing but the local address. */
 struct tg_group {

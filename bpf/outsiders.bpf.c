@@ -3,7 +3,8 @@
  * Sockets outside of all guarded cgroups, seen by programs at the root: they
  * claim like the others, so that guarded sockets find them at once, however
  * many share a port. Nothing else changes for an outsider, unless a guard wants
- * it refused a tuple that one of its sockets holds.
+ * it refused a tuple that one of its sockets holds: who meets a claim that is no
+ * reason to refuse it comes beside, and that claim then stays for both.
  *
  * Attached to the root they run after the programs of the guarded cgroups, for
  * every socket of the machine.
@@ -13,12 +14,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* An enum tg_outsiders and an errno in one number. */
-#define WISH(outsiders, error) ((outsiders) << 16 | (error))
-
 /*
  * What the guard wants whose socket the outsider met; its id comes to be in
- * `word`, which is free by then. With a stack of its own.
+ * `wanted.word`, which is free by then. With a stack of its own.
  */
 __noinline int read_wish(struct claimant *me)
 {
@@ -31,23 +29,52 @@ __noinline int read_wish(struct claimant *me)
 	if (me->reason == TG_REASON_HELD || me->reason == TG_REASON_IN_FLIGHT ||
 	    me->reason == TG_REASON_REWRITTEN) {
 		read_side(me->holder.sock, &met);
+		if (!is_socket(me->holder.sock, me->holder.cookie)) /* and holds nothing any more */
+			met.outsiders = TG_OUTSIDE;
 	} else {
 		/* Which sockets are in the way can't be told: perhaps a guarded one. */
 		all = bpf_map_lookup_elem(&strongest, &zero);
 		if (all)
 			met = *all;
+		__builtin_memset(&me->holder, 0, sizeof(me->holder));
 	}
+	me->wish = met.outsiders;
+	me->wished_error = met.error;
 	me->wanted.word = met.guard;
-	return WISH(met.outsiders, met.error);
+	return 0;
+}
+
+/* Comes beside whoever has the tuple, unless a guard wants it refused. */
+static long claim_or_share(__u32 round, struct claimant *me)
+{
+	try_claim(me);
+	if (me->verdict != CONFLICT)
+		return me->verdict != UNDECIDED ? 1 : 0;
+	read_wish(me);
+	if (me->wish == TG_OUTSIDERS_REFUSE || !me->holder.cookie || come_beside(me))
+		return 1;
+	me->verdict = UNDECIDED; /* the claim is gone */
+	return 0;
+}
+
+static __always_inline void claim_outside(struct claimant *me)
+{
+	if (claim_at_once(me))
+		return;
+	bpf_loop(RETRIES, claim_or_share, me, 0);
+	if (me->verdict == UNDECIDED) {
+		me->verdict = CONFLICT;
+		me->reason = TG_REASON_BUSY;
+		read_wish(me);
+	}
 }
 
 /* The tuple is another's. Between outsiders that is no concern of ours. */
 static __always_inline int meet(struct claimant *me, struct tg_counters *counters)
 {
-	__u32 wish = read_wish(me), error = wish & 0xffff;
-	bool refused = wish >> 16 == TG_OUTSIDERS_REFUSE;
+	bool refused = me->wish == TG_OUTSIDERS_REFUSE;
 
-	if (wish >> 16 < TG_OUTSIDERS_OBSERVE)
+	if (me->wish < TG_OUTSIDERS_OBSERVE)
 		return ALLOW;
 	me->reason = TG_REASON_OUTSIDER;
 	if (refused)
@@ -58,29 +85,31 @@ static __always_inline int meet(struct claimant *me, struct tg_counters *counter
 	if (!refused)
 		return ALLOW;
 	/* By constants: newer verifiers want to see that it is an errno. EPERM needs none. */
-	if (error == EADDRINUSE)
+	if (me->wished_error == EADDRINUSE)
 		bpf_set_retval(-EADDRINUSE);
-	else if (error == EADDRNOTAVAIL)
+	else if (me->wished_error == EADDRNOTAVAIL)
 		bpf_set_retval(-EADDRNOTAVAIL);
 	return REJECT;
 }
 
 /* Claims me->tuple for an outsider, and keeps the record. */
-static __always_inline int claim_outside(struct claimant *me, struct tg_counters *counters)
+static __always_inline int see(struct claimant *me, struct tg_counters *counters)
 {
 	__u64 cookie = me->wanted.claim.cookie;
 	struct tg_socket_record *home = find_home(cookie), *record;
 
 	if (!home) /* cannot happen: the index is masked */
 		return ALLOW;
+	me->is_outsider = true;
 	me->room = ROOM_OF_OUTSIDERS;
 	record = find_record(home, cookie);
 	if (record)
 		revisit(me, record);
 	if (me->verdict != RECLAIMED)
-		claim(me);
+		claim_outside(me);
 	switch (me->verdict) {
 	case CONFLICT:
+	case BESIDE:
 		return meet(me, counters);
 	case NO_ROOM:
 		COUNT(counters, allowed_table_full);
@@ -127,7 +156,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx,
 		resolve_this_host(&me.tuple, v4, number);
 	if (complete(ctx, sk, number, &me) != NOT_EXEMPT)
 		return ALLOW;
-	return claim_outside(&me, counters);
+	return see(&me, counters);
 }
 
 SEC("cgroup/connect4")

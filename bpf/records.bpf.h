@@ -104,13 +104,18 @@ static __always_inline void copy_tuple(struct tg_tuple *to, const struct tg_buck
 	set_address(to->local, bucket->group.source);
 }
 
-/* Takes the claim off; false when its word changed meanwhile. */
+/*
+ * Takes the claim off; false when its word changed meanwhile. Where others came beside it, it
+ * stays for them.
+ */
 static __always_inline bool remove_held(struct tg_bucket *bucket, __u64 word)
 {
 	__u64 left = word & TG_WORD_FURTHER ? new_id() | (word & TG_WORD_FURTHER) : 0;
 	__u64 hash = hash_destination(&bucket->key);
 	__u16 port = bucket->key.local_port;
 
+	if (word & TG_WORD_SHARED)
+		return true;
 	if (!swap_word(&bucket->group.word, word, left))
 		return false;
 	if (!left)
@@ -188,7 +193,7 @@ static __always_inline bool revisit_bucket(struct claimant *me, struct tg_held *
 {
 	struct tg_claim *mine = &me->wanted.claim;
 	struct tg_bucket *bucket;
-	__u64 word, now_ns = mine->time_ns, kept;
+	__u64 word, now_ns = mine->time_ns;
 
 	bucket = find_held(held, mine->cookie, &word);
 	if (!bucket)
@@ -200,8 +205,7 @@ static __always_inline bool revisit_bucket(struct claimant *me, struct tg_held *
 		if (is_zero(me->tuple.local) && (word & TG_WORD_FURTHER))
 			return false;
 		*(volatile __u64 *)&bucket->group.claim.time_ns = now_ns;
-		kept = TG_WORD_INLINE | TG_WORD_REFRESHED | (word & TG_WORD_FURTHER);
-		if (swap_word(&bucket->group.word, word, new_id() | kept))
+		if (swap_word(&bucket->group.word, word, renewed(word) | TG_WORD_REFRESHED))
 			me->verdict = RECLAIMED;
 		return false;
 	}
@@ -211,8 +215,7 @@ static __always_inline bool revisit_bucket(struct claimant *me, struct tg_held *
 		 * still on its way here: its grace begins anew.
 		 */
 		*(volatile __u64 *)&bucket->group.claim.time_ns = now_ns;
-		kept = word & ~(~0ULL << TG_WORD_ID_SHIFT);
-		if (!swap_word(&bucket->group.word, word, new_id() | kept))
+		if (!swap_word(&bucket->group.word, word, renewed(word)))
 			renew_held(bucket, mine->cookie, now_ns);
 		return false;
 	}

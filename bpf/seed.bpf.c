@@ -115,6 +115,19 @@ static __always_inline void mark_guarded(__u32 netns)
 		bpf_map_update_elem(&guarded_namespaces, &netns, &yes, BPF_ANY);
 }
 
+/* Whether a claim of the tuple stays for those beside it: see beside.bpf.h. */
+static __noinline int is_awaited(struct claimant *me)
+{
+	struct tg_tuple tuple = me->tuple;
+	struct tg_group *group = find_group(key_of(&tuple));
+	struct tg_further *more;
+
+	if (group && (READ_WORD(&group->word) & TG_WORD_SHARED))
+		return true;
+	more = bpf_map_lookup_elem(&claims_more, &tuple);
+	return more && (READ_WORD(&more->word) & TG_WORD_SHARED);
+}
+
 /* Whether `sk` is one of those that are to have claims now. */
 static __noinline int is_due(__u64 sk, const struct tg_seeding *now)
 {
@@ -133,19 +146,23 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	struct tg_socket_record *home = find_home(cookie);
 	struct tg_seeding *now;
 	__u32 zero = 0;
-	bool is_recorded;
+	bool is_recorded, awaited;
 
 	now = bpf_map_lookup_elem(&seeding, &zero);
-	if (!home || !now || !is_due(sk, now))
+	if (!home || !now)
+		return TG_SEEDED_NOT_DUE;
+	describe(sk, me);
+	awaited = now->outsiders && is_awaited(me);
+	if (!awaited && !is_due(sk, now))
 		return TG_SEEDED_NOT_DUE;
 	is_recorded = find_record(home, cookie) != NULL;
-	describe(sk, me);
 	if (!is_guardable(sk, &me->tuple))
 		return is_recorded ? TG_SEEDED_KNOWN : TG_SEEDED_NOT_DUE;
 	if (is_recorded && has_claim(me))
 		return TG_SEEDED_KNOWN;
-	if (now->outsiders && READ_WORD(&now->room) == 0)
+	if (now->outsiders && !awaited && READ_WORD(&now->room) == 0)
 		return TG_SEEDED_OVER_SHARE;
+	me->is_outsider = now->outsiders;
 	me->room = now->outsiders ? ROOM_BELOW_RESERVE : ROOM_ALL;
 	claim(me);
 	switch (me->verdict) {
@@ -163,6 +180,9 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 			return TG_SEEDED_NOT_DUE;
 		if (me->reason == TG_REASON_HELD && share_tuple(sk, me->holder.sock, &me->tuple))
 			report_sharing(me, now->again);
+		/* It holds what another has claimed, perhaps for longer than that one does. */
+		if (now->outsiders && me->holder.cookie && !come_beside(me))
+			return TG_SEEDED_NO_ROOM;
 		return TG_SEEDED_CONFLICT;
 	}
 	/* The record is its hooks' to write, so this claim goes with a sweep or a takeover. */
@@ -171,7 +191,8 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	/* It may have been released meanwhile, with nothing to give back yet. */
 	if (is_socket(sk, cookie) && is_guardable(sk, &me->tuple) &&
 	    remember_first(home, me) == REMEMBERED) {
-		if (now->outsiders) /* nobody else is at it: the map is this seeding's own */
+		/* Nobody else is at it: the map is this seeding's own. */
+		if (now->outsiders && READ_WORD(&now->room))
 			now->room--;
 		return TG_SEEDED_CLAIMED;
 	}

@@ -8,8 +8,8 @@
  * no processor is held for longer than that takes. Iterators may delete: a
  * hash map's is in an RCU section only while it runs, and holds no lock.
  */
-#include "sides.bpf.h"
 #include "records.bpf.h"
+#include "sides.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -26,6 +26,10 @@ static __always_inline enum tg_swept judge_claim(const struct view *seen,
 	struct local local = {};
 	int holding = read_holding(seen->sock, seen->cookie, tuple, &local);
 
+	/* Seeding lets those who are there come beside it again, and so renews it. */
+	if ((seen->word & TG_WORD_SHARED) &&
+	    (__s64)(last_seeding() - seen->time_ns) <= (__s64)policy.grace_ns)
+		return TG_SWEPT_CLAIM;
 	if (holding == GONE)
 		return TG_SWEPT_DROPPED;
 	if (holding != NOT_HELD ||

@@ -4,7 +4,7 @@
 //   FOLDER/                     mode 0750; locked (flock) by whoever changes it
 //     maps/                     what all guarded cgroups share
 //       abi buckets groups claims_more socket_records socket_records_more busy busy_tags ids
-//       usage conflicts events guarded strongest sides
+//       usage conflicts events guarded strongest sides seeded
 //     outside/                  for sockets outside of all guarded cgroups, if wanted
 //       outer_connect4 outer_connect6 outer_release    links, to the root cgroup
 //       counters

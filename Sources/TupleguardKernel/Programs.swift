@@ -91,13 +91,13 @@ enum MapName: String, CaseIterable {
     case busy
     case busyTags = "busy_tags"
     case ids, usage, conflicts, events
-    case guarded, strongest, sides
+    case guarded, strongest, sides, seeded
     case counters
     case policy = ".rodata"
 
     static let shared: [MapName] = [
         .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .busy, .busyTags,
-        .ids, .usage, .conflicts, .events, .guarded, .strongest, .sides,
+        .ids, .usage, .conflicts, .events, .guarded, .strongest, .sides, .seeded,
     ]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]

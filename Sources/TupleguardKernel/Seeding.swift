@@ -65,8 +65,12 @@ extension GuardState {
     @discardableResult
     package func seed(after swept: Swept, again: Bool = false) throws -> Seeded {
         let share = try tableSize() / Self.outsidersPart
-        return try Seeder(self).seed(
+        let began = KernelClock.monotonic
+        let seeded = try Seeder(self).seed(
             roomForOutsiders: max(0, share - swept.outsiders), again: again)
+        // A claim that outlives its owner for those beside it goes when nobody was found there.
+        try BPFMap(pinned: map(.seeded)).write(began, at: UInt32(0))
+        return seeded
     }
 
     /// Sweeps and seeds.

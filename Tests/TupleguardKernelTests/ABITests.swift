@@ -84,6 +84,7 @@ struct LayoutTests {
     func word() {
         let parts = [
             UInt64(TG_WORD_FURTHER), UInt64(TG_WORD_INLINE), UInt64(TG_WORD_REFRESHED),
+            UInt64(TG_WORD_SHARED),
             UInt64.max << UInt64(TG_WORD_ID_SHIFT),
         ]
         #expect(parts.reduce(0, |) == .max)
@@ -194,6 +195,7 @@ struct EmbeddedObjectTests {
             (.guarded, 8, size(tg_side.self)),
             (.strongest, 4, size(tg_side.self)),
             (.sides, 8, size(tg_side.self)),
+            (.seeded, 4, 8),
             (.counters, 4, size(tg_counters.self)),
             (.policy, 4, size(tg_policy.self)),
         ]

@@ -25,8 +25,8 @@ package let cannotRunBPF: String? = {
 
 package final class Sandbox: Sendable {
     package let hierarchy: CgroupHierarchy
-    /// The cgroup over the others, which stands for the root where outsiders are seen: what one test
-    /// attaches there is not to run for the rest of the machine.
+    /// The cgroup over the others, which stands for the root where outsiders are seen: what one
+    /// test attaches there is not to run for the rest of the machine.
     package let top: Cgroup
     /// A cgroup for the guarded ones.
     package let cgroup: Cgroup

@@ -117,7 +117,108 @@ extension IntegrationTests {
             }
         }
 
-        /// Pairs of one insider and one outsider that connect at once: what they got, and how often.
+        /// Only the first of them has a claim: it stays for the others when that one goes.
+        @Test(arguments: [Policy.Outsiders.observe, .refuse], Pair.all)
+        func outsidersThatShareATuple(_ outsiders: Policy.Outsiders, _ pair: Pair) throws {
+            try Sandbox.run { sandbox in
+                var policy = policy(outsiders)
+                policy.graceNanoseconds = 0  // who came beside is not waited for
+                try sandbox.attach(policy)
+                let sharing = try (0..<3).map { _ in
+                    let socket = try sandbox.socket(
+                        pair.kind, bound: pair.local, in: sandbox.outside)
+                    #expect(socket.connect(pair.remote) == nil)
+                    return socket
+                }
+                let insider = try sandbox.socket(pair.kind, bound: pair.local)
+                for (index, socket) in sharing.enumerated() {
+                    #expect(insider.connect(pair.remote) == "EPERM")
+                    #expect(try sandbox.counters()[.refusedOutside] == UInt64(index + 1))
+                    let conflict = try #require(try sandbox.state.conflicts().first)
+                    #expect(conflict.last.holder?.cgroupId == sandbox.outside.id)
+                    sandbox.close(socket)
+                }
+                #expect(
+                    try eventually { () throws in insider.connect(pair.remote) == nil })
+                sandbox.close(insider)
+                #expect(try sandbox.hasNoClaimsLeft())
+            }
+        }
+
+        /// Whoever comes beside a claim may be on its way for as long as the grace period is.
+        @Test func anOutsiderThatCameBesideIsWaitedFor() throws {
+            try Sandbox.run { sandbox in
+                var policy = policy(.refuse)
+                policy.graceNanoseconds = 60_000_000_000
+                try sandbox.attach(policy)
+                for _ in 0..<2 {
+                    let socket = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    sandbox.close(socket)
+                }
+                let holder = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                let beside = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
+                #expect(holder.connect("127.0.0.1:6000") == nil)
+                #expect(beside.connect("127.0.0.1:6000") == nil)
+                sandbox.close(holder)
+                sandbox.close(beside)
+                let insider = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(insider.connect("127.0.0.1:6000") == "EPERM")
+                #expect(try sandbox.counters()[.refusedInFlight] == 1)
+            }
+        }
+
+        /// An outsider that does not know its local address yet comes beside one that has another.
+        @Test func anOutsiderWithAnotherAddressThanTheClaim() throws {
+            try Sandbox.run { sandbox in
+                var policy = policy(.refuse)
+                policy.graceNanoseconds = 0
+                try sandbox.attach(policy)
+                let first = try sandbox.socket(bound: "127.0.0.2:5000", in: sandbox.outside)
+                let second = try sandbox.socket(bound: "0.0.0.0:5000", in: sandbox.outside)
+                #expect(first.connect("127.0.0.1:6000") == nil)
+                #expect(second.connect("127.0.0.1:6000") == nil)  // from 127.0.0.1
+                let insider = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(insider.connect("127.0.0.1:6000") == "EPERM")
+                let other = try sandbox.socket(bound: "127.0.0.3:5000")
+                #expect(other.connect("127.0.0.1:6000") == nil)
+                // The claim stands for both, so it is nobody's while the second is there.
+                sandbox.close(first)
+                #expect(insider.connect("127.0.0.1:6000") == "EPERM")
+                sandbox.close(second)
+                #expect(try eventually { () throws in insider.connect("127.0.0.1:6000") == nil })
+            }
+        }
+
+        /// What is left of such claims goes without anybody who asks for the tuple.
+        @Test func aSweepEndsClaimsThatNobodyIsBeside() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(policy(.refuse))
+                let sharing = try (0..<4).map { index in
+                    let socket = try sandbox.socket(
+                        bound: "127.0.0.1:\(5000 + index / 2)", in: sandbox.outside)
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    return socket
+                }
+                for socket in sharing[..<3] { sandbox.close(socket) }
+                #expect(try sandbox.claims().count == 2)  // whose owners are gone
+                #expect(
+                    try eventually { () throws in
+                        try sandbox.state.seed(again: true)
+                        return try sandbox.claims().count == 1
+                    })
+                try sandbox.state.seed(again: true)
+                #expect(try sandbox.claims().map(\.tuple.local.port) == [5001])
+                sandbox.close(sharing[3])
+                #expect(
+                    try eventually { () throws in
+                        try sandbox.state.seed(again: true)
+                        return try sandbox.claims().isEmpty
+                    })
+            }
+        }
+
+        /// Pairs of one insider and one outsider that connect at once: what they got, how often.
         private func contest(_ sandbox: Sandbox, rounds: Int) throws -> [[String]: Int] {
             var outcomes: [[String]: Int] = [:]
             for round in 0..<rounds {

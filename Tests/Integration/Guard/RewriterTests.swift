@@ -173,7 +173,7 @@ extension IntegrationTests {
             }
         }
 
-        /// A socket whose latest connect failed is where it was before, not where a program sent it.
+        /// A socket whose latest connect failed is where it was, not where a program sent it.
         @Test func aFailedConnectIsNoRewriting() throws {
             try Sandbox.run { sandbox in
                 var policy = Policy()
