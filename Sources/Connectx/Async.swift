@@ -14,7 +14,8 @@ extension Connectx {
     /// | source address | IP_BIND_ADDRESS_NO_PORT, bind, connect | port by discovery, then as below |
     /// | source address and port | SO_REUSEADDR, bind, connect | the SO_REUSEADDR lock with the bind barrier, or under a guard bind and connect |
     ///
-    /// - Parameter configure: sets options of the socket before it is connected.
+    /// `configure` sets options of the socket before it is connected.
+    ///
     /// - Throws: `ConnectError`, which is `cancelled` when the task is. Nothing is left open.
     public static func connect(
         _ transport: Transport, to destination: Endpoint, from source: Source = .any,

@@ -18,7 +18,8 @@ extension Connectx {
     ///
     /// Which calls are made: see `connect(_:to:from:options:configure:)`.
     ///
-    /// - Parameter configure: sets options of the socket before it is connected.
+    /// `configure` sets options of the socket before it is connected.
+    ///
     /// - Throws: `ConnectError`. Nothing is left open.
     public static func open(
         _ transport: Transport, to destination: Endpoint, from source: Source = .any,
@@ -69,7 +70,8 @@ extension Connectx {
     /// Which calls are made: see `connect(_:to:from:options:configure:)`, which is for tasks: they
     /// must not block.
     ///
-    /// - Parameter configure: sets options of the socket before it is connected.
+    /// `configure` sets options of the socket before it is connected.
+    ///
     /// - Throws: `ConnectError`. Nothing is left open.
     @available(*, noasync, message: "it blocks; await Connectx.connect, or use Connectx.open")
     public static func connectBlocking(

@@ -67,7 +67,8 @@ extension Connectx {
     /// so reach several of them. A UDP port that was named, and that others are at, is not tried
     /// again.
     ///
-    /// - Parameter addresses: in the order of preference.
+    /// `addresses` are in the order of preference.
+    ///
     /// - Throws: the error of the last that failed; `invalidArgument` when there is none.
     public static func connect(
         _ transport: Transport, toFastestOf addresses: [Endpoint], from source: Source = .any,

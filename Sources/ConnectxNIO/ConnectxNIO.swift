@@ -46,7 +46,8 @@
         /// its socket does not block, a port that is named and that others are at fails as
         /// `contended`.
         ///
-        /// - Parameter configure: sets options of the socket before it is connected.
+        /// `configure` sets options of the socket before it is connected.
+        ///
         /// - Throws: `ConnectError`, or what the initializer threw.
         public func connectx(
             to destination: Connectx.Endpoint, from source: Connectx.Source = .any,
