@@ -27,9 +27,10 @@ struct EndpointTests {
         #expect(mapped == v4)
     }
 
-    @Test("An address that is not known is printed as a star")
+    @Test("An address that is not known is written as a star")
     func unknownAddress() {
         #expect(Endpoint(.unspecified, 53).description == "*:53")
+        #expect(Endpoint("*:53") == Endpoint(.unspecified, 53))
     }
 
     @Test(
@@ -42,7 +43,7 @@ struct EndpointTests {
             "[2001:db8::1]]:53",
             // Without brackets nobody knows where the address ends.
             "2001:db8::1:53", "::1", ":::53",
-            "example.com:53", "*:53",
+            "example.com:53", "*", "*:", "[*]:53", "**:53",
         ])
     func garbage(text: String) {
         #expect(Endpoint(text) == nil)
