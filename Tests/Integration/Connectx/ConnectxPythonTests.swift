@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Python module, as its users see it: timeouts, names, asyncio. (scripts/wheel tries the wheel.)
+// The Python module, as its users see it: timeouts, names, asyncio.
 
 import Testing
 import TupleguardTestSupport
