@@ -6,12 +6,16 @@ import TupleguardSocketDiag
 import TupleguardSockets
 
 extension NamespaceView {
-    /// A few random ports; then, when all are busy, the kernel lists the sockets to this
-    /// destination, and the port is chosen from what is left. The list serves later calls too.
+    /// A port of one's own, while there are many. Else a few random ports; then, when all are busy,
+    /// the kernel lists the sockets to this destination, and the port is chosen from what is left.
+    /// The list serves later calls too.
     mutating func discover(_ call: UDPCall, now: UInt64, _ search: inout Search)
         throws(ConnectError) -> Technique
     {
         let range = ports.range(of: call.socket)
+        if ports.isRoomy(range), let technique = try takeOwnPort(call, &search) {
+            return technique
+        }
         if let technique = try chooseListed(call, range, now: now, &search) { return technique }
         if let technique = try chooseRandom(call, range, &search) { return technique }
         for _ in 0..<Search.listings {
@@ -28,6 +32,42 @@ extension NamespaceView {
             linux_pause(Search.pauseNanoseconds)
         }
         throw exhausted(call)
+    }
+
+    /// A port that no other socket has, chosen by the kernel, and shared from the moment that the
+    /// socket is connected.
+    ///
+    /// While SO_REUSEADDR is off the kernel gives a port only if nobody has it, and then to nobody
+    /// else: it looks and enters the socket into its table in one step (udp_lib_get_port). So the
+    /// tuple is no one else's, without lock and look. Where ports are scarce they are left to those
+    /// who cannot share (`isRoomy`): to plain connect().
+    ///
+    /// - Returns: nil when there was none after all, or a guard would not have it.
+    private mutating func takeOwnPort(_ call: UDPCall, _ search: inout Search) throws(ConnectError)
+        -> Technique?
+    {
+        do throws(Errno) {
+            try call.socket.prepareToOwn()
+        } catch {
+            throw call.error(.badDescriptor, error.number)
+        }
+        let name = Endpoint(call.local, 0)
+        let error = call.socket.bindName(name, scope: call.destination.scope)
+        guard error == 0 else {
+            if error == EADDRINUSE { return nil }
+            throw failure(call, 0, error, .bind)
+        }
+        let outcome = finish(call, .ownPort)
+        if case .connected(let technique) = outcome {
+            // Of a socket that was just connected this cannot fail.
+            try? call.socket.share(true)
+            ports.countOwnPort()
+            return technique
+        }
+        call.socket.disconnect()
+        search.hasAddressOnly = true
+        if case .failed(let error, let step) = outcome { throw failure(call, 0, error, step) }
+        return nil
     }
 
     /// A few random ports, and more for as long as a listing would take: with more destinations in

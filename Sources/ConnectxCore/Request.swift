@@ -90,6 +90,8 @@ extension Connectx {
         /// UDP: a port that is shared with no one, because the kernel could not be asked for the
         /// sockets there (netlink refused), or the socket is in another network namespace.
         case exclusive
+        /// UDP: a port that no other socket has, while there are many; shared once it is connected.
+        case ownPort
     }
 }
 

@@ -138,6 +138,12 @@ package struct Socket {
         try share(true)
     }
 
+    /// Before it is bound: with nothing set that would let others onto its port.
+    func prepareToOwn() throws(Errno) {
+        if reusePort != 0 { try SocketOption.reusePort.set(raw, 0) }
+        if reuseAddress != 0 { try share(false) }
+    }
+
     func restoreReusePort() {
         if reusePort != 0 { try? SocketOption.reusePort.set(raw, reusePort) }
     }

@@ -266,7 +266,7 @@ extension NamespaceView {
         return finish(call, .lock)
     }
 
-    private func finish(_ call: UDPCall, _ technique: Technique) -> Attempt {
+    func finish(_ call: UDPCall, _ technique: Technique) -> Attempt {
         let error = call.socket.connectName(call.destination)
         if error == 0 {
             call.socket.restoreReusePort()

@@ -37,7 +37,7 @@ import TupleguardSockets
         #expect(
             Connectx.Technique.allCases.map(\.name) == [
                 "plain", "bind_address_no_port", "reuse_address", "bind_retry", "fast_open", "lock",
-                "guarded", "exclusive",
+                "guarded", "exclusive", "own_port",
             ])
     }
 }

@@ -72,6 +72,15 @@ extension IntegrationTests.ConnectxFromC {
         try build(Self.caller, command, prints: "0 0\n")
     }
 
+    /// A static program of another C library (scripts/setup installs it for the tests).
+    @Test(
+        .enabled(
+            if: access("/usr/bin/musl-gcc", X_OK) == 0,
+            "there is no musl-gcc (apt install musl-tools)"))
+    func muslProgramsCanCall() throws {
+        try build(Self.caller, "musl-gcc -static", prints: "0 0\n")
+    }
+
     /// glibc 2.34 is the one that every supported distribution has, or a newer.
     @Test func noNewerLibc() throws {
         try Sandbox.run { sandbox in

@@ -76,8 +76,11 @@ extension IntegrationTests.ConnectxFromC {
     @Test func aThousandProcesses() throws {
         try expect(
             """
-            import random, tempfile
-            to, folder, bad, mine = ('127.0.0.1', 9), tempfile.mkdtemp(), 0, []
+            import mmap, random, tempfile
+            to, folder, bad = ('127.0.0.1', 9), tempfile.mkdtemp(), 0
+            # One process runs at a time: the others wait for their children.
+            processes = mmap.mmap(-1, 4)
+            def begin(): processes[:] = (int.from_bytes(processes[:], 'little') + 1).to_bytes(4, 'little')
             def go(seed, depth):
                 dice, failures, mine = random.Random(seed), 0, []
                 for step in range(6):
@@ -90,7 +93,7 @@ extension IntegrationTests.ConnectxFromC {
                     if action == 'connect': failures += attempt(udp(), to) != 'ok'
                     if action == 'fork' and depth < 3:
                         child = os.fork()
-                        if child == 0: os._exit(go(dice.random(), depth + 1))
+                        if child == 0: begin(); os._exit(go(dice.random(), depth + 1))
                         failures += os.waitpid(child, 0)[1] != 0
                     for f, path in mine:
                         try: failures += os.readlink(f'/proc/self/fd/{f}') != path or os.fstat(f).st_size != 0
@@ -99,11 +102,11 @@ extension IntegrationTests.ConnectxFromC {
             total = 0
             for seed in range(400):
                 child = os.fork()
-                if child == 0: attempt(udp(), to); os._exit(go(seed, 0))
+                if child == 0: begin(); attempt(udp(), to); os._exit(go(seed, 0))
                 bad += os.waitpid(child, 0)[1] != 0
-            print(bad)
+            print(bad, int.from_bytes(processes[:], 'little') > 1000)
             import shutil; shutil.rmtree(folder)
-            """, prints: "0")
+            """, prints: "0 True")
     }
 
     /// Whatever runs out, the port of a failed call is left as open to others as it can be.
@@ -113,7 +116,7 @@ extension IntegrationTests.ConnectxFromC {
             import resource
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)
             results = set()
-            for spare in range(6):
+            for spare in range(9):
                 s = udp()
                 # Each in a process of its own, which has nothing kept yet.
                 child = os.fork()
@@ -378,16 +381,85 @@ extension IntegrationTests.ConnectxFromC {
             """, prints: "5 b'hello'\n5 b'hello'\n5 b'hello'\nEMSGSIZE\nENOTCONN\nok True")
     }
 
-    // MARK: - Many destinations
+    // MARK: - Ports of one's own
 
-    /// Destinations in turn, nearly all the ports of each: every one is found.
-    @Test func destinationsInTurn() throws {
+    /// While ports are plenty each socket gets one that nobody has; it is shared afterwards.
+    @Test func aPortOfOnesOwn() throws {
+        try expect(
+            """
+            to, held = ('127.0.0.1', 9), [udp() for _ in range(500)]
+            held[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held[1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held[2].setsockopt(0, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+            print({attempt(s, (f'127.0.0.{i % 250 + 1}', 9)) for i, s in enumerate(held)}, len({s.getsockname()[1] for s in held}))
+            print({s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) for s in held}, held[1].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+            taken = held[0].getsockname()
+            print(attempt(udp(), ('127.0.0.1', 10), taken), attempt(udp(), to, taken))
+            print(connectx._library.disconnectx(held[0].fileno(), 0, 0), held[0].getsockname()[1])
+            """,
+            prints: """
+                {'ok'} 500
+                {1} 1
+                ok EADDRINUSE
+                0 0
+                """)
+    }
+
+    /// Half of the ports are left to those who cannot share.
+    @Test func portsOfOnesOwnAreNotUsedUp() throws {
         try expect(
             """
             open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('40000 40099')
-            held = [udp() for _ in range(20 * 95)]
-            said = {attempt(s, (f'127.0.0.{i % 20 + 1}', 9)) for i, s in enumerate(held)}
-            print(said, len({(s.getsockname(), s.getpeername()) for s in held}))
-            """, prints: "{'ok'} 1900")
+            held = [udp() for _ in range(80)]
+            print({attempt(s, (f'127.0.0.{i + 1}', 9)) for i, s in enumerate(held)})
+            first = {s.getsockname()[1] for s in held[:40]}
+            print(len(first), len({s.getsockname()[1] for s in held}) < 80)
+            """, prints: "{'ok'}\n40 True")
+    }
+
+    // MARK: - Many destinations
+
+    /// Counts the listings that the process asks the kernel for.
+    private static let counter = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <linux/netlink.h>
+        #include <linux/sock_diag.h>
+        #include <sys/socket.h>
+        int listings;
+        ssize_t send(int socket, const void *data, size_t size, int flags)
+        {
+            ssize_t (*next)(int, const void *, size_t, int);
+            const struct nlmsghdr *header = data;
+            *(void **)&next = dlsym(RTLD_NEXT, "send");
+            if (size > sizeof(*header) && header->nlmsg_len == size &&
+                header->nlmsg_type == SOCK_DIAG_BY_FAMILY && (header->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP)
+                listings++;
+            return next(socket, data, size, flags);
+        }
+        """
+
+    /// Destinations in turn, nearly all the ports of each: every one is found, and a destination's
+    /// ports are listed once a second, not for each connection.
+    @Test func destinationsInTurn() throws {
+        try withTemporaryFolder { folder in
+            try makeFile(folder + "/counter.c", Self.counter)
+            let command = "exec clang -shared -fPIC '\(folder)/counter.c' -o '\(folder)/counter.so'"
+            try Sandbox.run { sandbox in
+                let build = try sandbox.command("/bin/sh", ["-c", command])
+                #expect(build.status == 0, "\(build.errors)")
+            }
+            try expect(
+                """
+                open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('40000 40099'); time.sleep(0.02)
+                listings, start = ctypes.c_int.in_dll(ctypes.CDLL(None), 'listings'), time.time()
+                held = [udp() for _ in range(20 * 95)]
+                said = {attempt(s, (f'127.0.0.{i % 20 + 1}', 9)) for i, s in enumerate(held)}
+                print(said, len({(s.getsockname(), s.getpeername()) for s in held}))
+                most = 20 * (2 + time.time() - start)
+                print(0 < listings.value <= most or (listings.value, most))
+                """, prints: "{'ok'} 1900\nTrue",
+                environment: ["LD_PRELOAD": folder + "/counter.so"])
+        }
     }
 }

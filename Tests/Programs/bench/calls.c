@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,9 +28,9 @@
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
 
-enum { FIRST_PORT = 32768, PORTS = 28232, REFRESH_NS = 10000000 };
+enum { REFRESH_NS = 10000000 };
 
-static int diag, route, barrier, range_file, reserved_file;
+static int diag, route, barrier, range_file, reserved_file, count_file, count_file6;
 
 static int open_file(const char *path)
 {
@@ -53,6 +52,8 @@ void open_calls(void)
 		die("cannot make the barrier");
 	range_file = open_file("/proc/sys/net/ipv4/ip_local_port_range");
 	reserved_file = open_file("/proc/sys/net/ipv4/ip_local_reserved_ports");
+	count_file = open_file("/proc/thread-self/net/sockstat");
+	count_file6 = open_file("/proc/thread-self/net/sockstat6");
 }
 
 static void check(int result, const char *what)
@@ -106,7 +107,7 @@ static bool is_due(uint64_t *done_at, clockid_t clock)
 	return true;
 }
 
-/* The port range and the reserved ports, every ten milliseconds. */
+/* The port range, the reserved ports and how many sockets there are, every ten milliseconds. */
 static void refresh_ports(void)
 {
 	static uint64_t read_at;
@@ -116,6 +117,8 @@ static void refresh_ports(void)
 		return;
 	check(pread(range_file, text, 64, 0), "pread");
 	check(pread(reserved_file, text, sizeof(text), 0), "pread");
+	check(pread(count_file, text, 1024, 0), "pread");
+	check(pread(count_file6, text, 1024, 0), "pread");
 }
 
 /* ip route get [remote]: the preferred source, asked for every ten milliseconds. */
@@ -153,19 +156,6 @@ static void ask_route(const union name *remote, union name *local)
 		if (attribute->rta_type == RTA_PREFSRC)
 			memcpy(&source, RTA_DATA(attribute), sizeof(source));
 	local->v4.sin_addr = source;
-}
-
-/* Eight ports for one call of getrandom(2). */
-static uint16_t random_port(void)
-{
-	static uint32_t pool[8];
-	static unsigned left;
-
-	if (!left) {
-		check(getrandom(pool, sizeof(pool), 0), "getrandom");
-		left = 8;
-	}
-	return FIRST_PORT + ((uint64_t)pool[--left] * PORTS >> 32);
 }
 
 static void must_receive(const union name *local, const union name *remote, uint64_t expected)
@@ -231,16 +221,16 @@ static void ask_for_route_options(int fd)
 void call_udp_to(int fd, const union name *remote)
 {
 	union name local = {.v4 = {.sin_family = AF_INET}};
-	uint64_t cookie;
 
 	look_at(fd, true);
-	cookie = read_cookies(fd);
+	read_cookies(fd);
 	recognize(diag);
 	ask_for_route_options(fd);
 	ask_route(remote, &local);
 	refresh_ports();
-	local.v4.sin_port = htons(random_port());
-	connect_from(fd, &local, remote, cookie);
+	check(bind(fd, &local.any, name_length(&local)), "bind");
+	check(connect(fd, &remote->any, name_length(remote)), "connect");
+	check(set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1), "SO_REUSEADDR");
 }
 
 void call_udp_from(int fd, const union name *local, const union name *remote)

@@ -43,7 +43,11 @@ int bench_connectx(int cgroup, void *argument)
 	for (int i = 0; i < COMPARISONS; i++) {
 		if (comparisons[i].is_of_libraries && !options->beside)
 			continue;
+		if (comparisons[i].is_scarce)
+			make_ports_scarce();
 		compare_ways(&comparisons[i], options->repetitions, &result);
+		if (comparisons[i].is_scarce)
+			make_ports_plenty();
 		print_comparison(&comparisons[i], &result, options->json);
 	}
 	measure_discovery(batches < FEWEST_BATCHES ? FEWEST_BATCHES : batches, &discovery);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@ enum {
 	TCP_PORT = 9001,
 	FIRST_PORT = 40000, /* of the named ones, which are used in turn */
 	PORTS = 1024,
+	CROWD = 900,
 	RANDOM_FIRST_PORT = 32768,
 	RANDOM_PORTS = 28232,
 	BACKLOG = 4096,
@@ -101,6 +103,40 @@ void drain_listener(void)
 
 	while ((fd = accept(listener, NULL, NULL)) >= 0)
 		close(fd);
+}
+
+static void set_range(const char *range)
+{
+	int fd = open("/proc/sys/net/ipv4/ip_local_port_range", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, range, strlen(range)) < 0)
+		die("cannot set the port range");
+	close(fd);
+	/* The library reads it anew every 10 ms. */
+	usleep(20000);
+}
+
+static int crowd[CROWD];
+
+void make_ports_scarce(void)
+{
+	union name elsewhere = loopback_name(UDP_PORT + 1);
+
+	for (int i = 0; i < CROWD; i++) {
+		union name local = loopback_name(FIRST_PORT + i);
+
+		crowd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (crowd[i] < 0 || connect_plainly(crowd[i], &local, &elsewhere))
+			die("cannot put a socket on each port");
+	}
+	set_range("40000 41023");
+}
+
+void make_ports_plenty(void)
+{
+	for (int i = 0; i < CROWD; i++)
+		close(crowd[i]);
+	set_range("32768 60999");
 }
 
 static union name named_port(void)
@@ -299,6 +335,12 @@ const struct comparison comparisons[COMPARISONS] = {
      .name = "udp_to_guarded",
      .count = 2,
      .ways = {{UDP("connectx(), not covered", "connectx", to_by_library)},
+	      {UDP("connectx(), covered", "guarded", to_by_guarded_library), .is_guarded = true}}},
+    {.title = "UDP, destination only, ports scarce, under the guard",
+     .name = "udp_to_scarce_guarded",
+     .is_scarce = true,
+     .count = 2,
+     .ways = {{UDP("connectx(), not covered", "connectx", to_by_library)},
 	      {UDP("connectx(), covered", "guarded", to_by_guarded_library), .is_guarded = true,
 	       .at_most = TIMES_AS_MANY(1.4)}}},
     {.title = "UDP, named tuple, under the guard",
@@ -311,6 +353,13 @@ const struct comparison comparisons[COMPARISONS] = {
     {.title = "UDP, destination only, against the other library",
      .name = "udp_to_beside",
      .is_of_libraries = true,
+     .count = 2,
+     .ways = {{UDP("connectx() of --beside", "beside", to_by_other_library)},
+	      {UDP("connectx()", "connectx", to_by_library)}}},
+    {.title = "UDP, destination only, ports scarce, against the other library",
+     .name = "udp_to_scarce_beside",
+     .is_of_libraries = true,
+     .is_scarce = true,
      .count = 2,
      .ways = {{UDP("connectx() of --beside", "beside", to_by_other_library)},
 	      {UDP("connectx()", "connectx", to_by_library)}}},

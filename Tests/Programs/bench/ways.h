@@ -28,6 +28,7 @@ struct comparison {
 	struct way ways[MOST_WAYS];
 	int count;
 	bool is_of_libraries; /* only with --beside */
+	bool is_scarce;	      /* beside sockets on most ports: see make_ports_scarce() */
 };
 
 /* ---- calls.c: what the library does, as a C program that makes the same calls ---- */
@@ -39,11 +40,15 @@ void call_tcp_from(int socket, const union name *local, const union name *remote
 
 /* ---- ways.c ---- */
 
-enum { COMPARISONS = 7 };
+enum { COMPARISONS = 9 };
 extern const struct comparison comparisons[COMPARISONS];
 
 /* Opens the library, the one to measure it against or NULL, and what the ways need of sockets. */
 void open_ways(const char *library, const char *beside);
+/* Leaves 1,024 ports to choose from, and puts a socket on most of them, with another destination.
+ */
+void make_ports_scarce(void);
+void make_ports_plenty(void);
 /* To be called after each block: takes what was connected to the TCP listener. */
 void drain_listener(void);
 
