@@ -114,7 +114,8 @@ let package = Package(
         .target(
             name: "TupleguardDiagnosis",
             dependencies: [
-                "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux",
+                "TupleguardAgentClient", "TupleguardHostSurvey", "TupleguardKernel",
+                "TupleguardLinux",
                 "TupleguardRecords", "TupleguardSocketDiag", "TupleguardSockets",
             ],
             swiftSettings: strict),

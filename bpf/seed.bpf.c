@@ -9,7 +9,7 @@
  *
  * The iterators go over all tasks, over the files of all processes, and over
  * the UDP sockets of a network namespace. The latter two write a byte for each
- * connected socket that is due.
+ * connected socket that is due, once.
  */
 #include "broadcast.bpf.h"
 #include "events.bpf.h"
@@ -26,6 +26,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u8);
 } guarded_namespaces SEC(".maps");
+
+/*
+ * Sockets, by their cookie, that a byte was written for: they are met once for
+ * each descriptor, and again in their network namespace.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 21);
+	__type(key, __u64);
+	__type(value, __u8);
+} told SEC(".maps");
 
 /* Which sockets are due, set by the user side. */
 struct {
@@ -200,10 +212,15 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	return TG_SEEDED_NO_ROOM;
 }
 
-static __always_inline void tell(struct bpf_iter_meta *meta, __u8 result)
+/* Writes what came of a socket, once. (Where the map is full, more than once.) */
+static __always_inline void tell(struct bpf_iter_meta *meta, __u64 cookie, __u8 result)
 {
-	if (result != TG_SEEDED_NOT_DUE)
-		bpf_seq_write(meta->seq, &result, sizeof(result));
+	__u8 yes = 1;
+
+	if (result == TG_SEEDED_NOT_DUE ||
+	    bpf_map_update_elem(&told, &cookie, &yes, BPF_NOEXIST) == -EEXIST)
+		return;
+	bpf_seq_write(meta->seq, &result, sizeof(result));
 }
 
 /* Every thread, for the network namespaces that guarded processes are in. */
@@ -238,7 +255,7 @@ int seed_files(struct bpf_iter__task_file *ctx)
 	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
 	me.wanted.claim.pid = task->tgid;
 	bpf_core_read(me.wanted.claim.comm, TG_COMM_LEN, &task->comm);
-	tell(ctx->meta, seed(as_number(sk), &me));
+	tell(ctx->meta, me.wanted.claim.cookie, seed(as_number(sk), &me));
 	return 0;
 }
 
@@ -252,6 +269,6 @@ int seed_sockets(struct bpf_iter__udp *ctx)
 	if (!sk)
 		return 0;
 	me.wanted.claim.cookie = bpf_get_socket_cookie(sk);
-	tell(ctx->meta, seed(as_number(sk), &me));
+	tell(ctx->meta, me.wanted.claim.cookie, seed(as_number(sk), &me));
 	return 0;
 }

@@ -27,11 +27,17 @@ struct AgentLock: ~Copyable {
         } else if errno != EEXIST {
             throw .failed(what: "make the folder \(folder.path)", errno: .last, detail: "")
         }
-        let raw = open(folder.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        let place = try Self.open(folder)
+        let name = folder.lock.split(separator: "/").last.map(String.init)!
+        let raw = openat(
+            place.raw, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0o640)
         guard raw >= 0 else {
-            throw .failed(what: "open \(folder.lock)", errno: .last, detail: "")
+            throw .failed(
+                what: "open \(folder.lock)", errno: .last,
+                detail: errno == ELOOP ? "it is a symbolic link: remove it" : "")
         }
         let file = OwnedDescriptor(taking: raw)
+        try Self.requireOurs(file, folder.lock, S_IFREG)
         // `status` holds it for a moment while it looks: ask again for a second.
         var tries = 0
         while flock(raw, LOCK_EX | LOCK_NB) != 0 {
@@ -45,6 +51,35 @@ struct AgentLock: ~Copyable {
         ftruncate(raw, 0)
         _ = text.withCString { pwrite(raw, $0, strlen($0), 0) }
         self.file = file
+    }
+
+    /// Whoever could write to the folder could put his own in the place of what we make there.
+    private static func open(_ folder: RunFolder) throws(AgentError) -> OwnedDescriptor {
+        let raw = Glibc.open(folder.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        guard raw >= 0 else {
+            throw .failed(
+                what: "open the folder \(folder.path)", errno: .last,
+                detail: errno == ELOOP || errno == ENOTDIR
+                    ? "it has to be a folder, and no symbolic link" : "")
+        }
+        let place = OwnedDescriptor(taking: raw)
+        try requireOurs(place, folder.path, S_IFDIR)
+        return place
+    }
+
+    private static func requireOurs(
+        _ file: borrowing OwnedDescriptor, _ path: String, _ type: mode_t
+    ) throws(AgentError) {
+        var status = stat()
+        guard fstat(file.raw, &status) == 0, status.st_mode & S_IFMT == type,
+            status.st_uid == geteuid(), status.st_mode & 0o022 == 0
+        else {
+            throw .failed(
+                what: "use \(path)", errno: Errno(EPERM),
+                detail:
+                    "it belongs to uid \(status.st_uid) and has mode \(String(status.st_mode & 0o7777, radix: 8)): it has to be ours, and nobody else may write to it"
+            )
+        }
     }
 
     /// Does nothing. Whoever calls it as the last thing has the lock until then; a value that is

@@ -6,6 +6,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import ServiceLifecycle
+import Synchronization
 import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardRecords
@@ -19,11 +20,17 @@ final class AgentServer: Service, Sendable {
     /// Nil where a guard watches instead.
     private let scans: Scans?
     private let cgroups: CgroupNames
+    private let health: @Sendable () -> AgentHealth
+    private let places: Places
 
+    /// - Parameter descriptors: how many this process may have; connections get a quarter.
     init(
         path: String, followers: Followers, notices: Notices, scans: Scans? = nil,
-        cgroups: CgroupNames = CgroupNames()
+        cgroups: CgroupNames = CgroupNames(), descriptors: Int = 1024,
+        health: @escaping @Sendable () -> AgentHealth
     ) {
+        self.health = health
+        places = Places(min(64, max(4, descriptors / 4)))
         self.path = path
         self.cgroups = cgroups
         self.followers = followers
@@ -52,18 +59,45 @@ final class AgentServer: Service, Sendable {
 
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
         let (followers, notices, scans, cgroups) = (followers, notices, scans, cgroups)
+        let (health, places) = (health, places)
         return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 16)
+            // Where there are no more descriptors it is tried again in a second, not at once.
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
+                }
+            }
             .childChannelInitializer { channel in
-                channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
+                guard places.take() else { return channel.close() }
+                channel.closeFuture.whenComplete { _ in places.giveBack() }
+                return channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
                     try channel.pipeline.syncOperations.addHandler(
                         RequestHandler(
                             followers: followers, notices: notices, scans: scans,
-                            cgroups: cgroups))
+                            cgroups: cgroups, health: health))
                 }
             }
             .bind(unixDomainSocketPath: path).get()
     }
+}
+
+/// Places for connections: whoever holds them open gets no more than there are.
+private final class Places: Sendable {
+    private let limit: Int
+    private let taken = Atomic<Int>(0)
+
+    init(_ limit: Int) {
+        self.limit = limit
+    }
+
+    func take() -> Bool {
+        if taken.add(1, ordering: .relaxed).newValue <= limit { return true }
+        giveBack()
+        return false
+    }
+
+    func giveBack() { taken.subtract(1, ordering: .relaxed) }
 }
 
 /// Answers the requests of one connection.
@@ -75,20 +109,37 @@ private final class RequestHandler: ChannelInboundHandler {
     private let notices: Notices
     private let scans: Scans?
     private let cgroups: CgroupNames
+    private let health: @Sendable () -> AgentHealth
     private var following: UInt64?
+    private var asksTooLate: Scheduled<Void>?
 
-    init(followers: Followers, notices: Notices, scans: Scans?, cgroups: CgroupNames) {
+    /// In which a client has asked that connected.
+    private static let patience = TimeAmount.seconds(5)
+
+    init(
+        followers: Followers, notices: Notices, scans: Scans?, cgroups: CgroupNames,
+        health: @escaping @Sendable () -> AgentHealth
+    ) {
+        self.health = health
         self.cgroups = cgroups
         self.followers = followers
         self.notices = notices
         self.scans = scans
     }
 
+    func handlerAdded(context: ChannelHandlerContext) {
+        let channel = context.channel
+        asksTooLate = context.eventLoop.scheduleTask(in: Self.patience) {
+            channel.close(promise: nil)
+        }
+    }
+
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard case .head(let request) = unwrapInboundIn(data) else { return }
+        asksTooLate?.cancel()
         switch (request.method, request.uri) {
         case (.GET, "/health"):
-            answer(context, request, .ok, #"{"pid":\#(getpid()),"status":"ok"}"# + "\n")
+            answer(context, request, .ok, encodeJSON(health()) + "\n")
         case (.GET, "/reports"):
             let findings = AgentFindings(
                 totals: notices.totals, conflicts: notices.conflicts(cgroups),
@@ -109,6 +160,7 @@ private final class RequestHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        asksTooLate?.cancel()
         if let following { followers.remove(following) }
         following = nil
     }

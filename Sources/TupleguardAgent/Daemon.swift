@@ -68,7 +68,13 @@ package struct Daemon: Sendable {
             log: log)
         let server = AgentServer(
             path: configuration.runFolder.socket, followers: followers, notices: notices,
-            scans: scans, cgroups: cgroups)
+            scans: scans, cgroups: cgroups, descriptors: raiseDescriptorLimit(),
+            health: {
+                AgentHealth(
+                    pid: getpid(), doing: watch.doing(),
+                    secondsSinceLastRound: watch.sinceLastRound().map { $0 / .seconds(1) },
+                    logLinesLost: log.linesLost)
+            })
         for place in metrics?.places ?? [] { logger.info("metrics at \(place)") }
         // Ended in the opposite order.
         let services: [any Service] =
@@ -79,8 +85,8 @@ package struct Daemon: Sendable {
         let group = ServiceGroup(
             services: services, gracefulShutdownSignals: [.sigterm, .sigint],
             logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
-        manager.ready(watch.summary)
-        logger.info("ready, \(watch.summary)")
+        manager.ready(watch.doing())
+        logger.info("ready, \(watch.doing())")
         sayWhoCannotReport(logger)
         try await group.run()
         logger.info("\(watch.lastWords())")
@@ -88,13 +94,15 @@ package struct Daemon: Sendable {
     }
 
     /// What makes the agent see conflicts.
-    private struct Watch {
+    private struct Watch: Sendable {
         let services: [any Service]
-        /// What it is doing, for the log and the service manager.
-        let summary: String
+        /// What it is doing, for the log, the service manager and whoever asks.
+        let doing: @Sendable () -> String
+        /// Since it last did what it is to do every few seconds; nil where that is not said.
+        var sinceLastRound: @Sendable () -> Duration? = { nil }
         /// What SIGHUP is for.
         let reload: @Sendable () -> Void
-        let lastWords: () -> String
+        let lastWords: @Sendable () -> String
     }
 
     private func makeWatch(
@@ -109,7 +117,8 @@ package struct Daemon: Sendable {
                 configuration, logger: logger, pump: pump, manager: manager, reread: reread)
             try reconciler.begin()
             return Watch(
-                services: [reconciler, pump], summary: reconciler.summary,
+                services: [reconciler, pump], doing: { reconciler.summary },
+                sinceLastRound: { reconciler.sinceLastRound },
                 reload: { reconciler.reload() },
                 lastWords: {
                     reconciler.detachesOnExit
@@ -123,7 +132,7 @@ package struct Daemon: Sendable {
                 manager: manager)
             try scanner.begin()
             return Watch(
-                services: [scanner], summary: scanner.summary,
+                services: [scanner], doing: { scanner.summary },
                 reload: { scanner.reload() },
                 lastWords: {
                     let totals = scans.totals

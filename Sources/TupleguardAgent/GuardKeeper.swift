@@ -25,6 +25,8 @@ struct GuardKeeper {
     private var conditions: [String: Condition] = [:]
     private var eventsMapID: UInt32?
     private var isNearlyFull = false
+    /// What was said last of namespaces that could not be looked into.
+    private var lastUnseen: String?
     /// What was said last of a round that failed: once is enough.
     private var lastFault: String?
 
@@ -272,7 +274,9 @@ struct GuardKeeper {
         }
     }
 
-    private func log(_ seeded: Seeded) {
+    private mutating func log(_ seeded: Seeded) {
+        if let unseen = seeded.unseen, unseen != lastUnseen { logger.warning("\(unseen)") }
+        lastUnseen = seeded.unseen
         if seeded.claimed > 0 || seeded.conflicts > 0 || seeded.unclaimed > 0 {
             logger.info(
                 "seeded the claim table: \(amount(seeded.claimed, "socket")) now have a claim, \(grouped(seeded.known)) had one, \(grouped(seeded.conflicts)) share a tuple with another, \(grouped(seeded.unclaimed)) went without"
@@ -288,7 +292,7 @@ struct GuardKeeper {
     // MARK: - Now and then
 
     /// Drops claims without a socket, and claims for sockets that have none.
-    func sweep() {
+    mutating func sweep() {
         guard state.exists else { return }
         do {
             let swept = try state.sweep()
@@ -297,7 +301,9 @@ struct GuardKeeper {
                     "swept: of \(amount(swept.claims, "claim")) \(grouped(swept.dropped)) had no socket; \(amount(swept.records, "record")) freed"
                 )
             }
-            try state.seed(after: swept, again: true)
+            let seeded = try state.seed(after: swept, again: true)
+            if let unseen = seeded.unseen, unseen != lastUnseen { logger.warning("\(unseen)") }
+            lastUnseen = seeded.unseen
             if configuration.onShadow == .destroy { try endNewcomers() }
         } catch {
             logger.error("sweeping: \(error)")

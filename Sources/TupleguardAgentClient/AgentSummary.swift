@@ -49,7 +49,7 @@ package struct AgentSummary: Codable, Equatable, Sendable {
     ///
     /// - Throws: `AgentError` when one runs but does not answer, or not with this.
     package static func read(from folder: RunFolder) throws(AgentError) -> AgentSummary? {
-        try AgentConnection.read("/summary", from: folder)
+        try AgentConnection.answer("/summary", from: folder)
     }
 }
 
@@ -84,7 +84,7 @@ package struct AgentFindings: Codable, Sendable {
 
     /// As `AgentSummary.read`.
     package static func read(from folder: RunFolder) throws(AgentError) -> AgentFindings? {
-        try AgentConnection.read("/reports", from: folder)
+        try AgentConnection.answer("/reports", from: folder)
     }
 }
 
@@ -108,13 +108,13 @@ package struct RememberedCgroups: Codable, Sendable {
 
     /// As `AgentSummary.read`.
     package static func read(from folder: RunFolder) throws(AgentError) -> RememberedCgroups? {
-        try AgentConnection.read("/cgroups", from: folder)
+        try AgentConnection.answer("/cgroups", from: folder)
     }
 }
 
 extension AgentConnection {
     /// What the agent that runs has at `path`; nil when none runs.
-    fileprivate static func read<Value: Decodable>(
+    static func answer<Value: Decodable>(
         _ path: String, from folder: RunFolder
     ) throws(AgentError) -> Value? {
         let text: String

@@ -21,7 +21,9 @@ package struct RunFolder: Sendable {
 
     /// The process id of the agent that runs; nil when none does.
     package var agent: Int32? {
-        guard let file = try? OwnedDescriptor(path: lock, flags: O_RDONLY) else { return nil }
+        guard let file = try? OwnedDescriptor(path: lock, flags: O_RDONLY | O_NOFOLLOW) else {
+            return nil
+        }
         if flock(file.raw, LOCK_SH | LOCK_NB) == 0 { return nil }
         return contents(of: lock).flatMap { Int32($0.filter(\.isNumber)) } ?? 0
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // All that the diagnoses are made from.
 
+package import TupleguardAgentClient
 package import TupleguardHostSurvey
 import TupleguardLinux
 import TupleguardRecords
@@ -19,6 +20,8 @@ package struct Evidence: Sendable {
     package var uncountedDescriptors = 0
     package let files: HostFiles?
     package let guardSight: GuardSight
+    /// Nil where nobody looked.
+    package var agent: AgentPresence?
     /// Path of the cgroup with an id; nil where it is not known.
     package let cgroupPath: @Sendable (UInt64) -> String?
 

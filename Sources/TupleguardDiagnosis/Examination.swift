@@ -41,7 +41,7 @@ extension Evidence {
         case .none: findings += unguardedFinding()
         case .attached(let facts):
             findings += guardTooLowFinding(facts) + guardTableFinding(facts)
-            findings += guardEventsFinding(facts)
+            findings += guardEventsFinding(facts) + guardWithoutAgentFinding()
         }
         // sort(by:) keeps no order among equals; the index does.
         return findings.enumerated().sorted { a, b in

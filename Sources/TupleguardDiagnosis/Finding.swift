@@ -35,6 +35,7 @@ package struct Finding: Encodable, Sendable {
         case guardTooLow = "guard-too-low"
         case guardTableFull = "guard-table-full"
         case guardEventsDropped = "guard-events-dropped"
+        case guardWithoutAgent = "guard-without-agent"
     }
 
     /// What to do, and how.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gathers the evidence: looks twice, for rates, and at what does not change in between.
 
+package import TupleguardAgentClient
 import TupleguardHostSurvey
 package import TupleguardKernel
 package import TupleguardLinux
@@ -12,7 +13,8 @@ extension Evidence {
     ///   - sample: seconds between two looks at the ports; 0 for one look, which knows no rates.
     /// - Throws: what netlink refuses us in our own network namespace.
     package static func gather(
-        _ selection: NetworkNamespace.Selection, sample: Double, guardState: GuardState
+        _ selection: NetworkNamespace.Selection, sample: Double, guardState: GuardState,
+        runFolder: RunFolder
     ) throws -> Evidence {
         let earlier = sample > 0 ? try Survey(selection, .ports) : nil
         // What does not change in a second is looked at in between.
@@ -31,6 +33,7 @@ extension Evidence {
             descriptors: descriptors.uses, files: selection == .all ? .current() : nil,
             guardSight: guardSight,
             cgroupPath: { id in id == 0 ? nil : hierarchy?.path(of: id) })
+        evidence.agent = AgentPresence(of: runFolder)
         evidence.uncountedDescriptors = descriptors.unreadable
         return evidence
     }

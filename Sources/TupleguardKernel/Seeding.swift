@@ -5,7 +5,7 @@ import CTupleguardLibbpf
 import Glibc
 import TupleguardABI
 import TupleguardLinux
-import TupleguardSockets
+package import TupleguardSockets
 
 /// What seeding the claim table found.
 package struct Seeded: Sendable, Equatable {
@@ -20,6 +20,9 @@ package struct Seeded: Sendable, Equatable {
     /// Sockets outside the guarded cgroups that went without, because such have their share
     /// already.
     package var overShare = 0
+    /// Network namespaces that could not be looked into, and why the last of them could not.
+    package var unseenNamespaces = 0
+    package var whyUnseen: Errno?
 
     mutating func add(_ results: some Sequence<UInt8>) {
         for result in results {
@@ -33,21 +36,23 @@ package struct Seeded: Sendable, Equatable {
         }
     }
 
+    /// What could not be seen, in a sentence; nil where all was.
+    package var unseen: String? {
+        guard unseenNamespaces > 0 else { return nil }
+        let why = whyUnseen.map { " (\($0))" } ?? ""
+        return
+            "\(amount(unseenNamespaces, "network namespace")) or more could not be looked into\(why): sockets that were connected there before have no claim; it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE, and setns(2)"
+    }
+
     static func + (a: Seeded, b: Seeded) -> Seeded {
         Seeded(
             claimed: a.claimed + b.claimed, known: a.known + b.known,
             conflicts: a.conflicts + b.conflicts, unclaimed: a.unclaimed + b.unclaimed,
-            overShare: a.overShare + b.overShare)
+            overShare: a.overShare + b.overShare,
+            unseenNamespaces: a.unseenNamespaces + b.unseenNamespaces,
+            whyUnseen: b.whyUnseen ?? a.whyUnseen)
     }
 
-    /// Of sockets that were gone over in two ways: a new claim is made once, the rest was seen
-    /// twice.
-    func merged(with other: Seeded) -> Seeded {
-        Seeded(
-            claimed: claimed + other.claimed, known: max(known, other.known),
-            conflicts: max(conflicts, other.conflicts), unclaimed: max(unclaimed, other.unclaimed),
-            overShare: max(overShare, other.overShare))
-    }
 }
 
 extension GuardState {
@@ -113,9 +118,8 @@ struct Seeder: ~Copyable {
         for outsiders in [false, true] {
             try begin(outsiders: outsiders, room: room, again: again)
             // The files of processes first: they tell whose each socket is.
-            var throughFiles = Seeded()
-            try Iterator(programs.program("seed_files")).run { throughFiles.add($0) }
-            seeded = seeded + throughFiles.merged(with: try seedNamespaces())
+            try Iterator(programs.program("seed_files")).run { seeded.add($0) }
+            seeded = seeded + (try seedNamespaces())
         }
         return seeded
     }
@@ -135,13 +139,25 @@ struct Seeder: ~Copyable {
         let link = iterator.link.raw
         let guarded = programs.map(named: "guarded_namespaces")
         var seeded = Seeded()
-        for namespace in NetworkNamespace.find().namespaces {
-            // A namespace may go while we look; its sockets are gone too then.
-            let found = try? NetworkNamespace.inside(path: namespace.path) {
-                try Self.isGuarded(ownNamespaceIn: guarded)
-                    ? Self.seedNamespace(link, pieceSize) : Seeded()
+        let all = NetworkNamespace.find()
+        if all.hasHidden {
+            seeded.unseenNamespaces += 1
+            seeded.whyUnseen = Errno(EACCES)
+        }
+        for namespace in all.namespaces {
+            do {
+                seeded =
+                    try seeded
+                    + NetworkNamespace.inside(path: namespace.path) {
+                        try Self.isGuarded(ownNamespaceIn: guarded)
+                            ? Self.seedNamespace(link, pieceSize) : Seeded()
+                    }
+            } catch let error as Errno {
+                // One may go while we look; its sockets are gone too then.
+                guard NetworkNamespace(path: namespace.path) != nil else { continue }
+                seeded.unseenNamespaces += 1
+                seeded.whyUnseen = error
             }
-            seeded = seeded + (found ?? Seeded())
         }
         _ = iterator
         return seeded
@@ -160,13 +176,13 @@ struct Seeder: ~Copyable {
     private static func seedNamespace(
         _ link: Int32, _ pieceSize: Int
     ) throws(GuardError) -> Seeded {
-        var claimed = 0
-        for _ in 1..<passes {
+        var seeded = Seeded()
+        for _ in 0..<passes {
             let pass = try seedOnce(link, pieceSize)
-            if pass.claimed == 0 { return Seeded(claimed: claimed).merged(with: pass) }
-            claimed += pass.claimed
+            seeded = seeded + pass
+            if pass.claimed == 0 { break }
         }
-        return Seeded(claimed: claimed).merged(with: try seedOnce(link, pieceSize))
+        return seeded
     }
 
     private static func seedOnce(_ link: Int32, _ pieceSize: Int) throws(GuardError) -> Seeded {

@@ -96,6 +96,38 @@ struct AgentLockTests {
         }
     }
 
+    @Test("Where others could put something in the place of what is ours nothing is made")
+    func othersPlace() throws {
+        try withTemporaryFolder { parent in
+            try Errno.check { mkdir("\(parent)/shared", 0o700) }
+            chmod("\(parent)/shared", 0o770)
+            try Errno.check { symlink(parent, "\(parent)/link") }
+            try makeFile("\(parent)/file")
+            for name in ["shared", "link", "file"] {
+                let run = RunFolder(path: "\(parent)/\(name)")
+                #expect(throws: AgentError.self, "\(name)") { _ = try AgentLock(run) }
+            }
+            #expect(names(in: "\(parent)/shared") == [])
+            #expect(access("\(parent)/agent.lock", F_OK) != 0)
+        }
+    }
+
+    @Test("A lock that is a link, or no file, is not opened", arguments: [true, false])
+    func othersLock(_ isLink: Bool) throws {
+        try withTemporaryFolder { parent in
+            let run = RunFolder(path: "\(parent)/run")
+            try Errno.check { mkdir(run.path, 0o750) }
+            if isLink {
+                try Errno.check { symlink("\(parent)/target", run.lock) }
+            } else {
+                try Errno.check { mkfifo(run.lock, 0o600) }
+            }
+            #expect(throws: AgentError.self) { _ = try AgentLock(run) }
+            #expect(access("\(parent)/target", F_OK) != 0)
+            #expect(run.agent == nil)
+        }
+    }
+
     @Test("What an agent that was killed left in the file is written over")
     func leftOver() throws {
         try withTemporaryFolder { folder in

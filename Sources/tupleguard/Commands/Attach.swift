@@ -56,6 +56,7 @@ struct Attach: ParsableCommand {
             print("guarding \(printable(target.path)) (\(options.policy.mode.rawValue))")
             for remark in try state.remarks(on: target) { print(printable(remark)) }
         }
+        if let unseen = seeded.unseen { Terminal.note(unseen) }
         if seeded.conflicts > 0 {
             print(
                 "\(amount(seeded.conflicts, "socket")) share a tuple with another already: see `tupleguard conflicts`"

@@ -34,10 +34,19 @@ struct Detach: ParsableCommand {
         guard let cgroup else {
             try state.detachAll()
             print("detached")
+            noteAgent()
             return
         }
         let target = try Cgroup(cgroup, in: CgroupHierarchy())
         try state.detach(target.id, path: target.path)
         print("no longer guarding \(printable(target.path))")
+        noteAgent()
+    }
+    /// Who looks after the guard puts it back.
+    private func noteAgent() {
+        guard let agent = folders.agentFolder.agent else { return }
+        Terminal.note(
+            "an agent is running (pid \(agent)): what it is to guard it attaches again; to end that, stop it first"
+        )
     }
 }

@@ -29,7 +29,7 @@ struct Doctor: ParsableCommand {
               programs that bind before they connect, and lock a port for one destination
               UDP sockets that are overshadowed, with both processes
               descriptor limits that are nearly reached
-              a guard that is missing, attached too low, or short of room
+              a guard that is missing, attached too low, short of room, or without an agent
 
             EXAMPLES
               tupleguard doctor                    once; counts for a second to know the rates
@@ -92,7 +92,9 @@ struct Doctor: ParsableCommand {
     private func examine() throws -> Examination {
         do {
             return Examination(
-                try .gather(namespace, sample: sample, guardState: folders.guardState))
+                try .gather(
+                    namespace, sample: sample, guardState: folders.guardState,
+                    runFolder: folders.agentFolder))
         } catch {
             Terminal.note("Error: cannot look at the sockets: \(error)")
             throw Self.couldNotLook

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import TupleguardAgentClient
 import TupleguardKernel
 import TupleguardLinux
 import TupleguardRecords
@@ -69,6 +70,22 @@ struct Status: ParsableCommand {
         struct AgentState: Encodable {
             let running: Bool
             let pid: Int32?
+            /// "none", "working" or "hanging".
+            let state: String
+            let doing: String?
+            let why: String?
+
+            init(_ presence: AgentPresence) {
+                running = presence.pid != nil
+                pid = presence.pid
+                state = presence.name
+                if case .working(_, let doing) = presence {
+                    self.doing = doing
+                } else {
+                    doing = nil
+                }
+                if case .hanging(_, let why) = presence { self.why = why } else { why = nil }
+            }
         }
 
         let guarded: [Guarded]
@@ -86,7 +103,7 @@ struct Status: ParsableCommand {
     func run() throws {
         try Platform.requireCapabilities()
         let state = folders.guardState
-        let agent = folders.agentFolder.agent
+        let agent = AgentPresence(of: folders.agentFolder)
         let attachments: [Attachment]
         do {
             attachments = try state.attachments()
@@ -114,7 +131,7 @@ struct Status: ParsableCommand {
     }
 
     private func report(
-        _ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?
+        _ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: AgentPresence
     ) -> Report {
         Report(
             guarded: attachments.map { attachment in
@@ -136,7 +153,7 @@ struct Status: ParsableCommand {
             outsiders: outsiders.map(OutsidersReport.init),
             localPorts: attachments.isEmpty
                 ? [] : NetworkNamespace.portSettings().map(Report.Ports.init),
-            claims: claims, tableSize: size, agent: .init(running: agent != nil, pid: agent),
+            claims: claims, tableSize: size, agent: .init(agent),
             kernel: KernelVersion.runningRelease, features: features, abi: GuardState.abi)
     }
 
@@ -165,7 +182,7 @@ struct Status: ParsableCommand {
         table.print()
     }
 
-    private func reportNone(agent: Int32?) throws {
+    private func reportNone(agent: AgentPresence) throws {
         if json {
             print(encodeJSON(report([], 0, 0, agent)))
         } else {
@@ -203,7 +220,19 @@ struct Status: ParsableCommand {
         }
     }
 
-    private func show(_ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: Int32?) {
+    /// A guard refuses without one; but nobody logs that, sweeps the table, or puts it back.
+    private static func agentText(_ agent: AgentPresence) -> String {
+        switch agent {
+        case .none: "not running (guard without agent): nobody logs refusals or sweeps the table"
+        case .working(let pid, let doing): "running (pid \(pid)), \(printable(doing))"
+        case .hanging(let pid, let why):
+            "running (pid \(pid)), but hangs (guard without agent): \(printable(why))"
+        }
+    }
+
+    private func show(
+        _ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: AgentPresence
+    ) {
         var table = Table(columns: [
             .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
             .init(title: "WHEN FULL"), .init(title: "OUTSIDERS"), .init(title: "LOOK-UP"),
@@ -229,9 +258,7 @@ struct Status: ParsableCommand {
         let share = size > 0 ? 100 * claims / size : 0
         print("claims    \(grouped(claims)) of \(grouped(size)) (\(share)%)")
         showOwners()
-        print(
-            "agent     \(agent.map { "running (pid \($0))" } ?? "not running; the guard does not need it")"
-        )
+        print("agent     \(Self.agentText(agent))")
         print("kernel    \(KernelVersion.runningRelease): \(features.joined(separator: ", "))")
     }
 }

@@ -171,6 +171,119 @@ extension IntegrationTests {
             }
         }
 
+        @Test func aGuardWithoutAWorkingAgentIsCalledThat() throws {
+            try Sandbox.run { sandbox in
+                func status() throws -> String { try sandbox.tupleguard("status").output }
+                func diagnosed() throws -> String? {
+                    let outcome = try sandbox.tupleguard(
+                        "doctor", "--namespace", "self", "--sample", "0", "--json")
+                    let findings = try outcome.json["findings"] as? [JSONObject] ?? []
+                    return findings.first { $0["kind"] as? String == "guard-without-agent" }?[
+                        "severity"] as? String
+                }
+                let agent = try sandbox.startAgent()
+                let isWorking = try eventually { () throws in
+                    try status().contains(
+                        "running (pid \(agentPID(sandbox))), guarding 1 of 1 cgroup\n")
+                }
+                #expect(isWorking)
+                #expect(try diagnosed() == nil)
+                kill(try agentPID(sandbox), SIGSTOP)
+                #expect(
+                    try status().contains("but hangs (guard without agent): stopped by a signal"))
+                #expect(try diagnosed() == "warning")
+                kill(try agentPID(sandbox), SIGCONT)
+                #expect(try !status().contains("guard without agent"))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+                #expect(try status().contains("not running (guard without agent)"))
+                #expect(try diagnosed() == "info")
+            }
+        }
+
+        private func agentPID(_ sandbox: Sandbox) throws -> Int32 {
+            let agent = try sandbox.tupleguard("status", "--json").json["agent"] as? JSONObject
+            return agent?["pid"] as? Int32 ?? 0
+        }
+
+        /// Whoever may connect and asks nothing.
+        private static let idle = """
+            import socket, sys, time, resource
+            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+            held = []
+            for _ in range(int(sys.argv[2])):
+                s = socket.socket(socket.AF_UNIX); s.setblocking(False)
+                try: s.connect(sys.argv[1])
+                except BlockingIOError: time.sleep(0.001)
+                held.append(s)
+            print("up", flush=True); time.sleep(600)
+            """
+
+        @Test(arguments: ["1024", "48"])
+        func idleConnectionsAreLimited(_ descriptors: String) throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.start(
+                    "/bin/sh",
+                    [
+                        "-c", "ulimit -n $1; shift; exec \"$@\"", "sh", descriptors, tupleguard,
+                        "run", "--cgroup", sandbox.cgroup.folder,
+                    ])
+                #expect(eventually { agent.errorsSoFar.contains("ready, guarding") })
+                let socket = sandbox.runFolder + "/agent.sock"
+                let idle = try sandbox.start(
+                    "/usr/bin/env", ["python3", "-c", Self.idle, socket, "2000"])
+                sandbox.endWithSandbox(idle)
+                #expect(eventually { idle.outputSoFar.contains("up") }, "\(idle.errorsSoFar)")
+                #expect(try isGuarded(sandbox))
+                #expect(eventually { agent.errorsSoFar.contains("refused 127.0.0.1:5000") })
+                let open = names(in: "/proc/\(agent.pid)/fd").count
+                #expect(open < min(160, Int(descriptors)!))
+                // Who asks nothing is not waited for, so that others have their turn.
+                let answers = try eventually { () throws in
+                    try sandbox.tupleguard("status").output.contains("), guarding 1 of 1 cgroup")
+                }
+                #expect(answers)
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
+        @Test func descriptorsThatAreClosedFromTheStartDoNoHarm() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.start(
+                    "/bin/sh",
+                    [
+                        "-c", "exec \"$@\" <&- >&- 2>&-", "sh", tupleguard, "run", "--cgroup",
+                        sandbox.cgroup.folder,
+                    ])
+                let isReady = try eventually { () throws in
+                    try sandbox.tupleguard("status").output.contains("), guarding 1 of 1 cgroup")
+                }
+                #expect(isReady)
+                #expect(try isGuarded(sandbox))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+                // Nothing was written into what took the place of one of them.
+                #expect(try sandbox.tupleguard("conflicts").output.contains("127.0.0.1:5000"))
+            }
+        }
+
+        /// Without CAP_SYS_PTRACE it may not know where other processes are.
+        @Test func namespacesThatCannotBeLookedIntoAreToldOf() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.start(
+                    "/usr/bin/env",
+                    [
+                        "setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace",
+                        tupleguard, "run", "--cgroup", sandbox.cgroup.folder,
+                    ])
+                #expect(eventually { agent.errorsSoFar.contains("ready, guarding") })
+                #expect(agent.errorsSoFar.contains("could not be looked into"))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
         /// The work is what says so, several times in the time that the manager waits.
         @Test func theWatchdogIsFedByTheWork() throws {
             try Sandbox.run { sandbox in

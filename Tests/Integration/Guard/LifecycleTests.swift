@@ -151,6 +151,24 @@ extension IntegrationTests {
             }
         }
 
+        @Test func aSocketIsCountedOnceHoweverManyDescriptorsItHas() throws {
+            try Sandbox.run { sandbox in
+                let sockets = try (5000..<5003).map { port in
+                    try sandbox.socket(bound: "127.0.0.1:\(port)")
+                }
+                for socket in sockets { #expect(socket.connect("127.0.0.1:6000") == nil) }
+                let copies = (0..<5).map { _ in dup(sockets[0].descriptor) }
+                defer { for copy in copies { close(copy) } }
+                try sandbox.attach()
+                let first = try sandbox.state.seed()
+                #expect(first.claimed == 3)
+                #expect(first.known == 0)
+                let second = try sandbox.state.seed()
+                #expect(second.claimed == 0)
+                #expect(second.known == 3)
+            }
+        }
+
         @Test func pairsThatExistAlreadyAreReported() throws {
             try Sandbox.run { sandbox in
                 for _ in 0..<2 {

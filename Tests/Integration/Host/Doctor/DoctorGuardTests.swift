@@ -54,17 +54,17 @@ extension IntegrationTests {
                 policy.outsiders = .ignore
                 policy.lookUp = .off
                 try sandbox.attach(policy)
-                #expect(try diagnose(sandbox).kinds == [])
+                #expect(try diagnose(sandbox).kinds == ["guard-without-agent"])
                 // Inside and outside.
                 let inside = try sandbox.socket(bound: "127.0.0.1:5000")
                 let outside = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
                 #expect(inside.connect("127.0.0.1:6000") == nil)
                 #expect(outside.connect("127.0.0.1:6000") == nil)
                 let low = try diagnose(sandbox)
-                #expect(low.kinds == ["overshadowed", "guard-too-low"])
+                #expect(low.kinds == ["overshadowed", "guard-too-low", "guard-without-agent"])
                 #expect(number(low.findings[1], "overshadowed_tuples") == 1)
                 sandbox.close(outside)
-                #expect(try diagnose(sandbox).kinds == [])
+                #expect(try diagnose(sandbox).kinds == ["guard-without-agent"])
                 // Refused because of a socket outside.
                 policy.lookUp = .on
                 try sandbox.state.attach(sandbox.cgroup, policy: policy, replacing: true)
@@ -73,7 +73,7 @@ extension IntegrationTests {
                 #expect(other.connect("127.0.0.1:6000") == nil)
                 #expect(refused.connect("127.0.0.1:6000") == "EPERM")
                 let beside = try diagnose(sandbox)
-                #expect(beside.kinds == ["guard-too-low"])
+                #expect(beside.kinds == ["guard-too-low", "guard-without-agent"])
                 #expect(number(beside.findings[0], "refused_outside") == 1)
                 #expect(beside.status == 1)
             }
