@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The checks of scripts/test-service: the packages and the service on a machine that booted with
 # systemd. Runs there, as a service outside what is guarded; in two parts, with a reboot between.
-import glob, json, os, pathlib, re, signal, socket, subprocess, sys, time
+import json, os, pathlib, re, subprocess, sys, time, traceback
 
 HERE = pathlib.Path(__file__).parent
 CONFIGURATION = pathlib.Path("/etc/tupleguard/tupleguard.conf")
@@ -133,7 +133,9 @@ def check_first_use():
           duplicate("late", 7100) == "EPERM", said("tupleguard claims"))
     output = said("journalctl -b -q --no-pager -p warning -t tupleguard _SYSTEMD_INVOCATION_ID=" + show("InvocationID"))
     check("the journal has no warning", output == "", output)
-    status, output = run("tupleguard doctor --json >/run/doctor; tupleguard status")
+    status, output = run("tupleguard doctor")
+    check("doctor looks at the host", status in (0, 1, 2), output)
+    status, output = run("tupleguard status")
     check("status sees guard and agent", status == 0 and "running" in output, output)
 
 
@@ -305,7 +307,6 @@ try:
         said("systemctl reboot")
 except Exception as error:
     print("FAILED  the checks themselves: %r" % error, flush=True)
-    import traceback
     traceback.print_exc(file=sys.stdout)
     sys.stdout.flush()
     said("systemctl poweroff")
