@@ -20,8 +20,8 @@ package struct Contender: Sendable {
 
 /// Who receives, and how sure that is.
 ///
-/// Two things decide. The look-up (__udp4_lib_lookup), which SOCK_DIAG repeats on the processor that
-/// it runs on: up to Linux 6.12 it takes the socket that came to the address and port last, but
+/// Two things decide. The look-up (__udp4_lib_lookup), which SOCK_DIAG repeats on the processor
+/// that it runs on: up to Linux 6.12 it takes the socket that came to the address and port last, but
 /// prefers one that received on the same processor before; from 6.13 on it takes the one that was
 /// connected last. And before it, for what comes by a device, early demultiplexing: it takes the
 /// first socket of the address and port, the one that came last, if that has the tuple.
@@ -110,8 +110,8 @@ package struct Judgement: Sendable {
             ? winners : winners + others.map { Contender(socket: $0, processors: []) }
     }
 
-    /// Whether the socket that the look-up finds is known to be the one that came to the address and
-    /// port last, so that early demultiplexing takes no other.
+    /// Whether the socket that the look-up finds is known to be the one that came to the address
+    /// and port last, so that early demultiplexing takes no other.
     private static func cameLast(
         _ winner: Contender, _ sockets: [SocketRecord], _ asked: Int, _ setting: Setting
     ) -> Bool {
@@ -123,8 +123,8 @@ package struct Judgement: Sendable {
             // Last to the port and last to connect: whichever put it into its place, it is first.
             return winner.socket.cookie == sockets.first?.cookie && !setting.forgetsReconnections
         }
-        // A socket is preferred on one processor only, the one that it received on last. Who is found
-        // on another, too, is found there for its place.
+        // A socket is preferred on one processor only, the one that it received on last. Who is
+        // found on another, too, is found there for its place.
         return asked > 1
     }
 }

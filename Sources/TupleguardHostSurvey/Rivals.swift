@@ -124,8 +124,8 @@ enum Arrival {
         }
     }
 
-    /// Whether what arrives may be given to a socket before any look-up (ip_rcv_finish_core), in the
-    /// calling thread's namespace. What comes over loopback has its route already, and is not.
+    /// Whether what arrives may be given to a socket before any look-up (ip_rcv_finish_core), in
+    /// the calling thread's namespace. What comes over loopback has its route already, and is not.
     var isDemultiplexedEarly: Bool {
         self == .device
             && ["ip_early_demux", "udp_early_demux"].allSatisfy {

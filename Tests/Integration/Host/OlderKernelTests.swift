@@ -2,6 +2,7 @@
 // What needs no BPF on kernels before 5.14, which tell nobody the cookie of a network namespace.
 
 import Testing
+import TupleguardLinux
 import TupleguardTestSupport
 
 extension IntegrationTests {
@@ -46,6 +47,18 @@ extension IntegrationTests {
                             agent.errorsSoFar.contains("found 127.0.0.1:5321 -> 127.0.0.1:6000")
                         }, "\(agent.errorsSoFar)")
                 }
+            }
+        }
+
+        /// The guard itself says on such a kernel what is in its way, and what works.
+        @Test(.enabled(if: KernelVersion.running.map { $0 < KernelVersion(6, 1) } ?? false))
+        func theGuardSaysWhatWorks() throws {
+            try Sandbox.run { sandbox in
+                let attach = try sandbox.tupleguard("attach", sandbox.cgroup.path)
+                #expect(attach.status == 1)
+                let release = KernelVersion.runningRelease
+                #expect(attach.errors.contains("kernel \(release) is too old for the guard"))
+                #expect(attach.errors.contains("tupleguard run --scan"))
             }
         }
 
