@@ -122,9 +122,9 @@ extension IntegrationTests {
 
         @Test func theNamespaceAskedIsTheSocketsOwn() throws {
             try Sandbox.run { sandbox in
-                let cookie = try sandbox.socket().networkNamespaceCookie
-                #expect(try ask(sandbox) { $0.namespace.cookie } == cookie)
-                #expect(try SocketDiag().namespace.cookie != cookie)
+                let namespace = try NamespaceIdentity.of(sandbox.socket().descriptor)
+                #expect(try ask(sandbox) { $0.namespace } == namespace)
+                #expect(try SocketDiag().namespace != namespace)
             }
         }
 
