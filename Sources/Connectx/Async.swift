@@ -29,7 +29,9 @@ extension Connectx {
                 transport, isNonBlocking: isNonBlocking, .failsAtOnce, configure)
         }
         try await opening.wait(for: &connection, until: deadline)
-        linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
+        if isNonBlocking != options.isNonBlocking {
+            linux_set_blocking(connection.descriptor.raw, true)
+        }
         return connection
     }
 

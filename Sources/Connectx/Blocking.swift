@@ -85,7 +85,9 @@ extension Connectx {
         var connection = try opening.open(
             transport, isNonBlocking: isNonBlocking, opening.patience(.waits), configure)
         try opening.waitBlocking(for: &connection, until: deadline)
-        linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
+        if isNonBlocking != options.isNonBlocking {
+            linux_set_blocking(connection.descriptor.raw, true)
+        }
         return connection
     }
 

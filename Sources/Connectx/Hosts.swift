@@ -79,7 +79,9 @@ extension Connectx {
         if Task.isCancelled { throw plan.error(.cancelled, ECANCELED) }
         var connection = try await race.run()
         try await plan.wait(for: &connection, until: race.deadline)
-        linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
+        if transport == .tcp {
+            linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
+        }
         return connection
     }
 
@@ -93,7 +95,9 @@ extension Connectx {
         var race = AddressRace(transport, addresses, plan, configure)
         var connection = try race.runBlocking()
         try plan.waitBlocking(for: &connection, until: race.deadline)
-        linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
+        if transport == .tcp {
+            linux_set_blocking(connection.descriptor.raw, !options.isNonBlocking)
+        }
         return connection
     }
 }
