@@ -23,8 +23,8 @@ package struct Contender: Sendable {
 /// Two things decide. The look-up (__udp4_lib_lookup), which SOCK_DIAG repeats on the processor
 /// that it runs on: up to Linux 6.12 it takes the socket that came to the address and port last,
 /// but prefers one that received on the same processor before; from 6.13 on it takes the one that
-/// was connected last. And before it, for what comes by a device, early demultiplexing: it takes the
-/// first socket of the address and port, the one that came last, if that has the tuple.
+/// was connected last. And before it, for what comes by a device, early demultiplexing: it takes
+/// the first socket of the address and port, the one that came last, if that has the tuple.
 package struct Judgement: Sendable {
     /// Those that may receive; where there is no doubt, the one that does.
     package let contenders: [Contender]
