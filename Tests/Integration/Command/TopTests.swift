@@ -16,8 +16,9 @@ private struct Terminal: ~Copyable {
     init(_ sandbox: Sandbox, _ command: String, columns: Int = 80, rows: Int = 24) throws {
         self.sandbox = sandbox
         server = "tupleguard-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        // The server ends by itself where these tests are killed.
         let script =
-            "\(command); echo ENDED $?; stty -a | grep -o -- '-*icanon'; exec sleep 600"
+            "{ sleep 300; kill -9 $PPID; } & \(command); echo ENDED $?; stty -a | grep -o -- '-*icanon'; exec sleep 600"
         // Foundation takes a program for running as long as anybody has what it inherited; the
         // server that this one starts must have nothing of it.
         let outcome = try sandbox.command(
