@@ -47,7 +47,8 @@ extension HostSample {
                 "tupleguard_claims", .gauge, "Claims in the table, one for each 4-tuple.",
                 `guard`.claims),
             MetricFamily(
-                "tupleguard_claims_capacity", .gauge, "Claims that the table has room for, at the least.",
+                "tupleguard_claims_capacity", .gauge,
+                "Claims that the table has room for, at the least.",
                 `guard`.tableSize),
         ]
     }
