@@ -86,7 +86,6 @@ extension GuardState {
             let isAttached = access(attachmentFolder(cgroup.id), F_OK) == 0
             if isAttached && !replacing { throw GuardError.alreadyAttached(path: cgroup.path) }
             let size = existing ?? tableSize ?? Policy.defaultTableSize
-            if existing == nil { try requireMemory(tableSize: size) }
             let programs = try loadHooks(
                 for: cgroup, policy: policy, tableSize: size, keepingCounters: isAttached)
             if isAttached {
@@ -98,14 +97,15 @@ extension GuardState {
         }
     }
 
-    /// The kernel takes the tables from our memory cgroups, and refuses with a bare ENOMEM.
-    private func requireMemory(tableSize: Int) throws(GuardError) {
-        let shapes = try MapShape.all(tableSize: tableSize, buckets: fewBuckets)
+    /// What `error` comes from where the kernel had no memory for the tables: it takes them from
+    /// our memory cgroups, and refuses with a bare ENOMEM.
+    private func explained(_ error: GuardError, tableSize: Int) -> GuardError {
+        guard case .failed(_, Errno(ENOMEM), _) = error, let hierarchy = try? CgroupHierarchy(),
+            let limit = MemoryLimit.narrowest(in: hierarchy),
+            let shapes = try? MapShape.all(tableSize: tableSize, buckets: fewBuckets)
+        else { return error }
         let needed = shapes.values.reduce(0) { $0 + $1.memory }
-        guard let hierarchy = try? CgroupHierarchy(),
-            let limit = MemoryLimit.narrowest(in: hierarchy), limit.bytes < needed
-        else { return }
-        throw .memoryLimit(cgroup: limit.cgroup, limit: limit.bytes, needed: needed)
+        return .memoryLimit(cgroup: limit.cgroup, limit: limit.bytes, needed: needed)
     }
 
     /// The programs for one cgroup, on the shared maps where those exist.
@@ -116,11 +116,15 @@ extension GuardState {
             cgroup: cgroup, buckets: fewBuckets ?? Self.buckets(for: tableSize),
             looksUp: try looksUp(policy, for: cgroup))
         let sharedExist = exists
-        return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
-            if name == .counters && keepingCounters {
-                return "\(attachmentFolder(cgroup.id))/counters"
+        do {
+            return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
+                if name == .counters && keepingCounters {
+                    return "\(attachmentFolder(cgroup.id))/counters"
+                }
+                return sharedExist && MapName.shared.contains(name) ? map(name) : nil
             }
-            return sharedExist && MapName.shared.contains(name) ? map(name) : nil
+        } catch {
+            throw explained(error, tableSize: tableSize)
         }
     }
 

@@ -16,7 +16,7 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case lockedDown
     /// The BPF file system at this path is mounted in no mount namespace that lasts.
     case passingPlace(path: String)
-    /// A memory cgroup has no room for the tables.
+    /// The memory cgroup that we are in has no room for the tables.
     case memoryLimit(cgroup: String, limit: UInt64, needed: UInt64)
     /// There is no BPF file system at this path, and none could be mounted.
     case noBPFFileSystem(path: String, errno: Errno)
@@ -70,7 +70,7 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
                 "the BPF file system at \(path) is mounted in this mount namespace alone, and the guard would go with it; mount one where everybody sees it (mount -t bpf bpf /sys/fs/bpf), and for another network namespace use nsenter --net=/run/netns/NAME"
         case .memoryLimit(let cgroup, let limit, let needed):
             return
-                "the tables take \(needed >> 20) MiB, and the cgroup \(cgroup) has room for \(limit >> 20) MiB (memory.max; MemoryMax= in a unit); raise that, or choose a smaller --table-size"
+                "no memory for the tables, which take some \(max(1, needed >> 20)) MiB: the cgroup \(cgroup) may have \(limit >> 20) MiB for those and its processes (memory.max; MemoryMax= in a unit); raise that, or choose a smaller --table-size"
         case .alreadyAttached(let path):
             return
                 "\(path) is guarded already; to change its policy with no gap use: tupleguard attach --replace \(path)"

@@ -8,9 +8,10 @@ import TupleguardSockets
 /// The cgroup v2 hierarchy, wherever it is mounted.
 package struct CgroupHierarchy: Sendable {
     /// Where it can be reached: /sys/fs/cgroup, or /sys/fs/cgroup/unified on hybrid machines;
-    /// below `root` where it is not mounted in our mount namespace.
+    /// below another root where it is not mounted in our mount namespace.
     package let mountPoint: String
-    private let root: String
+    /// Nil where it is mounted in our mount namespace.
+    private let outer: OuterRoot?
     private let proc: Proc
 
     /// Finds it among the mounts: ours, or those of whoever started us, which `ip netns exec` hides
@@ -18,12 +19,12 @@ package struct CgroupHierarchy: Sendable {
     package init(proc: Proc = .system) throws(CgroupError) {
         let mounts = proc.contents("self/mounts") ?? ""
         if let point = Mounts.points(ofType: "cgroup2", in: mounts).first {
-            self.init(point, below: "", proc)
+            self.init(point, below: nil, proc)
             return
         }
         for outer in OuterRoot.all {
             if let point = Mounts.points(ofType: "cgroup2", in: outer.mounts).first {
-                self.init(point, below: outer.path, proc)
+                self.init(point, below: outer, proc)
                 return
             }
         }
@@ -31,9 +32,9 @@ package struct CgroupHierarchy: Sendable {
         throw hasVersionOne ? .versionOneOnly : .noHierarchy
     }
 
-    private init(_ point: String, below root: String, _ proc: Proc) {
-        mountPoint = root + point
-        self.root = root
+    private init(_ point: String, below outer: OuterRoot?, _ proc: Proc) {
+        mountPoint = (outer?.path ?? "") + point
+        self.outer = outer
         self.proc = proc
     }
 
@@ -43,18 +44,18 @@ package struct CgroupHierarchy: Sendable {
         guard let mount = try? OwnedDescriptor(path: mountPoint, flags: O_RDONLY | O_DIRECTORY),
             let folder = try? OwnedDescriptor({ linux_open_cgroup(mount.raw, id) })
         else { return nil }
-        return TupleguardLinux.path(ofDescriptor: folder.raw).map { relative(root + $0) }
+        return self.folder(ofDescriptor: folder.raw).map { relative($0) }
     }
 
     /// Where a name that was given may be meant to be.
     func candidates(for name: String) -> [String] {
         let below = mountPoint + (name.hasPrefix("/") ? name : "/" + name)
-        return name.hasPrefix("/") ? [below, root + name] : [below]
+        return name.hasPrefix("/") ? [below, (outer?.path ?? "") + name] : [below]
     }
 
     /// Where an open folder of the hierarchy can be reached.
     func folder(ofDescriptor descriptor: Int32) -> String? {
-        TupleguardLinux.path(ofDescriptor: descriptor).map { root + $0 }
+        TupleguardLinux.path(ofDescriptor: descriptor).map { outer?.reach($0) ?? $0 }
     }
 
     /// Without the mount point.

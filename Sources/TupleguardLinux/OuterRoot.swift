@@ -13,6 +13,8 @@ import TupleguardSockets
 package struct OuterRoot: Sendable {
     /// Where it can be reached, without "/" at the end.
     package let path: String
+    /// What the kernel calls that folder: other than "/" where the process has changed its root.
+    private let place: String
     /// What is mounted there, as /proc/PID/mounts lists it.
     let mounts: String
 
@@ -30,9 +32,18 @@ package struct OuterRoot: Sendable {
                 let mounts = Proc.system.contents(of: process, "mounts")
             else { return nil }
             let root = open("/proc/\(process)/root", LINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
-            return root < 0 ? nil : OuterRoot(path: "/proc/self/fd/\(root)", mounts: mounts)
+            guard root >= 0, let place = TupleguardLinux.path(ofDescriptor: root) else {
+                return nil
+            }
+            return OuterRoot(path: "/proc/self/fd/\(root)", place: place, mounts: mounts)
         }
     }()
+
+    /// Where we can reach what the kernel calls `path` there.
+    func reach(_ path: String) -> String {
+        guard place != "/", path.hasPrefix(place + "/") else { return self.path + path }
+        return self.path + path.dropFirst(place.count)
+    }
 
     /// Our parent, its parent, and so on.
     private static var ancestors: [Int32] {
