@@ -164,8 +164,9 @@ struct Seeder: ~Copyable {
     }
 
     private static func isGuarded(ownNamespaceIn map: Int32) throws -> Bool {
+        // Any socket will do. The service may have no other.
         let probe = try OwnedDescriptor {
-            socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         }
         let cookie = try SocketOption.networkNamespaceCookie.get(probe.raw)
         var key = UInt32(truncatingIfNeeded: cookie)
