@@ -101,6 +101,13 @@ static __always_inline bool gets_reserve(struct claimant *me)
 	return true;
 }
 
+/* No room for its record, with a stack of its own. */
+static __noinline int remember_in_reserve(struct tg_socket_record *home,
+					  struct tg_socket_record *record, struct claimant *me)
+{
+	return gets_reserve(me) ? remember(home, record, me) : TABLE_IS_FULL;
+}
+
 /* Claims me->tuple, unless discovery has, and keeps the record; the tuple is complete. */
 static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 				 struct tg_counters *counters)
@@ -126,8 +133,10 @@ static __always_inline int guard(struct bpf_sock_addr *ctx, struct claimant *me,
 		return ALLOW;
 	}
 	if (!me->is_remembered) {
-		int remembered = record ? remember_in(record, me) : remember_first(home, me);
+		int remembered = remember(home, record, me);
 
+		if (remembered == TABLE_IS_FULL)
+			remembered = remember_in_reserve(home, record, me);
 		if (remembered != REMEMBERED && me->verdict == GRANTED)
 			drop_claim(&me->tuple, me->wanted.claim.cookie, 0);
 		if (remembered == TABLE_IS_FULL)

@@ -317,7 +317,7 @@ struct tg_policy_abi2 {
 enum tg_usage_of {
 	TG_USAGE_GROUPS = 0,
 	TG_USAGE_CLAIMS_MORE = 1,
-	TG_USAGE_RECORDS_MORE = 2, /* not counted: twice as many as claims that overflow */
+	TG_USAGE_RECORDS_MORE = 2, /* twice the size: a record and a tuple for a claim */
 	TG_USAGES = 3,
 };
 

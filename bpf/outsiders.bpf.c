@@ -118,8 +118,7 @@ static __always_inline int see(struct claimant *me, struct tg_counters *counters
 		COUNT(counters, exempt_broadcast);
 		return ALLOW;
 	}
-	if (!me->is_remembered &&
-	    (record ? remember_in(record, me) : remember_first(home, me)) != REMEMBERED) {
+	if (!me->is_remembered && remember(home, record, me) != REMEMBERED) {
 		if (me->verdict == GRANTED)
 			drop_claim(&me->tuple, cookie, 0);
 		COUNT(counters, allowed_table_full);

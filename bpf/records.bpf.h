@@ -49,19 +49,26 @@ static __always_inline struct tg_record_more *find_more(__u64 cookie, __u64 inde
 }
 
 static __always_inline bool insert_more(__u64 cookie, __u64 index,
-					const struct tg_record_more *more)
+					const struct tg_record_more *more, enum room room)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
 
-	return !bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST);
+	if (!has_room(TG_USAGE_RECORDS_MORE, room) ||
+	    bpf_map_update_elem(&socket_records_more, &key, more, BPF_NOEXIST))
+		return false;
+	count_elements(TG_USAGE_RECORDS_MORE, 1);
+	return true;
 }
 
-/* 0, or an error where there is none. */
-static __always_inline int delete_more(__u64 cookie, __u64 index)
+/* 0, or an error where there is none. With a stack of its own. */
+__noinline int delete_more(__u64 cookie, __u64 index)
 {
 	struct tg_record_key key = {.cookie = cookie, .index = index};
+	int error = bpf_map_delete_elem(&socket_records_more, &key);
 
-	return bpf_map_delete_elem(&socket_records_more, &key);
+	if (!error)
+		count_elements(TG_USAGE_RECORDS_MORE, -1ULL);
+	return error;
 }
 
 /* A socket's record, if it has one. */
@@ -292,7 +299,7 @@ __noinline int remember_tuple(const struct claimant *me, __u64 index)
 	if (!me)
 		return false;
 	more.tuple = me->tuple;
-	return insert_more(me->wanted.claim.cookie, index + 1, &more);
+	return insert_more(me->wanted.claim.cookie, index + 1, &more, me->room);
 }
 
 /* Notes down a granted claim in the socket's record. */
@@ -325,7 +332,7 @@ __noinline int remember_displaced(struct tg_socket_record *home, const struct cl
 	if (me->held.kind == TG_HELD_BY_TUPLE && !remember_tuple(me, 0))
 		return TABLE_IS_FULL;
 	__sync_fetch_and_add(&home->displaced, 1);
-	if (insert_more(cookie, 0, &more))
+	if (insert_more(cookie, 0, &more, me->room))
 		return REMEMBERED;
 	__sync_fetch_and_add(&home->displaced, -1);
 	if (me->held.kind == TG_HELD_BY_TUPLE)
@@ -352,6 +359,13 @@ static __always_inline int remember_first(struct tg_socket_record *home, const s
 	home->held[2].kind = TG_HELD_NOTHING;
 	swap_word(&home->cookie, COOKIE_RESERVED, me->wanted.claim.cookie);
 	return REMEMBERED;
+}
+
+/* The same, whether or not the socket has a record, which is `record` then. */
+static __always_inline int remember(struct tg_socket_record *home, struct tg_socket_record *record,
+				    const struct claimant *me)
+{
+	return record ? remember_in(record, me) : remember_first(home, me);
 }
 
 __noinline int give_back_tuple(__u64 cookie, __u64 index)

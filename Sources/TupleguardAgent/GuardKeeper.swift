@@ -27,6 +27,8 @@ struct GuardKeeper {
     private var isNearlyFull = false
     /// What was said last of namespaces that could not be looked into.
     private var lastUnseen: String?
+    /// What was said of programs and obstacles around the guarded cgroups.
+    private var remarks: Set<String> = []
     /// What was said last of a round that failed: once is enough.
     private var lastFault: String?
 
@@ -79,6 +81,7 @@ struct GuardKeeper {
             try adoptOthers(in: hierarchy)
             eventsMapID = state.eventsMapID
             if state.exists { log(try state.seed()) }
+            watchSurroundings()
         } catch {
             for id in new { try? state.detach(id, path: "cgroup \(id)") }
             throw error
@@ -294,6 +297,7 @@ struct GuardKeeper {
     /// Drops claims without a socket, and claims for sockets that have none.
     mutating func sweep() {
         guard state.exists else { return }
+        watchSurroundings()
         do {
             let swept = try state.sweep()
             if swept.dropped > 0 || swept.records > 0 {
@@ -308,6 +312,18 @@ struct GuardKeeper {
         } catch {
             logger.error("sweeping: \(error)")
         }
+    }
+
+    /// Says once of each program that runs after a guard, and may send sockets where it does not
+    /// see them, that it is there, and once that it no longer is.
+    private mutating func watchSurroundings() {
+        guard state.exists, let found = try? state.remarks(on: state.attachments()) else { return }
+        let now = Set(found)
+        for remark in now.subtracting(remarks).sorted() { logger.warning("\(printable(remark))") }
+        for remark in remarks.subtracting(now).sorted() {
+            logger.notice("no longer so: \(printable(remark))")
+        }
+        remarks = now
     }
 
     private func endNewcomers() throws {

@@ -40,7 +40,8 @@ extension Evidence {
         case .unseen: break
         case .none: findings += unguardedFinding()
         case .attached(let facts):
-            findings += guardTooLowFinding(facts) + guardTableFinding(facts)
+            findings += guardTooLowFinding(facts) + guardFollowedFinding(facts)
+            findings += guardTableFinding(facts)
             findings += guardEventsFinding(facts) + guardWithoutAgentFinding()
         }
         // sort(by:) keeps no order among equals; the index does.

@@ -33,6 +33,7 @@ package struct Finding: Encodable, Sendable {
         case hostFiles = "host-files"
         case unguarded
         case guardTooLow = "guard-too-low"
+        case guardFollowed = "guard-followed"
         case guardTableFull = "guard-table-full"
         case guardEventsDropped = "guard-events-dropped"
         case guardWithoutAgent = "guard-without-agent"

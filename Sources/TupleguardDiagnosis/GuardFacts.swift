@@ -14,12 +14,17 @@ package struct GuardFacts: Sendable {
     package let eventsDropped: Int
     /// Connects refused because a socket outside the guarded cgroups has the tuple.
     package let refusedOutside: Int
+    /// Of these a sentence each: programs that may send sockets elsewhere after the guard, and what
+    /// keeps sockets outside from being seen at the root.
+    package let remarks: [String]
+    /// Connects refused because the holder of the tuple was sent elsewhere.
+    package let refusedRewritten: Int
     /// Connects that found no room in the table, let through or refused.
     package let withoutRoom: Int
 
     package init(
         cgroups: [String], claims: Int, tableSize: Int, largestTable: Int, eventsDropped: Int,
-        refusedOutside: Int, withoutRoom: Int
+        refusedOutside: Int, withoutRoom: Int, remarks: [String] = [], refusedRewritten: Int = 0
     ) {
         self.cgroups = cgroups
         self.claims = claims
@@ -28,6 +33,8 @@ package struct GuardFacts: Sendable {
         self.eventsDropped = eventsDropped
         self.refusedOutside = refusedOutside
         self.withoutRoom = withoutRoom
+        self.remarks = remarks
+        self.refusedRewritten = refusedRewritten
     }
 
     /// Whether a cgroup is guarded, itself or by one above it.
@@ -48,7 +55,9 @@ extension GuardFacts {
             eventsDropped: Int(clamping: counters[.eventsDropped]),
             refusedOutside: Int(clamping: counters[.refusedOutside]),
             withoutRoom: Int(clamping: counters[.allowedTableFull])
-                + Int(clamping: counters[.refusedTableFull]))
+                + Int(clamping: counters[.refusedTableFull]),
+            remarks: try state.remarks(on: attachments),
+            refusedRewritten: Int(clamping: counters[.refusedRewritten]))
     }
 }
 

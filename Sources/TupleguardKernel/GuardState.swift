@@ -11,7 +11,8 @@
 //     cgroup-ID/                a guarded cgroup
 //       guard_connect4 guard_connect6 guard_release    links
 //       policy counters                                maps of its own
-//     new-…, old-…              under way; garbage when nobody holds the lock
+//     new-…, old-…              under way; garbage when nobody holds the lock, but for
+//     taking-over               while this is there: new-… is what counts, and old-… is not
 //
 // Whatever is built is pinned in a folder new-… and renamed into place.
 
@@ -59,6 +60,10 @@ package struct GuardState: Sendable {
 
     /// Whether this is a new guard that is being made beside one of an older version.
     var isStaged = false
+
+    /// Ends the taking over of an older guard after so many moves, as a crash would; nil: not.
+    /// For tests.
+    var movesBeforeCrash: Int?
     var mapsFolder: String { "\(folder)/\(isStaged ? "new-maps" : "maps")" }
     private var attachmentPrefix: String { isStaged ? "new-" : "cgroup-" }
 
@@ -153,6 +158,7 @@ package struct GuardState: Sendable {
     /// change left half-made is removed first.
     func changing<Result>(_ body: () throws -> Result) throws -> Result {
         let lock = try lockFolder()
+        try finishTakeOver()
         removeFolders { $0.hasPrefix("new-") || $0.hasPrefix("old-") }
         defer { if names(in: folder).isEmpty { rmdir(folder) } }
         let result = try body()

@@ -103,6 +103,45 @@ extension GuardState {
     }
 }
 
+extension GuardState {
+    /// What is to be known of a guarded cgroup, for people: a sentence for each program that may
+    /// send sockets elsewhere afterwards, and for what keeps outsiders from being seen.
+    package func remarks(on cgroup: Cgroup) throws -> [String] {
+        var remarks: [String] = []
+        if let own = try attachments().first(where: { $0.id == cgroup.id }),
+            own.policy.outsiders != .ignore, let obstacle = try obstacleAtRoot()
+        {
+            let what = own.looksUp ? "looked up one by one" : "not seen"
+            remarks.append("sockets outside are \(what): \(obstacle)")
+        }
+        return remarks
+            + (try otherPrograms(of: cgroup)).filter(\.runsAfter)
+            .map { $0.remark(guarding: cgroup.path) }
+    }
+
+    /// The same of several, each once.
+    package func remarks(on attachments: [Attachment]) throws -> [String] {
+        let hierarchy = try CgroupHierarchy()
+        var found: Set<String> = []
+        for path in attachments.compactMap(\.path) {
+            // It may vanish while we look.
+            guard let cgroup = try? Cgroup(path, in: hierarchy),
+                let remarks = try? remarks(on: cgroup)
+            else { continue }
+            found.formUnion(remarks)
+        }
+        return found.sorted()
+    }
+
+    /// The connect programs of others around an attachment; none where its cgroup is gone.
+    package func surroundings(of attachment: Attachment) -> [OtherProgram] {
+        guard let path = attachment.path, let hierarchy = try? CgroupHierarchy(),
+            let cgroup = try? Cgroup(hierarchy.mountPoint + path, in: hierarchy)
+        else { return [] }
+        return (try? otherPrograms(of: cgroup)) ?? []
+    }
+}
+
 /// The programs on one hook of one cgroup.
 struct AttachedPrograms {
     /// BPF_CGROUP_MAX_PROGS: programs that a cgroup may have on one hook.

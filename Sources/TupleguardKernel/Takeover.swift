@@ -9,6 +9,7 @@ import CTupleguardLibbpf
 import Glibc
 import TupleguardABI
 import TupleguardLinux
+import TupleguardSockets
 
 extension GuardState {
     /// The only other layout that is known, as far as it is needed here: the version before's.
@@ -19,6 +20,7 @@ extension GuardState {
     ///
     /// - Returns: the paths of its cgroups; nil where no such guard is pinned.
     package func takeOver() throws -> [String]? {
+        if access(takingOver, F_OK) == 0 { try changing {} }
         guard isOlder else { return nil }
         try Platform.check()
         return try changing { () -> [String]? in
@@ -74,22 +76,42 @@ extension GuardState {
         return Policy(fromOlderPrograms: older)
     }
 
-    /// Ends the old guard. What remains of it where this is interrupted is removed by whoever
-    /// changes something next.
+    /// There once the new guard is complete, and until it is in the old one's place.
+    private var takingOver: String { "\(folder)/taking-over" }
+
+    /// Puts the new guard into the old one's place, and ends the old one. Under the lock.
     private func putInPlace(_ cgroups: [Cgroup]) throws(GuardError) {
+        // What the old one has of cgroups that are gone has no successor.
+        let gone = attachmentIDs.filter { id in !cgroups.contains { $0.id == id } }
+        removeFolders { name in gone.contains { name == "cgroup-\($0)" } }
+        try perform("make the folder \(takingOver)") { mkdir(takingOver, 0o750) }
+        try finishTakeOver()
+    }
+
+    /// Does what is left of a takeover, wherever it was interrupted; nothing where there is none.
+    /// Under the lock.
+    func finishTakeOver() throws(GuardError) {
+        guard access(takingOver, F_OK) == 0 else { return }
+        var left = movesBeforeCrash ?? .max
         func move(_ from: String, _ to: String) throws(GuardError) {
+            guard access("\(folder)/\(from)", F_OK) == 0 else { return }
+            left -= 1
+            if left < 0 { throw .failed(what: "go on", errno: Errno(EINTR), detail: "") }
             try perform("move \(folder)/\(from) to \(to)") {
                 rename("\(folder)/\(from)", "\(folder)/\(to)")
             }
         }
-        let ids = attachmentIDs
-        try move("maps", "old-maps")
-        if access("\(folder)/new-maps", F_OK) == 0 { try move("new-maps", "maps") }
-        if access("\(folder)/new-outside", F_OK) == 0 { try move("new-outside", "outside") }
-        for id in ids {
+        // The old one's part is there still where the new one's has not moved; maps also where the
+        // old one had no cgroup left, and so no successor.
+        if isOlder { try move("maps", "old-maps") }
+        try move("new-maps", "maps")
+        try move("new-outside", "outside")
+        for name in names(in: folder).sorted() where name.hasPrefix("new-") {
+            guard let id = UInt64(name.dropFirst("new-".count)) else { continue }
             try move("cgroup-\(id)", "old-\(id)")
-            if cgroups.contains(where: { $0.id == id }) { try move("new-\(id)", "cgroup-\(id)") }
+            try move(name, "cgroup-\(id)")
         }
         removeFolders { $0.hasPrefix("old-") }
+        rmdir(takingOver)
     }
 }

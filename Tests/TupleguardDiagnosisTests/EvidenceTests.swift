@@ -291,6 +291,21 @@ extension Evidence {
                 refusedOutside: refusedOutside, withoutRoom: withoutRoom))
     }
 
+    @Test(arguments: [([], 0), (["why"], 0), ([], 2), (["why"], 2)] as [([String], Int)])
+    func programsAfterTheGuard(_ remarks: [String], _ rewritten: Int) throws {
+        let found = try evidence(
+            namespace { _ in },
+            guardSight: .attached(
+                GuardFacts(
+                    cgroups: ["/a"], claims: 0, tableSize: 100, largestTable: 1000,
+                    eventsDropped: 0, refusedOutside: 0, withoutRoom: 0, remarks: remarks,
+                    refusedRewritten: rewritten))
+        ).findings(.guardFollowed)
+        #expect(found.count == (remarks.isEmpty && rewritten == 0 ? 0 : 1))
+        #expect(found.allSatisfy { $0.notes == remarks && $0.severity == .warning })
+        #expect(found.allSatisfy { $0.numbers["refused_rewritten"] == rewritten })
+    }
+
     /// Who shares ports has no guard and may need one; who has one is not told.
     @Test func sharedPortsWithoutAGuard() throws {
         func findings(_ sight: GuardSight, shared: Int) throws -> [Finding] {

@@ -173,6 +173,35 @@ extension IntegrationTests {
             }
         }
 
+        @Test func theCommandsNameWhatRunsAfterTheGuard() throws {
+            try Sandbox.run { sandbox in
+                let folder = sandbox.cgroup.folder
+                let path = sandbox.cgroup.path
+                let alone = try sandbox.tupleguard("attach", "--outsiders", "ignore", folder)
+                #expect(alone.status == 0, "\(alone.errors)")
+                #expect(!alone.output.contains("runs after"))
+                let rewriter = try Rewriter(attachingTo: sandbox.cgroup)
+                let status = try sandbox.tupleguard("status").output
+                #expect(status.contains("(rewrite4) on connect4 of \(path) runs after the guard"))
+                #expect(status.contains("tupleguard attach --replace \(path)"))
+                #expect(status.contains("ignore"))
+                #expect(!status.contains("(outsiders)"))
+                let json = try sandbox.tupleguard("status", "--json").output
+                #expect(json.contains("\"rewrite6\""))
+                #expect(json.contains("\"runs_after\""))
+                let doctor = try sandbox.tupleguard("doctor", "--json").output
+                #expect(doctor.contains("\"guard-followed\""))
+                let replaced = try sandbox.tupleguard(
+                    "attach", "--replace", "--outsiders", "ignore", folder)
+                #expect(replaced.status == 0, "\(replaced.errors)")
+                #expect(!replaced.output.contains("runs after"), "\(replaced.output)")
+                #expect(try sandbox.tupleguard("status").output.contains("runs before the guard"))
+                #expect(
+                    !(try sandbox.tupleguard("doctor", "--json").output).contains("guard-followed"))
+                _ = consume rewriter
+            }
+        }
+
         /// A socket whose latest connect failed is where it was, not where a program sent it.
         @Test func aFailedConnectIsNoRewriting() throws {
             try Sandbox.run { sandbox in

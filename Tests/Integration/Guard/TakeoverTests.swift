@@ -172,6 +172,37 @@ extension IntegrationTests {
             }
         }
 
+        /// Killed between any two of its steps, it leaves what the next one can finish, and the
+        /// cgroups guarded all the time.
+        @Test(arguments: 0..<8)
+        func aTakeoverThatIsInterruptedIsFinished(afterMoves moves: Int) throws {
+            try Sandbox.run { sandbox in
+                let holder = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(holder.connect("127.0.0.1:6000") == nil)
+                try attachOlder(to: sandbox.cgroup, in: sandbox.state, looksUp: true)
+                try attachOlder(to: sandbox.outside, in: sandbox.state)
+                var interrupted = sandbox.state
+                interrupted.movesBeforeCrash = moves
+                // Two maps folders, one for outsiders, and two of each cgroup.
+                #expect(((try? interrupted.takeOver()) == nil) == (moves < 7))
+                let second = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(second.connect("127.0.0.1:6000") != nil)
+
+                #expect(try sandbox.state.takeOver() == nil)
+                #expect(
+                    Set(try sandbox.state.attachments().map(\.id))
+                        == [sandbox.cgroup.id, sandbox.outside.id])
+                let folders = [sandbox.cgroup, sandbox.outside].map { "cgroup-\($0.id)" }
+                #expect(
+                    Set(names(in: sandbox.state.folder)) == Set(folders + ["maps", "outside"]))
+                for cgroup in [sandbox.cgroup, sandbox.outside] {
+                    #expect(try programsAttached(to: cgroup) == 1)
+                }
+                #expect(second.connect("127.0.0.1:6000") == "EADDRNOTAVAIL")
+                #expect(second.connect("127.0.0.1:7000") == nil)
+            }
+        }
+
         /// A guard that looked for outsiders goes on seeing them, by programs at the root.
         @Test func outsidersAreSeen() throws {
             try Sandbox.run { sandbox in
