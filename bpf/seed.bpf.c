@@ -100,6 +100,12 @@ static __always_inline __u32 read_cookie(struct net *net)
 	return cookie;
 }
 
+/* Whether neither socket is guarded: what they share is no concern of ours. */
+static __noinline int is_among_outsiders(struct claimant *me, const struct tg_seeding *now)
+{
+	return me && now && now->outsiders && is_outsider(me->holder.sock, me->holder.cookie);
+}
+
 /* Fills in for `sk` what the hooks learn from their context. */
 static __noinline int describe(__u64 sk, struct claimant *me)
 {
@@ -190,7 +196,8 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 		/* Meant to be shared, and too dear to ask about each socket. */
 		if (is_mapped(me->tuple.remote) && is_subnet_broadcast(sk, me->tuple.remote[3]))
 			return TG_SEEDED_NOT_DUE;
-		if (me->reason == TG_REASON_HELD && share_tuple(sk, me->holder.sock, &me->tuple))
+		if (me->reason == TG_REASON_HELD && !is_among_outsiders(me, now) &&
+		    share_tuple(sk, me->holder.sock, &me->tuple))
 			report_sharing(me, now->again);
 		/* It holds what another has claimed, perhaps for longer than that one does. */
 		if (now->outsiders && me->holder.cookie && !come_beside(me))

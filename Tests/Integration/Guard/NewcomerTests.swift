@@ -109,6 +109,34 @@ extension IntegrationTests {
             }
         }
 
+        /// What strangers share among themselves nobody has asked about, least of all to end it.
+        @Test(arguments: families)
+        func socketsOutsideAreLeftToThemselves(
+            _ family: (Sandbox.Kind, String, String)
+        ) throws {
+            let (kind, address, _) = family
+            try Sandbox.run { sandbox in
+                try sandbox.attach(tableSize: 65536)
+                // One that is guarded, so that the namespace is one where strangers matter.
+                let guarded = try sandbox.socket(kind, bound: "\(address):4000")
+                #expect(guarded.connect("\(address):6000") == nil)
+                let strangers = try (0..<2).map { _ in
+                    let stranger = try sandbox.socket(
+                        kind, bound: "\(address):5000", in: sandbox.outside)
+                    #expect(stranger.connect("\(address):6000") == nil)
+                    return stranger
+                }
+                try sandbox.state.seed()
+                try sandbox.state.seed(again: true)
+                let namespace = try sandbox.namespaceCookie()
+                #expect(
+                    try sandbox.state.conflicts().filter {
+                        $0.last.networkNamespace == namespace
+                    }.isEmpty)
+                #expect(strangers.allSatisfy { $0.remote != nil })
+            }
+        }
+
         /// Broadcast is meant to be shared: nobody has come to another's tuple.
         @Test func whoBroadcastsIsNoNewcomer() throws {
             try Sandbox.run { sandbox in
