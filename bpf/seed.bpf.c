@@ -85,7 +85,8 @@ static __noinline int report_sharing(struct claimant *me, bool again)
 	struct tg_conflict *known = bpf_map_lookup_elem(&conflicts, &me->tuple);
 	struct tg_counters *counters = find_counters();
 
-	if (known && known->last.claimant_cookie == me->wanted.claim.cookie)
+	if (known && known->last.claimant_cookie == me->wanted.claim.cookie &&
+	    (known->last.reason == TG_REASON_SHADOW || known->last.reason == TG_REASON_EXISTING))
 		return 0;
 	me->reason = again ? TG_REASON_SHADOW : TG_REASON_EXISTING;
 	report(me, 0, true, counters);
