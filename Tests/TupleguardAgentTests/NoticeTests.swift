@@ -80,12 +80,15 @@ struct NoticeTableTests {
         record(&table, makeNotice(count: 2))
         record(&table, makeNotice(.lostRace, count: 3))
         record(&table, makeNotice(.exhausted, port: 0, count: 4))
+        var tcp = makeNotice(.exhausted, port: 0, count: 5)
+        tcp.transport = .tcp
+        record(&table, tcp)
         table.countInvalid()
         table.countLimited()
         table.countLimited()
         #expect(
             encodeJSON(table.totals)
-                == #"{"conflict":2,"exhausted":4,"invalid":1,"limited":2,"lost_race":3,"notices":3}"#
+                == #"{"conflict":2,"exhausted":9,"exhausted_tcp":5,"invalid":1,"limited":2,"lost_race":3,"notices":4}"#
         )
     }
 
@@ -172,7 +175,7 @@ struct FindingsTests {
                 + #""sender":{"cgroup_id":0,"pid":4711,"uid":1000},"source":"connectx","#
                 + #""time":"2026-01-31T12:00:00.012Z","transport":"udp"},"#
                 + #""last_time":"2026-01-31T12:00:00.012Z","source":"connectx"}],"totals":"#
-                + #"{"conflict":3,"exhausted":0,"invalid":0,"limited":0,"lost_race":0,"notices":1}}"#
+                + #"{"conflict":3,"exhausted":0,"exhausted_tcp":0,"invalid":0,"limited":0,"lost_race":0,"notices":1}}"#
         )
         let decoded: AgentFindings? = decodeJSON(text)
         #expect(decoded.map { encodeJSON($0) } == text)
@@ -188,7 +191,7 @@ struct FindingsTests {
         #expect(
             encodeJSON(summary)
                 == #"{"scan":{"found":0,"present":0,"scans":0},"totals":"#
-                + #"{"conflict":100,"exhausted":0,"invalid":0,"limited":0,"lost_race":0,"notices":100}}"#
+                + #"{"conflict":100,"exhausted":0,"exhausted_tcp":0,"invalid":0,"limited":0,"lost_race":0,"notices":100}}"#
         )
     }
 

@@ -125,8 +125,8 @@ extension IntegrationTests {
         @Test func worksWithoutPrivilege() throws {
             try Sandbox.run { sandbox in
                 let folder = "/tmp/tupleguard-scan-\(getpid())"
-                mkdir(folder, 0o777)
-                chmod(folder, 0o777)
+                mkdir(folder, 0o755)
+                chown(folder, 65534, 65534)  // nobody's: a run folder has to be one's own
                 defer { try? FileManager.default.removeItem(atPath: folder) }
                 let agent = try sandbox.start(
                     tupleguard, ["run", "--scan", "--interval", "1", "--run-folder", folder],
