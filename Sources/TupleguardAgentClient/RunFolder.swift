@@ -21,7 +21,8 @@ package struct RunFolder: Sendable {
 
     /// The process id of the agent that runs; nil when none does.
     package var agent: Int32? {
-        guard let file = try? OwnedDescriptor(path: lock, flags: O_RDONLY | O_NOFOLLOW) else {
+        guard let file = try? OwnedDescriptor(path: lock, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+        else {
             return nil
         }
         if flock(file.raw, LOCK_SH | LOCK_NB) == 0 { return nil }
