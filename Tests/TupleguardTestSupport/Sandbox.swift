@@ -183,6 +183,12 @@ package final class Sandbox: Sendable {
         RunningProgram.starting.withLock { _ in socket.close() }
     }
 
+    /// Runs `body` while no other program is started: a child that has not called exec yet has this
+    /// process's sockets too, and may be taken for the one whose they are.
+    package func whileNobodyStarts(_ body: () throws -> Void) rethrows {
+        try RunningProgram.starting.withLock { _ in try body() }
+    }
+
     // MARK: - The guard
 
     /// Whether all claims go, now that their sockets are closed.

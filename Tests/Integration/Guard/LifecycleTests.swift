@@ -135,7 +135,7 @@ extension IntegrationTests {
                 var policy = Policy()
                 policy.lookUp = .off
                 try sandbox.attach(policy)
-                try sandbox.state.seed()
+                try sandbox.whileNobodyStarts { _ = try sandbox.state.seed() }
                 let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 let c = try sandbox.socket(.v6, bound: "[::1]:5001")
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
