@@ -60,14 +60,7 @@ final class AgentServer: Service, Sendable {
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
         let (followers, notices, scans, cgroups) = (followers, notices, scans, cgroups)
         let (health, places) = (health, places)
-        return try await ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: 16)
-            // Where there are no more descriptors it is tried again in a second, not at once.
-            .serverChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
-                }
-            }
+        return try await ServerBootstrap(listeningOn: group, backlog: 16)
             .childChannelInitializer { channel in
                 guard places.take() else { return channel.close() }
                 channel.closeFuture.whenComplete { _ in places.giveBack() }
@@ -139,24 +132,32 @@ private final class RequestHandler: ChannelInboundHandler {
         asksTooLate?.cancel()
         switch (request.method, request.uri) {
         case (.GET, "/health"):
-            answer(context, request, .ok, encodeJSON(health()) + "\n")
+            answer(context, request, health())
         case (.GET, "/reports"):
-            let findings = AgentFindings(
-                totals: notices.totals, conflicts: notices.conflicts(cgroups),
-                scan: scans?.findings)
-            answer(context, request, .ok, encodeJSON(findings) + "\n")
+            answer(
+                context, request,
+                AgentFindings(
+                    totals: notices.totals, conflicts: notices.conflicts(cgroups),
+                    scan: scans?.findings))
         case (.GET, "/summary"):
-            let summary = AgentSummary(totals: notices.totals, scan: scans?.totals)
-            answer(context, request, .ok, encodeJSON(summary) + "\n")
+            answer(
+                context, request, AgentSummary(totals: notices.totals, scan: scans?.totals))
         case (.GET, "/cgroups"):
-            answer(context, request, .ok, encodeJSON(RememberedCgroups(cgroups.paths)) + "\n")
+            answer(context, request, RememberedCgroups(cgroups.paths))
         case (.GET, "/events"):
             follow(context, request)
         default:
-            answer(
-                context, request, .notFound,
+            context.channel.answer(
+                request.version, .notFound,
                 "there is GET /health, GET /summary, GET /reports, GET /cgroups and GET /events\n")
         }
+    }
+
+    private func answer(
+        _ context: ChannelHandlerContext, _ request: HTTPRequestHead, _ found: some Encodable
+    ) {
+        context.channel.answer(
+            request.version, .ok, encodeJSON(found) + "\n", type: "application/json")
     }
 
     func channelInactive(context: ChannelHandlerContext) {
@@ -167,25 +168,6 @@ private final class RequestHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         context.close(promise: nil)
-    }
-
-    private func answer(
-        _ context: ChannelHandlerContext, _ request: HTTPRequestHead, _ status: HTTPResponseStatus,
-        _ text: String
-    ) {
-        let headers: HTTPHeaders = [
-            "content-type": "application/json", "content-length": "\(text.utf8.count)",
-            "connection": "close",
-        ]
-        let head = HTTPResponseHead(version: request.version, status: status, headers: headers)
-        context.write(wrapOutboundOut(.head(head)), promise: nil)
-        context.write(
-            wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(string: text)))),
-            promise: nil)
-        let channel = context.channel
-        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
-            channel.close(promise: nil)
-        }
     }
 
     /// A line of JSON for each event, until the client leaves.
@@ -199,7 +181,7 @@ private final class RequestHandler: ChannelInboundHandler {
             channel.writeAndFlush(HTTPServerResponsePart.body(.byteBuffer(buffer)), promise: nil)
         }
         guard following != nil else {
-            answer(context, request, .serviceUnavailable, "too many follow already\n")
+            channel.answer(request.version, .serviceUnavailable, "too many follow already\n")
             return
         }
         let head = HTTPResponseHead(

@@ -94,8 +94,7 @@ final class MetricsServer: Service, Sendable {
     private static func bootstrap(
         _ group: MultiThreadedEventLoopGroup, _ looks: MetricsLooks, _ clients: MetricsClients
     ) -> ServerBootstrap {
-        ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: 64)
+        ServerBootstrap(listeningOn: group, backlog: 64)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 guard let client = clients.add(channel) else {
@@ -197,7 +196,7 @@ private final class MetricsHandler: ChannelInboundHandler {
         let path = request.uri.prefix { $0 != "?" }
         guard request.method == .GET, path == "/metrics" else {
             let status: HTTPResponseStatus = path == "/metrics" ? .methodNotAllowed : .notFound
-            Self.answer(context.channel, request.version, status, "there is GET /metrics\n")
+            context.channel.answer(request.version, status, "there is GET /metrics\n")
             return
         }
         let format = ExpositionFormat(accepting: request.headers["accept"].joined(separator: ","))
@@ -206,33 +205,15 @@ private final class MetricsHandler: ChannelInboundHandler {
         looks.families(on: context.eventLoop).whenComplete { result in
             switch result {
             case .success(let families):
-                Self.answer(
-                    channel, version, .ok, format.render(families), type: format.contentType)
+                channel.answer(
+                    version, .ok, format.render(families), type: format.contentType)
             case .failure(let error):
-                Self.answer(channel, version, .internalServerError, "\(error)\n")
+                channel.answer(version, .internalServerError, "\(error)\n")
             }
         }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         context.close(promise: nil)
-    }
-
-    private static func answer(
-        _ channel: any Channel, _ version: HTTPVersion, _ status: HTTPResponseStatus,
-        _ text: String, type: String = "text/plain; charset=utf-8"
-    ) {
-        let headers: HTTPHeaders = [
-            "content-type": type, "content-length": "\(text.utf8.count)", "connection": "close",
-        ]
-        channel.write(
-            HTTPServerResponsePart.head(.init(version: version, status: status, headers: headers)),
-            promise: nil)
-        channel.write(
-            HTTPServerResponsePart.body(.byteBuffer(channel.allocator.buffer(string: text))),
-            promise: nil)
-        channel.writeAndFlush(HTTPServerResponsePart.end(nil)).whenComplete { _ in
-            channel.close(promise: nil)
-        }
     }
 }
