@@ -13,9 +13,9 @@ import TupleguardRecords
 /// fill the disk. Counters and `conflicts` know of them all.
 struct ConflictLog {
     /// Lines for one party (a user's processes in one cgroup), for a user, and for all together.
-    static let ofParty = Rate(perSecond: 10, burst: 50)
-    static let ofUser = Rate(perSecond: 50, burst: 100)
-    static let ofAll = Rate(perSecond: 100, burst: 200)
+    static let rates = LayeredRates(
+        party: Rate(perSecond: 10, burst: 50), user: Rate(perSecond: 50, burst: 100),
+        all: Rate(perSecond: 100, burst: 200))
     /// In nanoseconds: how long what happens again is only counted.
     static let repetitionWindow: UInt64 = 10_000_000_000
     /// How many conflicts are known to have happened, at most; beyond that each has a line.
@@ -35,9 +35,7 @@ struct ConflictLog {
     private let noun: String
     private let cgroups: CgroupNames
     private let clock: () -> UInt64
-    private var parties = TokenBuckets<LogParty>(ofParty, limit: 1024)
-    private var users = TokenBuckets<UInt32>(ofUser, limit: 1024)
-    private var all = TokenBucket()
+    private var limits = LayeredLimit<LogParty>(rates, partyLimit: 1024)
     private var repetitions: [ConflictKey: Repetition] = [:]
     private var suppressed: [LogParty: Int] = [:]
     private var suppressedOthers = 0
@@ -78,7 +76,7 @@ struct ConflictLog {
             repetitions[key]!.count += 1
             return false
         }
-        guard admit(key.party, now) else {
+        guard limits.admit(key.party, ofUser: key.party.uid, now: now) else {
             if suppressed[key.party] != nil || suppressed.count < Self.partyLimit {
                 suppressed[key.party, default: 0] += 1
             } else {
@@ -89,16 +87,6 @@ struct ConflictLog {
         if repetitions.count < Self.repetitionLimit {
             repetitions[key] = Repetition(since: now, last: event)
         }
-        return true
-    }
-
-    private mutating func admit(_ party: LogParty, _ now: UInt64) -> Bool {
-        guard parties.hasToken(for: party, now: now), users.hasToken(for: party.uid, now: now),
-            all.hasToken(Self.ofAll, now: now)
-        else { return false }
-        parties.take(for: party, now: now)
-        users.take(for: party.uid, now: now)
-        all.take(Self.ofAll, now: now)
         return true
     }
 

@@ -68,7 +68,7 @@ private struct NoticeListener {
     let notices: Notices
     let followers: Followers
     var log: ConflictLog
-    private var limits = NoticeLimits()
+    private var limits = LayeredLimit<Sender>(.ofNotices, partyLimit: 4096)
     private let hierarchy = try? CgroupHierarchy()
 
     init(notices: Notices, followers: Followers, log: ConflictLog) {
@@ -78,7 +78,7 @@ private struct NoticeListener {
     }
 
     mutating func hear(_ notice: Notice, from sender: Sender) {
-        guard limits.admit(sender, now: KernelClock.monotonic) else {
+        guard limits.admit(sender, ofUser: sender.uid, now: KernelClock.monotonic) else {
             notices.countLimited()
             return
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many notices one sender, one user and all together may have heard.
+// How much of one party, one user and all together is heard or logged.
 
 /// So many a second, and after a pause so many at once.
 struct Rate: Sendable {
@@ -67,27 +67,42 @@ struct TokenBuckets<Key: Hashable & Sendable>: Sendable {
     }
 }
 
-/// The limits on notices: for a process, for a user (who can fork), and for everybody
+/// The rates of a `LayeredLimit`.
+struct LayeredRates: Sendable {
+    let party: Rate
+    let user: Rate
+    let all: Rate
+
+    /// Of notices. A process that gives notice as connectx does stays well below its own; together
+    /// they keep what the agent does for notices below a few percent of a processor.
+    static let ofNotices = LayeredRates(
+        party: Rate(perSecond: 50, burst: 100), user: Rate(perSecond: 200, burst: 400),
+        all: Rate(perSecond: 1000, burst: 2000))
+}
+
+/// Limits for a party, for a user (who can have many parties: he can fork), and for everybody
 /// together (a user with subordinate ids is many users).
-struct NoticeLimits: Sendable {
-    /// A process that gives notice as connectx does stays well below.
-    static let ofSender = Rate(perSecond: 50, burst: 100)
-    static let ofUser = Rate(perSecond: 200, burst: 400)
-    /// Keeps what the agent does for notices below a few percent of a processor.
-    static let ofAll = Rate(perSecond: 1000, burst: 2000)
-
-    private var senders = TokenBuckets<Sender>(ofSender, limit: 4096)
-    private var users = TokenBuckets<UInt32>(ofUser, limit: 1024)
+struct LayeredLimit<Party: Hashable & Sendable>: Sendable {
+    private var parties: TokenBuckets<Party>
+    private var users: TokenBuckets<UInt32>
     private var all = TokenBucket()
+    private let ofAll: Rate
 
-    /// Whether a notice may be heard. One that may not takes nothing from anybody.
-    mutating func admit(_ sender: Sender, now: UInt64) -> Bool {
-        guard senders.hasToken(for: sender, now: now), users.hasToken(for: sender.uid, now: now),
-            all.hasToken(Self.ofAll, now: now)
+    /// - Parameter partyLimit: parties that have a bucket of their own, at most.
+    init(_ rates: LayeredRates, partyLimit: Int) {
+        parties = TokenBuckets(rates.party, limit: partyLimit)
+        users = TokenBuckets(rates.user, limit: 1024)
+        ofAll = rates.all
+    }
+
+    /// Whether one more may pass. One that may not takes nothing from anybody.
+    mutating func admit(_ party: Party, ofUser user: UInt32, now: UInt64) -> Bool {
+        guard parties.hasToken(for: party, now: now), users.hasToken(for: user, now: now),
+            all.hasToken(ofAll, now: now)
         else { return false }
-        senders.take(for: sender, now: now)
-        users.take(for: sender.uid, now: now)
-        all.take(Self.ofAll, now: now)
+        parties.take(for: party, now: now)
+        users.take(for: user, now: now)
+        all.take(ofAll, now: now)
         return true
     }
 }

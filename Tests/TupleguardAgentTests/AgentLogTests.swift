@@ -237,7 +237,7 @@ struct ConflictLogTests {
             log.flush()
         }
         let flood = lines.count { $0.contains(" for flood ") }
-        #expect(flood == Int(ConflictLog.ofParty.burst + 2 * ConflictLog.ofParty.perSecond))
+        #expect(flood == Int(ConflictLog.rates.party.burst + 2 * ConflictLog.rates.party.perSecond))
         #expect(lines.count { $0.contains(" for a ") } == 3)
         #expect(lines.count { $0.contains(" for b ") } == 3)
         let counts = lines.filter { $0.hasSuffix("not logged one by one") }
@@ -259,9 +259,9 @@ struct ConflictLogTests {
             _ = log.log(makeEvent(command: "other", uid: 7), isFollowed: false)
             log.flush()
         }
-        #expect(lines.count { $0.contains(" for flood ") } == Int(ConflictLog.ofUser.burst))
+        #expect(lines.count { $0.contains(" for flood ") } == Int(ConflictLog.rates.user.burst))
         #expect(lines.count { $0.contains(" for other ") } == 1)
-        let others = 5000 - Int(ConflictLog.ofUser.burst) - ConflictLog.partyLimit
+        let others = 5000 - Int(ConflictLog.rates.user.burst) - ConflictLog.partyLimit
         #expect(
             lines.contains("\(grouped(others)) more conflicts of others, not logged one by one"))
     }

@@ -224,7 +224,7 @@ struct FindingsTests {
             .split(separator: "\n")
         #expect(
             lines.count { $0.hasPrefix("2026-01-31T12:00:00.012Z notice connectx: 192.0.2.1:") }
-                == Int(ConflictLog.ofParty.burst))
+                == Int(ConflictLog.rates.party.burst))
         #expect(
             lines.contains {
                 $0.contains(" notice 100 more notices of connectx of uid ")

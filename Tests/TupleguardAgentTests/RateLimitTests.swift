@@ -97,17 +97,20 @@ struct TokenBucketsTests {
     }
 }
 
-struct NoticeLimitsTests {
+struct LayeredLimitTests {
     private func admitted(
-        _ limits: inout NoticeLimits, _ count: Int, now: UInt64, _ sender: (Int) -> Sender
+        _ limits: inout LayeredLimit<Sender>, _ count: Int, now: UInt64, _ sender: (Int) -> Sender
     ) -> Int {
-        (0..<count).count { limits.admit(sender($0), now: now) }
+        (0..<count).count {
+            let sender = sender($0)
+            return limits.admit(sender, ofUser: sender.uid, now: now)
+        }
     }
 
     @Test("A process that floods takes nothing from another, of the same user or not")
     func process() {
-        var limits = NoticeLimits()
-        let burst = Int(NoticeLimits.ofSender.burst)
+        var limits = LayeredLimit<Sender>(.ofNotices, partyLimit: 4096)
+        let burst = Int(LayeredRates.ofNotices.party.burst)
         #expect(admitted(&limits, 100_000, now: 0) { _ in Sender(pid: 1, uid: 1) } == burst)
         #expect(admitted(&limits, 20, now: 0) { _ in Sender(pid: 2, uid: 1) } == 20)
         #expect(admitted(&limits, 20, now: 0) { _ in Sender(pid: 3, uid: 2) } == 20)
@@ -115,8 +118,8 @@ struct NoticeLimitsTests {
 
     @Test("A user who forks takes nothing from another")
     func user() {
-        var limits = NoticeLimits()
-        let burst = Int(NoticeLimits.ofUser.burst)
+        var limits = LayeredLimit<Sender>(.ofNotices, partyLimit: 4096)
+        let burst = Int(LayeredRates.ofNotices.user.burst)
         let forks = admitted(&limits, 100_000, now: 0) { Sender(pid: Int32($0), uid: 1) }
         #expect(forks == burst)
         #expect(admitted(&limits, 20, now: 0) { _ in Sender(pid: 1, uid: 2) } == 20)
@@ -124,11 +127,11 @@ struct NoticeLimitsTests {
 
     @Test("Many users together have a limit as well")
     func everybody() {
-        var limits = NoticeLimits()
-        let burst = Int(NoticeLimits.ofAll.burst)
+        var limits = LayeredLimit<Sender>(.ofNotices, partyLimit: 4096)
+        let burst = Int(LayeredRates.ofNotices.all.burst)
         let sender: (Int) -> Sender = { Sender(pid: Int32($0), uid: UInt32($0 % 500)) }
         #expect(admitted(&limits, 100_000, now: 0, sender) == burst)
-        let perSecond = Int(NoticeLimits.ofAll.perSecond)
+        let perSecond = Int(LayeredRates.ofNotices.all.perSecond)
         #expect(admitted(&limits, 100_000, now: second, sender) == perSecond)
     }
 }
