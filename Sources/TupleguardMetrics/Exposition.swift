@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Metrics as text that Prometheus reads: OpenMetrics 1.0, and the older text format 0.0.4.
 
+import TupleguardLinux
+
 /// All samples of one name.
 package struct MetricFamily: Sendable {
     package enum Kind: String, Sendable {
@@ -70,7 +72,7 @@ package struct MetricFamily: Sendable {
     /// may make some, and each scrape is kept for weeks.
     static let longestLabel = 200
 
-    /// What both formats want escaped; other control characters become "?".
+    /// What both formats want escaped; other characters that are unfit to be shown become "?".
     static func escaped(_ value: String) -> String {
         var text = ""
         for scalar in value.unicodeScalars.prefix(longestLabel) {
@@ -78,9 +80,7 @@ package struct MetricFamily: Sendable {
             case "\\": text += "\\\\"
             case "\"": text += "\\\""
             case "\n": text += "\\n"
-            default:
-                let isControl = scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value)
-                text.unicodeScalars.append(isControl ? "?" : scalar)
+            default: text.unicodeScalars.append(scalar.isUnfitToBeShown ? "?" : scalar)
             }
         }
         return text
