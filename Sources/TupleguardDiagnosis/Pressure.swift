@@ -20,7 +20,7 @@ package struct DestinationPressure {
         self.namespace = namespace
         self.transport = transport
         self.destination = destination
-        let earlier = before.map { transport == .tcp ? $0.tcp : $0.udp }
+        let earlier = before.map { $0[transport] }
         func used(_ destination: TransportSurvey.Destination) -> Int {
             // A connection in TIME_WAIT whose port may be taken again is in nobody's way.
             namespace.settings.reusesTimeWait(to: destination.pair.remote.address)

@@ -4,7 +4,7 @@
 import Glibc
 package import TupleguardLinux
 import TupleguardSocketDiag
-import TupleguardSockets
+package import TupleguardSockets
 
 /// What one network namespace has.
 package struct NamespaceSurvey: Sendable {
@@ -17,6 +17,13 @@ package struct NamespaceSurvey: Sendable {
     package init(namespace: NetworkNamespace, settings: PortSettings) {
         self.namespace = namespace
         self.settings = settings
+    }
+
+    package subscript(transport: Transport) -> TransportSurvey {
+        switch transport {
+        case .tcp: tcp
+        case .udp: udp
+        }
     }
 }
 

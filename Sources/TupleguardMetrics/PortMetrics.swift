@@ -72,8 +72,7 @@ extension HostSample {
         var fullest: [Name: DestinationPressure] = [:]
         var rest = 0
         for namespace in survey.namespaces {
-            let sockets = transport == .tcp ? namespace.tcp : namespace.udp
-            rest = max(rest, sockets.mostUsedOfOthers)
+            rest = max(rest, namespace[transport].mostUsedOfOthers)
             for pressure in survey.pressures(namespace, since: nil)
             where pressure.transport == transport {
                 let name = Name(
@@ -104,8 +103,7 @@ extension HostSample {
         for transport in [Transport.tcp, .udp] {
             var ports: [IPAddress: Int] = [:]
             for namespace in survey.namespaces {
-                let sockets = transport == .tcp ? namespace.tcp : namespace.udp
-                for source in sockets.sources {
+                for source in namespace[transport].sources {
                     ports[source.address] = max(ports[source.address] ?? 0, source.ports)
                 }
             }
