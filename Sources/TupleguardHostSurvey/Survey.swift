@@ -17,6 +17,8 @@ package struct Survey: Sendable {
     package let time: UInt64
 
     package var shadows: [Shadow] { namespaces.flatMap(\.shadows) }
+    /// Sockets that receive nothing: all but one of those that share a tuple.
+    package var overshadowedCount: Int { shadows.reduce(0) { $0 + $1.members.count - 1 } }
 
     /// The namespaces that were not seen, in a sentence; nil when all were.
     package var unseenNamespaces: String? {

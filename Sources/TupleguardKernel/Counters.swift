@@ -199,6 +199,9 @@ package struct Counters: Equatable, Sendable {
         Counter.allCases.reduce(0) { $1.kind == .refusal ? $0 &+ self[$1] : $0 }
     }
 
+    /// Connects that claimed their tuple, for the first time or again.
+    package var connectsClaimed: UInt64 { self[.claimed] &+ self[.reclaimed] }
+
     /// Every counter by its name, as it is written for machines.
     package var byName: [String: UInt64] {
         Dictionary(uniqueKeysWithValues: Counter.allCases.map { ($0.rawValue, self[$0]) })
@@ -212,6 +215,11 @@ package struct Counters: Equatable, Sendable {
 }
 
 extension GuardState {
+    /// All attachments, and what each has counted.
+    package func countedAttachments() throws -> [(attachment: Attachment, counters: Counters)] {
+        try attachments().map { ($0, try counters(of: $0.id)) }
+    }
+
     /// The counters of one attachment.
     package func counters(of attachment: UInt64) throws -> Counters {
         let map = try BPFMap(pinned: "\(attachmentFolder(attachment))/counters")

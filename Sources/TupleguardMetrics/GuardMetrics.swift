@@ -13,7 +13,7 @@ extension HostSample {
             MetricFamily(
                 "tupleguard_shadowed_sockets", .gauge,
                 "UDP sockets that receive nothing, because another one has their 4-tuple.",
-                survey.shadows.reduce(0) { $0 + $1.members.count - 1 }),
+                survey.overshadowedCount),
             MetricFamily(
                 "tupleguard_unseen_network_namespaces", .gauge,
                 "Network namespaces that could not be looked into; their ports are missing here.",
@@ -77,7 +77,7 @@ extension HostSample {
                     unclaimed.add([("reason", reason), cgroup], .integer(counters[counter]))
                 }
             }
-            claimed.add([cgroup], .integer(counters[.claimed] &+ counters[.reclaimed]))
+            claimed.add([cgroup], .integer(counters.connectsClaimed))
             observed.add([cgroup], .integer(counters[.observed]))
             discovered.add([cgroup], .integer(counters[.discovered]))
         }

@@ -123,9 +123,8 @@ struct Exec: ParsableCommand {
             Terminal.note(encodeJSON(report))
             return
         }
-        let connects = counters[.claimed] + counters[.reclaimed]
         var summary =
-            "tupleguard: \(amount(connects, "UDP connect")) guarded, \(grouped(counters.refused)) refused"
+            "tupleguard: \(amount(counters.connectsClaimed, "UDP connect")) guarded, \(grouped(counters.refused)) refused"
         if counters[.observed] > 0 {
             summary += ", \(grouped(counters[.observed])) would have been"
         }

@@ -74,7 +74,7 @@ struct Stats: ParsableCommand {
             let summary = folders.askAgent(AgentSummary.read)
             let (kept, exhausted) = try folders.unlessAgentAnswers(
                 summary != nil, else: ([], [])
-            ) { (try read(), try readExhausted()) }
+            ) { (try folders.guardState.countedAttachments(), try readExhausted()) }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
                 print(encodeJSON(report(total, kept, exhausted, summary)))
@@ -90,11 +90,6 @@ struct Stats: ParsableCommand {
             before = total
             sleep(UInt32(watch))
         }
-    }
-
-    private func read() throws -> [(attachment: Attachment, counters: Counters)] {
-        let state = folders.guardState
-        return try state.attachments().map { ($0, try state.counters(of: $0.id)) }
     }
 
     private func readExhausted() throws -> [Conflict<GuardEvent>] {

@@ -160,7 +160,6 @@ struct TopFrame {
     }
 
     private func tableLine(_ host: HostSample) -> String {
-        let shadowed = host.survey.shadows.reduce(0) { $0 + $1.members.count - 1 }
         var parts: [String] = []
         if let `guard` = host.guard {
             let usage = Double(`guard`.claims) / Double(max(1, `guard`.tableSize))
@@ -168,7 +167,7 @@ struct TopFrame {
                 "table [\(bar(usage, width: 10))] \(grouped(`guard`.claims)) of \(grouped(`guard`.tableSize))"
             )
         }
-        parts.append("overshadowed \(grouped(shadowed))")
+        parts.append("overshadowed \(grouped(host.survey.overshadowedCount))")
         if let dropped = host.guard?.total[.eventsDropped], dropped > 0 {
             parts.append("events lost \(grouped(dropped))")
         }

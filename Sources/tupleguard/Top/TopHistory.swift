@@ -39,7 +39,7 @@ struct TopHistory {
     mutating func add(_ sample: TopSample) {
         let seconds = last.map { Double(sample.host.survey.time - $0.host.survey.time) / 1e9 } ?? 0
         if let total = sample.host.guard?.total {
-            claimed.add(total[.claimed] &+ total[.reclaimed], seconds: seconds)
+            claimed.add(total.connectsClaimed, seconds: seconds)
             refused.add(total.refused, seconds: seconds)
             discovered.add(total[.discovered], seconds: seconds)
         }
