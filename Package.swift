@@ -199,8 +199,9 @@ let package = Package(
         .testTarget(
             name: "TupleguardDiagnosisTests",
             dependencies: [
-                "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardLinux",
-                "TupleguardSocketDiag", "TupleguardSockets", "TupleguardTestSupport",
+                "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardKernel",
+                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                "TupleguardTestSupport",
             ],
             swiftSettings: strict),
         .testTarget(

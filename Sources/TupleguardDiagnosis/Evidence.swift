@@ -3,6 +3,7 @@
 
 package import TupleguardAgentClient
 package import TupleguardHostSurvey
+package import TupleguardKernel
 import TupleguardLinux
 import TupleguardRecords
 import TupleguardSockets
@@ -19,7 +20,7 @@ package struct Evidence: Sendable {
     /// Processes whose descriptors could not be counted.
     package var uncountedDescriptors = 0
     package let files: HostFiles?
-    package let guardSight: GuardSight
+    package let guardSight: GuardSight<GuardFacts>
     /// Nil where nobody looked.
     package var agent: AgentPresence?
     /// Path of the cgroup with an id; nil where it is not known.
@@ -27,7 +28,7 @@ package struct Evidence: Sendable {
 
     package init(
         survey: Survey, earlier: Survey?, owners: SocketOwners, shadowOwners: SocketOwners,
-        descriptors: [DescriptorUse], files: HostFiles?, guardSight: GuardSight,
+        descriptors: [DescriptorUse], files: HostFiles?, guardSight: GuardSight<GuardFacts>,
         cgroupPath: @escaping @Sendable (UInt64) -> String?
     ) {
         self.survey = survey

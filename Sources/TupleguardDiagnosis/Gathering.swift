@@ -20,7 +20,7 @@ extension Evidence {
         // What does not change in a second is looked at in between.
         let owners = earlier.map { SocketOwners(of: $0.inodes) }
         let descriptors = DescriptorUse.all(selection)
-        let guardSight = GuardSight(of: guardState)
+        let guardSight = GuardSight { try GuardFacts(guardState) }
         if let earlier {
             let passed = Double(KernelClock.monotonic - earlier.time) / 1e9
             sleep(seconds: max(0, sample - passed))

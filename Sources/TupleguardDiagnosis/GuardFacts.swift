@@ -46,9 +46,10 @@ package struct GuardFacts: Sendable {
 extension GuardFacts {
     /// - Throws: `GuardError.noGuard` where no cgroup is guarded.
     package init(_ state: GuardState) throws {
-        let attachments = try state.attachments()
-        if attachments.isEmpty { throw GuardError.noGuard(path: state.folder) }
-        let counters = try attachments.reduce(Counters()) { try $0 + state.counters(of: $1.id) }
+        let counted = try state.countedAttachments()
+        if counted.isEmpty { throw GuardError.noGuard(path: state.folder) }
+        let attachments = counted.map(\.attachment)
+        let counters = counted.reduce(Counters()) { $0 + $1.counters }
         self.init(
             cgroups: attachments.compactMap(\.path), claims: try state.claimCount(),
             tableSize: try state.tableSize(), largestTable: GuardError.tableSizes.upperBound,
@@ -58,25 +59,5 @@ extension GuardFacts {
                 + Int(clamping: counters[.refusedTableFull]),
             remarks: try state.remarks(on: attachments),
             refusedRewritten: Int(clamping: counters[.refusedRewritten]))
-    }
-}
-
-/// What could be seen of the guard.
-package enum GuardSight: Sendable {
-    case attached(GuardFacts)
-    case none
-    /// With the reason.
-    case unseen(String)
-
-    /// Looks at a guard's state, as far as we may.
-    package init(of state: GuardState) {
-        do {
-            try Platform.requireCapabilities()
-            self = .attached(try GuardFacts(state))
-        } catch GuardError.noGuard {
-            self = .none
-        } catch {
-            self = .unseen("\(error)")
-        }
     }
 }

@@ -15,7 +15,7 @@ package struct HostSample: Sendable {
         package let tableSize: Int
 
         package init(of state: GuardState) throws {
-            cgroups = try state.attachments().map { ($0, try state.counters(of: $0.id)) }
+            cgroups = try state.countedAttachments()
             claims = try state.claimCount()
             tableSize = try state.tableSize()
         }
@@ -23,10 +23,7 @@ package struct HostSample: Sendable {
         package var total: Counters { cgroups.reduce(Counters()) { $0 + $1.counters } }
     }
 
-    /// Nil where none is attached.
-    package let `guard`: Guard?
-    /// Why the guard could not be looked at; nil when it could, or when there is none.
-    package let unseenGuard: String?
+    package let guardSight: GuardSight<Guard>
     /// Nil where no agent runs.
     package let agent: AgentSummary?
     package let survey: Survey
@@ -41,20 +38,19 @@ package struct HostSample: Sendable {
         agent: AgentSummary?
     ) throws {
         let begun = KernelClock.monotonic
-        (`guard`, unseenGuard) = Self.guard(of: state)
+        guardSight = GuardSight { try Guard(of: state) }
         self.agent = agent
         survey = try Survey(selection, scope)
         nanoseconds = KernelClock.monotonic - begun
     }
 
-    private static func `guard`(of state: GuardState) -> (Guard?, String?) {
-        do {
-            try Platform.requireCapabilities()
-            return (try Guard(of: state), nil)
-        } catch GuardError.noGuard {
-            return (nil, nil)
-        } catch {
-            return (nil, "\(error)")
-        }
+    /// Nil where there is none, and where it could not be looked at.
+    package var `guard`: Guard? {
+        if case .attached(let `guard`) = guardSight { `guard` } else { nil }
+    }
+
+    /// Why the guard could not be looked at; nil when it could, or when there is none.
+    package var unseenGuard: String? {
+        if case .unseen(let why) = guardSight { why } else { nil }
     }
 }

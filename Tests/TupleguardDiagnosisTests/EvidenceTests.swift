@@ -4,6 +4,7 @@
 
 import Glibc
 import Testing
+import TupleguardKernel
 import TupleguardLinux
 import TupleguardSocketDiag
 import TupleguardSockets
@@ -31,7 +32,7 @@ private func evidence(
     _ namespaces: NamespaceSurvey..., before: [NamespaceSurvey]? = nil,
     unseen: [(namespace: NetworkNamespace, why: String)] = [], hasHiddenProcesses: Bool = false,
     descriptors: [DescriptorUse] = [], files: HostFiles? = nil,
-    guardSight: GuardSight = .unseen("not asked"),
+    guardSight: GuardSight<GuardFacts> = .unseen("not asked"),
     cgroups: [UInt64: String] = [:]
 ) throws -> Evidence {
     let earlier = try before.map { try survey($0) }
@@ -283,7 +284,7 @@ extension Evidence {
 
     private func facts(
         claims: Int = 0, refusedOutside: Int = 0, withoutRoom: Int = 0, eventsDropped: Int = 0
-    ) -> GuardSight {
+    ) -> GuardSight<GuardFacts> {
         .attached(
             GuardFacts(
                 cgroups: ["/a"], claims: claims, tableSize: 100, largestTable: 1000,
@@ -308,7 +309,7 @@ extension Evidence {
 
     /// Who shares ports has no guard and may need one; who has one is not told.
     @Test func sharedPortsWithoutAGuard() throws {
-        func findings(_ sight: GuardSight, shared: Int) throws -> [Finding] {
+        func findings(_ sight: GuardSight<GuardFacts>, shared: Int) throws -> [Finding] {
             try evidence(
                 namespace { $0.udp.sources = [source(9, shared: shared)] }, guardSight: sight
             ).findings()
