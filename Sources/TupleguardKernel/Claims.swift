@@ -32,17 +32,31 @@ extension GuardState {
     /// Every claim there is.
     package func claims() throws -> [Claim] {
         var claims: [Claim] = []
+        try forEachClaim { tuple, claim in claims.append(Claim(tuple(), claim)) }
+        return claims
+    }
+
+    /// How many claims there are.
+    package func claimCount() throws -> Int {
+        var count = 0
+        try forEachClaim { _, _ in count += 1 }
+        return count
+    }
+
+    /// - Parameter body: gets the tuple as a function, for whoever does not need it.
+    func forEachClaim(_ body: (_ tuple: () -> tg_tuple, tg_claim) throws -> Void) throws {
         try forEachGroup { key, group in
             guard group.word & UInt64(TG_WORD_INLINE) != 0 else { return }
-            let tuple = tg_tuple(
-                netns: key.netns, local_port: key.local_port, remote_port: key.remote_port,
-                remote: key.remote, local: group.source)
-            claims.append(Claim(tuple, group.claim))
+            func tuple() -> tg_tuple {
+                tg_tuple(
+                    netns: key.netns, local_port: key.local_port, remote_port: key.remote_port,
+                    remote: key.remote, local: group.source)
+            }
+            try body(tuple, group.claim)
         }
         try open(.claimsMore).forEach(tg_tuple.self, tg_further.self) { tuple, further in
-            if further.word != 0 { claims.append(Claim(tuple, further.claim)) }
+            if further.word != 0 { try body({ tuple }, further.claim) }
         }
-        return claims
     }
 
     /// Every group that is in a bucket or in the hash map behind the buckets.
@@ -53,18 +67,6 @@ extension GuardState {
         }
         try open(.groups).forEach(tg_group_key.self, tg_group.self, body)
     }
-
-    /// How many claims there are.
-    package func claimCount() throws -> Int {
-        var count = 0
-        try forEachGroup { _, group in
-            if group.word & UInt64(TG_WORD_INLINE) != 0 { count += 1 }
-        }
-        try open(.claimsMore).forEach(tg_tuple.self, tg_further.self) { _, further in
-            if further.word != 0 { count += 1 }
-        }
-        return count
-    }
 }
 
 extension Claim {
@@ -72,6 +74,10 @@ extension Claim {
         self.init(
             tuple: FourTuple(tuple), networkNamespace: tuple.netns, cookie: claim.cookie,
             since: Timestamp(monotonic: claim.time_ns), pid: Int32(bitPattern: claim.pid),
-            command: withUnsafeBytes(of: claim.comm) { commandName($0) })
+            command: claim.command)
     }
+}
+
+extension tg_claim {
+    var command: String { withUnsafeBytes(of: comm) { commandName($0) } }
 }

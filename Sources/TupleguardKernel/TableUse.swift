@@ -43,15 +43,22 @@ extension GuardState {
 
     /// The programs with most claims, the one with most first.
     package func largestOwners(_ count: Int) throws -> [ClaimOwner] {
-        var counts: [Int32: (command: String, claims: Int)] = [:]
-        for claim in try claims() {
+        try claimCountAndOwners(count).owners
+    }
+
+    /// How many claims there are, and the programs with most of them, of one reading of the table.
+    package func claimCountAndOwners(_ most: Int) throws -> (claims: Int, owners: [ClaimOwner]) {
+        var counts: [UInt32: (command: String, claims: Int)] = [:]
+        try forEachClaim { _, claim in
             counts[claim.pid, default: (claim.command, 0)].claims += 1
         }
-        return counts.sorted { $0.value.claims > $1.value.claims }.prefix(count).map { pid, owner in
-            ClaimOwner(
-                pid: pid, command: owner.command, uid: Proc.system.user(of: pid),
-                cgroup: Proc.system.cgroup(of: pid), claims: owner.claims)
+        let owners = counts.sorted { $0.value.claims > $1.value.claims }.prefix(most).map {
+            let pid = Int32(bitPattern: $0.key)
+            return ClaimOwner(
+                pid: pid, command: $0.value.command, uid: Proc.system.user(of: pid),
+                cgroup: Proc.system.cgroup(of: pid), claims: $0.value.claims)
         }
+        return (counts.values.reduce(0) { $0 + $1.claims }, owners)
     }
 }
 

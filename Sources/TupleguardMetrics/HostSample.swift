@@ -12,11 +12,13 @@ package struct HostSample: Sendable {
     package struct Guard: Sendable {
         package let cgroups: [(attachment: Attachment, counters: Counters)]
         package let claims: Int
+        /// The programs with most claims, the one with most first; as many as were asked for.
+        package let owners: [ClaimOwner]
         package let tableSize: Int
 
-        package init(of state: GuardState) throws {
+        package init(of state: GuardState, owners most: Int) throws {
             cgroups = try state.countedAttachments()
-            claims = try state.claimCount()
+            (claims, owners) = try state.claimCountAndOwners(most)
             tableSize = try state.tableSize()
         }
 
@@ -32,13 +34,14 @@ package struct HostSample: Sendable {
 
     /// Looks; costs about a microsecond for each socket of the host.
     ///
+    /// - Parameter owners: how many programs to name that have claims.
     /// - Throws: what netlink refuses us in our own network namespace.
     package init(
         _ selection: NetworkNamespace.Selection, _ scope: Survey.Scope, state: GuardState,
-        agent: AgentSummary?
+        agent: AgentSummary?, owners: Int = 0
     ) throws {
         let begun = KernelClock.monotonic
-        guardSight = GuardSight { try Guard(of: state) }
+        guardSight = GuardSight { try Guard(of: state, owners: owners) }
         self.agent = agent
         survey = try Survey(selection, scope)
         nanoseconds = KernelClock.monotonic - begun

@@ -242,7 +242,7 @@ struct TopFrame {
     }
 
     private func ownerLines(_ sample: TopSample) -> [Line] {
-        let owners = sample.owners.filter { view.admits($0.description) }
+        let owners = (sample.host.guard?.owners ?? []).filter { view.admits($0.description) }
         guard !owners.isEmpty else { return [] }
         var table = Table(columns: [
             .init(title: "CLAIMS", alignment: .right), .init(title: "PROGRAM"),

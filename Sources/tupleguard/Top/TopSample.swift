@@ -16,8 +16,6 @@ import TupleguardSockets
 struct TopSample: Sendable {
     let time = Timestamp.now
     let host: HostSample
-    /// Most claims first.
-    let owners: [ClaimOwner]
     /// Newest first.
     let conflicts: [KnownConflict]
 
@@ -28,8 +26,7 @@ struct TopSample: Sendable {
         let findings = try? AgentFindings.read(from: agent)
         host = try HostSample(
             selection, [.ports, .shadows], state: state,
-            agent: findings.map { AgentSummary(totals: $0.totals, scan: nil) })
-        owners = host.guard == nil ? [] : (try? state.largestOwners(Self.most)) ?? []
+            agent: findings.map { AgentSummary(totals: $0.totals, scan: nil) }, owners: Self.most)
         let guarded = host.guard == nil ? [] : (try? state.conflicts()) ?? []
         let names = CgroupNames()
         conflicts = Array(
