@@ -96,7 +96,7 @@ struct Top: ParsableCommand {
         var history = TopHistory()
         var view = TopView()
         while true {
-            let size = screen.size
+            let size = Terminal.size
             screen.show(
                 TopFrame(
                     history: history, view: view, columns: size.columns, rows: size.rows,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The terminal: its width, its colours, what goes to standard error.
+// The terminal: its size, its colours, what goes to standard error.
 
 import Glibc
 
@@ -16,11 +16,13 @@ enum Terminal {
 
     /// Columns of the terminal; nil when standard output is none, and lines may be as long as they
     /// like.
-    static var width: Int? {
-        guard isatty(STDOUT_FILENO) == 1 else { return nil }
+    static var width: Int? { isatty(STDOUT_FILENO) == 1 ? size.columns : nil }
+
+    /// What the terminal on standard output says of its size; 80 columns, 24 rows where it doesn't.
+    static var size: (columns: Int, rows: Int) {
         var size = winsize()
-        return ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
-            ? Int(size.ws_col) : 80
+        _ = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size)
+        return (size.ws_col > 0 ? Int(size.ws_col) : 80, size.ws_row > 0 ? Int(size.ws_row) : 24)
     }
 
     static func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }

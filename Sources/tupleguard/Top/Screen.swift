@@ -12,11 +12,6 @@ import TupleguardSockets
 /// Given back by `deinit`, and by a handler where this process crashes. SIGKILL alone leaves it as
 /// it is (`reset` helps).
 struct Screen: ~Copyable {
-    struct Size: Equatable {
-        var columns: Int
-        var rows: Int
-    }
-
     private static let enter = "\u{1B}[?1049h\u{1B}[?25l"
     fileprivate static let leave: StaticString = "\u{1B}[0m\u{1B}[?25h\u{1B}[?1049l"
     private static let crashes = [SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGABRT, SIGFPE]
@@ -56,13 +51,6 @@ struct Screen: ~Copyable {
 
     /// For as long as this process is stopped.
     func giveBack() { restoreTerminal() }
-
-    var size: Size {
-        var size = winsize()
-        guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0
-        else { return Size(columns: 80, rows: 24) }
-        return Size(columns: Int(size.ws_col), rows: Int(size.ws_row))
-    }
 
     /// Shows these lines, from the top; what was there before goes.
     func show(_ lines: [String]) {

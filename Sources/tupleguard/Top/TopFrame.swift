@@ -69,7 +69,7 @@ struct TopView: Equatable {
 
 /// One screen of it.
 struct TopFrame {
-    enum Style { case plain, title, bar, warning, critical, faint }
+    enum Style { case plain, title, bar, warning, critical }
 
     let history: TopHistory
     let view: TopView
@@ -114,7 +114,6 @@ struct TopFrame {
             case .bar: "7"
             case .warning: "33"
             case .critical: "1;31"
-            case .faint: "2"
             }
         return code.isEmpty ? text : "\u{1B}[\(code)m\(text)\u{1B}[0m"
     }
