@@ -24,6 +24,11 @@ int linux_enter_network_namespace(int descriptor)
 	return setns(descriptor, CLONE_NEWNET);
 }
 
+int linux_enter_cgroup_namespace(int descriptor)
+{
+	return setns(descriptor, CLONE_NEWCGROUP);
+}
+
 int linux_new_network_namespace(void)
 {
 	return unshare(CLONE_NEWNET);

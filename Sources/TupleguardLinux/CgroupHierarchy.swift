@@ -18,7 +18,10 @@ package struct CgroupHierarchy: Sendable {
     /// behind a /sys of its own.
     package init(proc: Proc = .system) throws(CgroupError) {
         let mounts = proc.contents("self/mounts") ?? ""
-        if let point = Mounts.points(ofType: "cgroup2", in: mounts).first {
+        let points = Mounts.points(ofType: "cgroup2", in: mounts)
+        // A container may have its own cgroup mounted beside the machine's. Cgroups are numbered as
+        // they are made, and each is older than what is in it.
+        if let point = points.min(by: { Self.number(of: $0) < Self.number(of: $1) }) {
             self.init(point, below: nil, proc)
             return
         }
@@ -30,6 +33,12 @@ package struct CgroupHierarchy: Sendable {
         }
         let hasVersionOne = !Mounts.points(ofType: "cgroup", in: mounts).isEmpty
         throw hasVersionOne ? .versionOneOnly : .noHierarchy
+    }
+
+    /// The number of the cgroup that is mounted there (cgroup_id, which is its inode's).
+    private static func number(of mountPoint: String) -> UInt64 {
+        var status = stat()
+        return stat(mountPoint, &status) == 0 ? UInt64(status.st_ino) : .max
     }
 
     private init(_ point: String, below outer: OuterRoot?, _ proc: Proc) {

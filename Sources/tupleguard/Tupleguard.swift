@@ -56,6 +56,8 @@ struct Tupleguard: ParsableCommand {
             Terminal.note("Error: /proc is not mounted; try: mount -t proc proc /proc")
             Glibc.exit(EXIT_FAILURE)
         }
+        // While there is one thread.
+        CgroupNamespace.joinThatOfProcessOne()
         on_exit({ status, _ in failUnlessWritten(status) }, nil)
         main(arguments)
     }

@@ -39,6 +39,27 @@ struct CgroupHierarchyTests {
         #expect(hierarchy.mountPoint == "/sys/fs/cgroup/unified")
     }
 
+    @Test("In a container: the one that has the other in it, wherever it stands in the list")
+    func severalMounts() throws {
+        // Folders of one file system, numbered as they are made.
+        let folders = try (0..<2).map { number in
+            var name = Array("/tmp/tupleguard-test-\(number)-XXXXXX".utf8CString)
+            let folder = try #require(mkdtemp(&name).map { String(cString: $0) })
+            return folder
+        }
+        defer { for folder in folders { rmdir(folder) } }
+        func inode(_ path: String) -> UInt64 {
+            var status = stat()
+            stat(path, &status)
+            return UInt64(status.st_ino)
+        }
+        let older = folders.min { inode($0) < inode($1) }
+        for order in [folders, folders.reversed()] {
+            let mounts = order.map { "none \($0) cgroup2 ro 0 0\n" }.joined()
+            #expect(try hierarchy(mounts: mounts).mountPoint == older)
+        }
+    }
+
     @Test("What the file system is called does not matter, its type does")
     func otherName() throws {
         let hierarchy = try hierarchy(mounts: "none /mnt/cgroups cgroup2 rw 0 0")

@@ -122,6 +122,9 @@ int linux_run_in_namespace_of(int socket, void (*body)(void *), void *context);
 /// Moves the calling thread into the network namespace that `descriptor` refers to (setns(2)).
 int linux_enter_network_namespace(int descriptor);
 
+/// Moves the calling thread into a cgroup namespace (setns(2)).
+int linux_enter_cgroup_namespace(int descriptor);
+
 /// Moves the calling thread into a new network namespace (unshare(2)).
 int linux_new_network_namespace(void);
 

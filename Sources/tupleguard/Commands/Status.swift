@@ -11,15 +11,20 @@ struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show which cgroups are guarded, how, and how full the table is.",
         discussion: """
-            Ends with 0 when a guard is attached, with 3 when none is.
+            Ends with 0 when a guard is attached, with 3 when none is; with --agent, with 0 when an \
+            agent works, with 3 when none runs or it hangs.
 
             EXAMPLES
               tupleguard status
               tupleguard status --json
+              tupleguard status --agent
             """)
 
     @Flag(help: "One JSON object.")
     var json = false
+
+    @Flag(name: .customLong("agent"), help: "Only whether the agent works, as a health check asks.")
+    var agentOnly = false
 
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
@@ -100,7 +105,12 @@ struct Status: ParsableCommand {
         let abi: UInt32
     }
 
+    func validate() throws {
+        if agentOnly && json { throw ValidationError("--agent is one line: give no --json") }
+    }
+
     func run() throws {
+        if agentOnly { return try showAgent() }
         try Platform.requireCapabilities()
         let state = folders.guardState
         let agent = AgentPresence(of: folders.agentFolder)
@@ -118,6 +128,12 @@ struct Status: ParsableCommand {
         } else {
             show(attachments, claims, size, agent)
         }
+    }
+
+    private func showAgent() throws {
+        let agent = AgentPresence(of: folders.agentFolder)
+        print("agent \(Self.agentText(agent))")
+        if !agent.isWorking { throw ExitCode(3) }
     }
 
     /// What the programs lean on in this kernel.

@@ -188,16 +188,19 @@ extension IntegrationTests {
                 }
                 #expect(isWorking)
                 #expect(try diagnosed() == nil)
+                #expect(try sandbox.tupleguard("status", "--agent").status == 0)
                 kill(try agentPID(sandbox), SIGSTOP)
                 #expect(
                     try status().contains("but hangs (guard without agent): stopped by a signal"))
                 #expect(try diagnosed() == "warning")
+                #expect(try sandbox.tupleguard("status", "--agent").status == 3)
                 kill(try agentPID(sandbox), SIGCONT)
                 #expect(try !status().contains("guard without agent"))
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
                 #expect(try status().contains("not running (guard without agent)"))
                 #expect(try diagnosed() == "info")
+                #expect(try sandbox.tupleguard("status", "--agent").status == 3)
             }
         }
 
