@@ -105,10 +105,14 @@ let package = Package(
         // MARK: The agent, the diagnosis, the command
 
         .target(
+            name: "TupleguardConntrack",
+            dependencies: ["CTupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets"],
+            swiftSettings: strict),
+        .target(
             name: "TupleguardHostSurvey",
             dependencies: [
-                "CTupleguardLinux", "TupleguardLinux", "TupleguardRecords", "TupleguardSocketDiag",
-                "TupleguardSockets",
+                "CTupleguardLinux", "TupleguardConntrack", "TupleguardLinux", "TupleguardRecords",
+                "TupleguardSocketDiag", "TupleguardSockets",
             ],
             swiftSettings: strict),
         .target(
@@ -178,6 +182,13 @@ let package = Package(
             dependencies: ["CTupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets"],
             swiftSettings: strict),
         .testTarget(
+            name: "TupleguardConntrackTests",
+            dependencies: [
+                "CTupleguardLinux", "TupleguardConntrack", "TupleguardSocketDiag",
+                "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+        .testTarget(
             name: "ConnectxTests", dependencies: ["Connectx", "ConnectxCore", "TupleguardSockets"],
             swiftSettings: strict),
         .testTarget(
@@ -193,14 +204,15 @@ let package = Package(
         .testTarget(
             name: "FuzzTests",
             dependencies: [
-                "CTupleguardLinux", "ConnectxCore", "TupleguardSocketDiag", "TupleguardSockets",
+                "CTupleguardLinux", "ConnectxCore", "TupleguardConntrack", "TupleguardSocketDiag",
+                "TupleguardSockets",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "TupleguardDiagnosisTests",
             dependencies: [
-                "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardKernel",
-                "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
+                "TupleguardConntrack", "TupleguardDiagnosis", "TupleguardHostSurvey",
+                "TupleguardKernel", "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
                 "TupleguardTestSupport",
             ],
             swiftSettings: strict),

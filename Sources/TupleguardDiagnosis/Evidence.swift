@@ -19,6 +19,9 @@ package struct Evidence: Sendable {
     package let descriptors: [DescriptorUse]
     /// Processes whose descriptors could not be counted.
     package var uncountedDescriptors = 0
+    package var kernelFaults = KernelFaults()
+    /// That source NAT chooses from.
+    package var translationPorts = TranslationSurvey.defaultPorts
     package let files: HostFiles?
     package let guardSight: GuardSight<GuardFacts>
     /// Nil where nobody looked.

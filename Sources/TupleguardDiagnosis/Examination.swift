@@ -11,11 +11,14 @@ package struct Examination: Sendable {
     package let findings: [Finding]
     /// What could not be seen, each a sentence.
     package let unseen: [String]
+    /// Nil where nothing is in use.
+    package let firstToRunOut: Exhaustion?
 
     package init(_ evidence: Evidence) {
         self.evidence = evidence
         findings = evidence.findings()
         unseen = evidence.unseen()
+        firstToRunOut = evidence.firstToRunOut()
     }
 
     package var worst: Severity? { findings.map(\.severity).max() }
@@ -33,9 +36,12 @@ extension Evidence {
             findings += sourceFindings(namespace)
             findings += smallRangeFinding(namespace) + fragmentedRangeFinding(namespace)
             findings += lockedPortFindings(namespace)
+            findings += translationPressures(namespace).compactMap(translationFinding)
+            findings += [trackingFinding(namespace)].compactMap(\.self)
         }
         findings += overshadowedFindings()
         findings += descriptorFindings() + hostFilesFinding()
+        findings += kernelFindings()
         switch guardSight {
         case .unseen: break
         case .none: findings += unguardedFinding()
@@ -66,6 +72,7 @@ extension Evidence {
             unseen.append("processes of other users: /proc hides them (hidepid)")
         }
         if case .unseen(let why) = guardSight { unseen.append("the guard: \(why)") }
+        unseen += survey.namespaces.compactMap(unseenTranslation)
         for namespace in survey.namespaces {
             let missing = namespace.tcp.unlistedSources + namespace.udp.unlistedSources
             if missing > 0 {
@@ -75,5 +82,19 @@ extension Evidence {
             }
         }
         return unseen
+    }
+
+    private func unseenTranslation(_ namespace: NamespaceSurvey) -> String? {
+        guard let translation = namespace.translation else { return nil }
+        let place = "in \(namespace.namespace.name)"
+        if let fault = translation.fault {
+            return
+                "which of \(amount(translation.tracked, "tracked connection")) \(place) source NAT has given a port: \(fault)"
+        }
+        if translation.undercount > 0 {
+            return
+                "up to \(amount(translation.undercount, "port")) of each destination that source NAT serves \(place): they are too many"
+        }
+        return nil
     }
 }

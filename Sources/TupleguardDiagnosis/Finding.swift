@@ -27,10 +27,14 @@ package struct Finding: Encodable, Sendable {
         case fragmentedRange = "fragmented-range"
         case timeWait = "time-wait"
         case lockedPorts = "locked-ports"
+        case translationFilling = "snat-filling"
+        case conntrackTable = "conntrack-table"
         case overshadowed
         case udpProgramNearLimit = "udp-program-near-limit"
         case descriptors
         case hostFiles = "host-files"
+        case staleTupleHash = "stale-tuple-hash"
+        case closedPorts = "closed-ports"
         case unguarded
         case guardTooLow = "guard-too-low"
         case guardFollowed = "guard-followed"

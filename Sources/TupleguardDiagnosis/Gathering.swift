@@ -16,7 +16,7 @@ extension Evidence {
         _ selection: NetworkNamespace.Selection, sample: Double, guardState: GuardState,
         runFolder: RunFolder
     ) throws -> Evidence {
-        let earlier = sample > 0 ? try Survey(selection, .ports) : nil
+        let earlier = sample > 0 ? try Survey(selection, [.ports, .translations]) : nil
         // What does not change in a second is looked at in between.
         let owners = earlier.map { SocketOwners(of: $0.inodes) }
         let descriptors = DescriptorUse.all(selection)
@@ -25,7 +25,7 @@ extension Evidence {
             let passed = Double(KernelClock.monotonic - earlier.time) / 1e9
             sleep(seconds: max(0, sample - passed))
         }
-        let survey = try Survey(selection, [.ports, .shadows])
+        let survey = try Survey(selection, [.ports, .shadows, .translations])
         let hierarchy = try? CgroupHierarchy()
         var evidence = Evidence(
             survey: survey, earlier: earlier, owners: owners ?? SocketOwners(of: survey.inodes),
@@ -34,6 +34,7 @@ extension Evidence {
             guardSight: guardSight,
             cgroupPath: { id in id == 0 ? nil : hierarchy?.path(of: id) })
         evidence.agent = AgentPresence(of: runFolder)
+        evidence.kernelFaults = .running
         evidence.uncountedDescriptors = descriptors.unreadable
         return evidence
     }

@@ -13,6 +13,8 @@ package struct NamespaceSurvey: Sendable {
     package internal(set) var tcp = TransportSurvey()
     package internal(set) var udp = TransportSurvey()
     package internal(set) var shadows: [Shadow] = []
+    /// Nil where the kernel tracks no connections, or where nobody looked.
+    package internal(set) var translation: TranslationSurvey?
 
     package init(namespace: NetworkNamespace, settings: PortSettings) {
         self.namespace = namespace
@@ -37,6 +39,7 @@ extension NamespaceSurvey {
         var diag = try SocketDiag()
         if scope.contains(.ports) { tcp = try Self.tcp(settings, &diag, buffer) }
         try lookAtUDP(scope, &diag, buffer)
+        if scope.contains(.translations) { translation = .current(buffer: buffer) }
     }
 
     private static func tcp(

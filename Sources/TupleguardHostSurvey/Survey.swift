@@ -47,6 +47,8 @@ package struct Survey: Sendable {
         package static let ports = Scope(rawValue: 1)
         /// Tuples with several sockets.
         package static let shadows = Scope(rawValue: 2)
+        /// Tracked connections, and the ports that source NAT has given out.
+        package static let translations = Scope(rawValue: 4)
     }
 
     /// Looks at the namespaces one after the other. Costs about a microsecond for each socket.

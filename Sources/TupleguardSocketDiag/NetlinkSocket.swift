@@ -12,6 +12,7 @@ package struct NetlinkSocket: ~Copyable {
     package enum Family: Int32, Sendable {
         case route = 0  // NETLINK_ROUTE
         case socketDiag = 4  // NETLINK_SOCK_DIAG
+        case netfilter = 12  // NETLINK_NETFILTER
     }
 
     private let kept: KeptSocket

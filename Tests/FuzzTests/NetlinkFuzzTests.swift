@@ -3,6 +3,7 @@
 
 import CTupleguardLinux
 import Testing
+import TupleguardConntrack
 import TupleguardSocketDiag
 import TupleguardSockets
 
@@ -28,13 +29,22 @@ struct NetlinkFuzzTests {
         return bytes(body)
     }
 
+    /// A tracked connection's reply and status, nested as ctnetlink does it.
+    private static func connection() -> [UInt8] {
+        let addresses = attribute(1, [198, 51, 100, 7]) + attribute(2, [192, 0, 2, 1])
+        let ports = attribute(1, [17]) + attribute(2, [0, 53]) + attribute(3, [78, 33])
+        let tuple = attribute(0x8001, addresses) + attribute(0x8002, ports)
+        return [2, 0, 0, 0] + attribute(0x8002, tuple) + attribute(3, [0, 0, 0, 16])
+    }
+
     private static func replies() -> [[UInt8]] {
         let attributes =
             attribute(21, bytes(UInt64(4711))) + attribute(8, [1]) + attribute(0x8001, [1, 2, 3])
         let one = message(20, socket(AF_INET) + attributes)
         let other = message(20, socket(AF_INET6))
         return [
-            one, other, one + other + message(3, bytes(Int32(0))), message(2, bytes(Int32(-2))),
+            message(0x100, connection()), one, other, one + other + message(3, bytes(Int32(0))),
+            message(2, bytes(Int32(-2))),
             message(20, []), one + one + one, [],
         ]
     }
@@ -78,6 +88,7 @@ struct NetlinkFuzzTests {
                 areAttributesSound(message.payload)
             else { return nil }
             if SocketRecord(message.payload) != nil { records += 1 }
+            if ConntrackRecord(message.payload) != nil { records += 1 }
         }
         return messages.next() == nil ? records : nil
     }

@@ -19,16 +19,18 @@ struct Doctor: ParsableCommand {
             the guard, and says what is wrong, most urgent first: what, the figures behind it, the \
             processes, and the command or line of code that helps.
 
-            It changes nothing, sends nothing and needs no root; without root it sees its own network \
+            It changes nothing, sends nothing to others and needs no root; without root it sees its own network \
             namespace and the owners of its own user's sockets, and says what it could not see.
 
             WHAT IT FINDS
               ports to one destination, or at one address, that run out, and when
+              ports that source NAT gives out for one destination, and its table, that run out
               ranges of ports that are small, or in pieces
               ports held by TIME_WAIT, and whether tcp_tw_reuse helps
               programs that bind before they connect, and lock a port for one destination
               UDP sockets that are overshadowed, with both processes
               descriptor limits that are nearly reached
+              faults of this kernel that cost ports or answers
               a guard that is missing, attached too low, short of room, or without an agent
 
             EXAMPLES
@@ -61,6 +63,13 @@ struct Doctor: ParsableCommand {
     @Option(help: "all: every network namespace that may be entered; self: only this one.")
     var namespace = NetworkNamespace.Selection.all
 
+    @Option(
+        name: .customLong("snat-ports"),
+        help: ArgumentHelp(
+            "The ports that source NAT chooses from, where its rules name others.",
+            valueName: "first-last"))
+    var translationPorts = PortRange(range: TranslationSurvey.defaultPorts)
+
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
     static let couldNotLook = ExitCode(3)
@@ -91,10 +100,11 @@ struct Doctor: ParsableCommand {
 
     private func examine() throws -> Examination {
         do {
-            return Examination(
-                try .gather(
-                    namespace, sample: sample, guardState: folders.guardState,
-                    runFolder: folders.agentFolder))
+            var evidence = try Evidence.gather(
+                namespace, sample: sample, guardState: folders.guardState,
+                runFolder: folders.agentFolder)
+            evidence.translationPorts = translationPorts.range
+            return Examination(evidence)
         } catch {
             Terminal.note("Error: cannot look at the sockets: \(error)")
             throw Self.couldNotLook
@@ -111,3 +121,22 @@ struct Doctor: ParsableCommand {
 }
 
 extension NetworkNamespace.Selection: ExpressibleByArgument {}
+
+/// "1024-65535"
+struct PortRange: ExpressibleByArgument {
+    let range: ClosedRange<UInt16>
+
+    init(range: ClosedRange<UInt16>) {
+        self.range = range
+    }
+
+    init?(argument: String) {
+        let ends = argument.split(separator: "-", omittingEmptySubsequences: false)
+        guard ends.count == 2, let first = UInt16(ends[0]), let last = UInt16(ends[1]),
+            0 < first, first <= last
+        else { return nil }
+        range = first...last
+    }
+
+    var defaultValueDescription: String { "\(range.lowerBound)-\(range.upperBound)" }
+}

@@ -3,6 +3,7 @@
 
 import TupleguardDiagnosis
 import TupleguardHostSurvey
+import TupleguardRecords
 import TupleguardSockets
 
 /// An examination.
@@ -12,6 +13,38 @@ struct DoctorReport: Encodable {
         let possiblePorts: Int
         let sources: [SourceReport]
         let destinations: [DestinationReport]
+        /// What source NAT has given out.
+        let translations: [TranslationReport]
+        /// Nil where the kernel tracks no connections; 0 possible: as many as there is memory for.
+        let conntrack: ConntrackReport?
+    }
+
+    struct TranslationReport: Encodable {
+        let `protocol`: String
+        let source: String
+        let remote: String
+        let used: Int
+        let possible: Int
+        let mappings: Int
+        let sockets: Int
+        let timeWait: Int
+        let perSecond: Double?
+        let secondsUntilFull: Double?
+    }
+
+    struct ConntrackReport: Encodable {
+        let tracked: Int
+        let possible: Int
+    }
+
+    struct ExhaustionReport: Encodable {
+        let kind: Finding.Kind
+        let what: String
+        let networkNamespaceName: String
+        let used: Int
+        let possible: Int
+        let usage: Double
+        let secondsUntilFull: Double?
     }
 
     struct SourceReport: Encodable {
@@ -35,6 +68,8 @@ struct DoctorReport: Encodable {
     }
 
     let status: String
+    /// What runs out first, at the present rates.
+    let firstToRunOut: ExhaustionReport?
     let findings: [Finding]
     let namespaces: [NamespaceReport]
     let unseen: [String]
@@ -48,13 +83,18 @@ struct DoctorReport: Encodable {
             }
         findings = examination.findings
         unseen = examination.unseen
+        firstToRunOut = examination.firstToRunOut.map(ExhaustionReport.init)
         let evidence = examination.evidence
         namespaces = evidence.survey.namespaces.map { survey in
             NamespaceReport(
                 name: survey.namespace.name, possiblePorts: survey.settings.possible,
                 sources: survey.tcp.sources.map { SourceReport("tcp", $0) }
                     + survey.udp.sources.map { SourceReport("udp", $0) },
-                destinations: evidence.pressures(survey).map(DestinationReport.init))
+                destinations: evidence.pressures(survey).map(DestinationReport.init),
+                translations: evidence.translationPressures(survey).map(TranslationReport.init),
+                conntrack: survey.translation.map {
+                    ConntrackReport(tracked: $0.tracked, possible: $0.limit)
+                })
         }
     }
 }
@@ -74,5 +114,26 @@ extension DoctorReport.DestinationReport {
             remote: pressure.remote.description, used: pressure.filling.used,
             possible: pressure.filling.possible, timeWait: pressure.destination.timeWait,
             perSecond: pressure.filling.rate, secondsUntilFull: pressure.filling.secondsUntilFull)
+    }
+}
+
+extension DoctorReport.TranslationReport {
+    init(_ pressure: TranslationPressure) {
+        self.init(
+            protocol: pressure.destination.transport.name, source: pressure.source.description,
+            remote: pressure.remote.description, used: pressure.filling.used,
+            possible: pressure.filling.possible, mappings: pressure.destination.used,
+            sockets: pressure.ownSockets, timeWait: pressure.destination.timeWait,
+            perSecond: pressure.filling.rate, secondsUntilFull: pressure.filling.secondsUntilFull)
+    }
+}
+
+extension DoctorReport.ExhaustionReport {
+    init(_ exhaustion: Exhaustion) {
+        self.init(
+            kind: exhaustion.kind, what: exhaustion.what,
+            networkNamespaceName: exhaustion.namespace.name, used: exhaustion.filling.used,
+            possible: exhaustion.filling.possible, usage: exhaustion.filling.usage,
+            secondsUntilFull: exhaustion.secondsUntilFull)
     }
 }

@@ -4,6 +4,7 @@
 import TupleguardDiagnosis
 import TupleguardHostSurvey
 import TupleguardLinux
+import TupleguardRecords
 import TupleguardSockets
 
 struct DoctorText {
@@ -14,6 +15,7 @@ struct DoctorText {
     private static let destinationsShown = 5
     private static let sourcesShown = 3
     private static let namespacesShown = 8
+    private static let worthAWord = 0.01
 
     init(_ examination: Examination) {
         self.examination = examination
@@ -27,6 +29,9 @@ struct DoctorText {
         if !use.isEmpty { lines += use + [""] }
         for missing in examination.unseen {
             lines += Self.wrap("not seen  ", "\(missing).")
+        }
+        if let first = examination.firstToRunOut, first.filling.usage >= Self.worthAWord {
+            lines += self.lines(of: first)
         }
         lines.append(Terminal.bold(verdict))
         return lines
@@ -65,6 +70,16 @@ struct DoctorText {
         lines[0] =
             (finding.severity == .critical ? Terminal.red(label) : Terminal.bold(label)) + rest
         return lines
+    }
+
+    /// One figure for the whole host, also where all is fine.
+    private func lines(of first: Exhaustion) -> [String] {
+        var text = "\(first.what): \(percent(first.filling.usage))"
+        if let seconds = first.secondsUntilFull {
+            text += first.filling.isFull ? ", full" : ", full \(timeUntil(seconds))"
+        }
+        if !first.namespace.isOwn { text += ", in \(first.namespace.name)" }
+        return Self.wrap("first out ", text + ".")
     }
 
     private func indented(_ text: String) -> [String] {
@@ -115,6 +130,7 @@ struct DoctorText {
     private var portUse: [String] {
         let all = examination.evidence.survey.namespaces.filter {
             !$0.tcp.sources.isEmpty || !$0.udp.sources.isEmpty
+                || $0.translation?.destinations.isEmpty == false
         }
         var lines: [String] = []
         for survey in all.prefix(Self.namespacesShown) {
@@ -147,6 +163,14 @@ struct DoctorText {
                 if name == "tcp" { cells[cells.count - 1] = "" }
                 table.rows.append(cells)
             }
+        }
+        for pressure in examination.evidence.translationPressures(survey)
+            .prefix(Self.destinationsShown)
+        {
+            table.rows.append(
+                row(
+                    "snat \(pressure.destination.transport.name)", pressure.source.description,
+                    pressure.remote.description, pressure.filling))
         }
         let busiest = examination.evidence.pressures(survey).prefix(Self.destinationsShown)
         for pressure in busiest {

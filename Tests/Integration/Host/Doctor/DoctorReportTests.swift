@@ -55,12 +55,13 @@ extension IntegrationTests {
                     let diagnosis = try diagnose(sandbox, sample: "0.2")
                     #expect(
                         diagnosis.report.keys.sorted() == [
-                            "findings", "namespaces", "status", "unseen",
+                            "findings", "first_to_run_out", "namespaces", "status", "unseen",
                         ])
                     let namespaces = diagnosis.report["namespaces"] as? [[String: Any]]
                     #expect(
                         namespaces?.first?.keys.sorted() == [
                             "destinations", "name", "possible_ports", "sources",
+                            "translations",
                         ])
                     #expect(
                         diagnosis.list("sources").first?.keys.sorted() == [
@@ -71,6 +72,11 @@ extension IntegrationTests {
                         Set(destination.keys).subtracting(["seconds_until_full"]) == [
                             "local", "per_second", "possible", "protocol", "remote", "time_wait",
                             "used",
+                        ])
+                    let first = diagnosis.report["first_to_run_out"] as? [String: Any] ?? [:]
+                    #expect(
+                        Set(first.keys).subtracting(["seconds_until_full"]) == [
+                            "kind", "network_namespace_name", "possible", "usage", "used", "what",
                         ])
                     let finding = diagnosis.findings.first ?? [:]
                     #expect(
