@@ -102,6 +102,16 @@ let package = Package(
             ],
             swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
 
+        // MARK: Programs whose bind() waits
+
+        .target(name: "CTupleguardSeccomp"),
+        .target(
+            name: "TupleguardDeferral",
+            dependencies: [
+                "CTupleguardLinux", "CTupleguardSeccomp", "TupleguardLinux", "TupleguardSockets",
+            ],
+            swiftSettings: strict),
+
         // MARK: The agent, the diagnosis, the command
 
         .target(
@@ -160,7 +170,8 @@ let package = Package(
             name: "tupleguard",
             dependencies: [
                 "CTupleguardLinux", "Connectx", "ConnectxCore", "TupleguardAgent",
-                "TupleguardDiagnosis", "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLab",
+                "TupleguardDeferral", "TupleguardDiagnosis", "TupleguardHostSurvey",
+                "TupleguardKernel", "TupleguardLab",
                 "TupleguardLinux", "TupleguardMetrics", "TupleguardRecords",
                 "TupleguardSocketDiag",
                 "TupleguardSockets",

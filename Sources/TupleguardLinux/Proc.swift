@@ -46,15 +46,24 @@ package struct Proc: Sendable {
 
     /// Who started a process, or has taken it over; nil when there is no such process.
     package func parent(of pid: Int32) -> Int32? {
-        contents(of: pid, "status")?.split(separator: "\n").first { $0.hasPrefix("PPid:") }
-            .flatMap { Int32($0.dropFirst("PPid:\t".count)) }
+        status(of: pid, "PPid").flatMap { Int32($0) }
+    }
+
+    /// The process that a thread belongs to; nil when there is no such thread.
+    package func process(ofThread thread: Int32) -> Int32? {
+        status(of: thread, "Tgid").flatMap { Int32($0) }
     }
 
     /// Whether a process has been stopped by a signal or a debugger; nil when there is no such
     /// process.
     package func isStopped(_ pid: Int32) -> Bool? {
-        contents(of: pid, "status")?.split(separator: "\n").first { $0.hasPrefix("State:") }
-            .map { $0.dropFirst("State:\t".count).first.map { "Tt".contains($0) } ?? false }
+        status(of: pid, "State").map { $0.first.map { "Tt".contains($0) } ?? false }
+    }
+
+    /// A line of a process's `status`, without its name; nil when there is no such process.
+    private func status(of pid: Int32, _ name: String) -> Substring? {
+        contents(of: pid, "status")?.split(separator: "\n").first { $0.hasPrefix(name + ":\t") }?
+            .dropFirst(name.count + 2)
     }
 
     /// The effective user of a process; nil when there is no such process.
@@ -65,10 +74,7 @@ package struct Proc: Sendable {
 
     /// The real, effective, saved and file-system user of a process; empty when there is none.
     package func users(of pid: Int32) -> [UInt32] {
-        let line = contents(of: pid, "status")?.split(separator: "\n").first {
-            $0.hasPrefix("Uid:")
-        }
-        return line?.split(separator: "\t").compactMap { UInt32($0) } ?? []
+        status(of: pid, "Uid")?.split(separator: "\t").compactMap { UInt32($0) } ?? []
     }
 
     /// The cgroup of the v2 hierarchy that a process is in, "/" first; nil when there is no such

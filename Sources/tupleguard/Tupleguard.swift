@@ -47,6 +47,7 @@ struct Tupleguard: ParsableCommand {
             Run.self, Attach.self, Detach.self, Exec.self, Status.self, Stats.self,
             Conflicts.self, Claims.self, Overshadow.self, Connect.self, Lab.self,
             Doctor.self, Shadows.self, Metrics.self, Top.self, LabKeeperCommand.self,
+            BindLauncherCommand.self,
         ])
 
     static func main() {

@@ -2,6 +2,7 @@
 // A child process, and the signals that concern it.
 
 import Glibc
+import TupleguardLinux
 import TupleguardSockets
 
 /// A command that runs as a child.
@@ -28,19 +29,46 @@ struct Child {
     }
 
     /// Starts the command, found as a shell finds it, with this process's descriptors.
-    init(_ command: [String], signalMask: sigset_t) throws(Errno) {
+    ///
+    /// - Parameter inherited: a descriptor with FD_CLOEXEC that it is to have all the same.
+    init(_ command: [String], signalMask: sigset_t, inheriting inherited: Int32? = nil)
+        throws(Errno)
+    {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
         var mask = signalMask
         posix_spawnattr_setsigmask(&attributes, &mask)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-        var arguments = command.map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        if let inherited {
+            // A duplicate of itself loses the flag (posix_spawn(3)).
+            posix_spawn_file_actions_adddup2(&actions, inherited, inherited)
+        }
         var pid = pid_t()
-        let failure = posix_spawnp(&pid, command[0], nil, &attributes, &arguments, environ)
+        let failure = Self.withArguments(command) { arguments in
+            posix_spawnp(&pid, command[0], &actions, &attributes, arguments, environ)
+        }
         if failure != 0 { throw Errno(failure) }
         self.pid = pid
+    }
+
+    /// Makes this process the command.
+    ///
+    /// - Returns: why it could not be.
+    static func become(_ command: [String]) -> Errno {
+        withArguments(command) { _ = execvp(command[0], $0) }
+        return .last
+    }
+
+    private static func withArguments<Result>(
+        _ command: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> Result
+    ) -> Result {
+        var arguments = command.map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        return arguments.withUnsafeMutableBufferPointer { body($0.baseAddress!) }
     }
 
     /// Waits for the child, handing on the signals that come meanwhile.
@@ -55,8 +83,10 @@ struct Child {
             var info = siginfo_t()
             let signal = sigwaitinfo(&set, &info)
             if signal == SIGCHLD {
-                var status: Int32 = 0
-                if waitpid(pid, &status, WNOHANG) == pid { return Self.exitStatus(status) }
+                // One signal may stand for several children: orphans are among them.
+                while let ended = Self.ended(Int32(WNOHANG)) {
+                    if ended.pid == pid { return ended.status }
+                }
             } else if signal > 0 {
                 // A terminal sends its own to the child as well.
                 if info.si_code != SI_KERNEL { kill(pid, signal) }
@@ -64,6 +94,29 @@ struct Child {
                 if terminations > 1 { onSecondTermination() }
             }
         }
+    }
+
+    /// Ends whatever child this process has, and their children as they become its own.
+    ///
+    /// - Returns: how many there were.
+    @discardableResult
+    static func endChildren() -> Int {
+        var count = 0
+        while true {
+            let children = Proc.system.processes.filter { Proc.system.parent(of: $0) == getpid() }
+            for child in children { kill(child, SIGKILL) }
+            // Waits for one at least, so that this is not a busy loop.
+            guard ended(0) != nil else { return count }
+            count += 1
+            while ended(Int32(WNOHANG)) != nil { count += 1 }
+        }
+    }
+
+    /// Takes the exit status of a child that has ended; nil when there is none.
+    private static func ended(_ options: Int32) -> (pid: pid_t, status: Int32)? {
+        var status: Int32 = 0
+        let pid = waitpid(-1, &status, options)
+        return pid > 0 ? (pid, exitStatus(status)) : nil
     }
 
     private static func exitStatus(_ status: Int32) -> Int32 {
