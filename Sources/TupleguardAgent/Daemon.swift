@@ -44,7 +44,10 @@ package struct Daemon: Sendable {
     }
 
     private func start() async throws {
-        let reloadRequests = await ReloadListener.Requests()
+        // Before anything is attached: whoever hears that we are ready may end us at once, and an
+        // end half-way through the start would leave what is to go with the agent.
+        let stopRequests = await SignalRequests(.sigterm, .sigint)
+        let reloadRequests = await SignalRequests(.sighup)
         if case .guard = configuration.watch { try Platform.check() }
         // What is made from here on is nobody else's to write, until it is given a mode that says
         // so.
@@ -82,9 +85,13 @@ package struct Daemon: Sendable {
                 receiver, server, ReloadListener(requests: reloadRequests, reload: watch.reload),
                 StopNotifier(manager: manager),
             ]
+        let stopListener = ServiceGroupConfiguration.ServiceConfiguration(
+            service: StopListener(requests: stopRequests),
+            successTerminationBehavior: .gracefullyShutdownGroup)
         let group = ServiceGroup(
-            services: services, gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() })
+            configuration: ServiceGroupConfiguration(
+                services: services.map { .init(service: $0) } + [stopListener],
+                logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() }))
         manager.ready(watch.doing())
         logger.info("ready, \(watch.doing())")
         sayWhoCannotReport(logger)

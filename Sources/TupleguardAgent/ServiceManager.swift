@@ -79,21 +79,30 @@ struct StopNotifier: Service {
     }
 }
 
+/// Signals as they come. From the making of this on they no longer end the process.
+struct SignalRequests: Sendable {
+    fileprivate let signals: UnixSignalsSequence
+
+    init(_ signals: UnixSignal...) async {
+        self.signals = await UnixSignalsSequence(trapping: signals)
+    }
+}
+
 /// Calls `reload` whenever SIGHUP comes.
 struct ReloadListener: Service {
-    /// SIGHUP as it comes. From the making of this on it no longer ends the process.
-    struct Requests: Sendable {
-        fileprivate let signals: UnixSignalsSequence
-
-        init() async {
-            signals = await UnixSignalsSequence(trapping: .sighup)
-        }
-    }
-
-    let requests: Requests
+    let requests: SignalRequests
     let reload: @Sendable () -> Void
 
     func run() async throws {
         for await _ in requests.signals.cancelOnGracefulShutdown() { reload() }
+    }
+}
+
+/// Ends when the agent is told to stop, and with it, in order, all the others.
+struct StopListener: Service {
+    let requests: SignalRequests
+
+    func run() async throws {
+        for await _ in requests.signals.cancelOnGracefulShutdown() { return }
     }
 }
