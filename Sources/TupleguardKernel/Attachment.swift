@@ -238,8 +238,10 @@ extension GuardState {
         guard access(folder, F_OK) == 0 else { throw GuardError.noGuard(path: folder) }
         try changing {
             removeOutsiders()
+            // Out of sight first, so that nobody takes half of it for damage.
             for name in names(in: folder) where name.hasPrefix("cgroup-") || name == "maps" {
-                removeFolder("\(folder)/\(name)")
+                let old = "\(folder)/old-\(name)"
+                if rename("\(folder)/\(name)", old) == 0 { removeFolder(old) }
             }
             let foreign = names(in: folder)
             if !foreign.isEmpty {

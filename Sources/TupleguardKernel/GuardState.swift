@@ -96,7 +96,25 @@ package struct GuardState: Sendable {
             throw .failed(
                 what: "look into \(folder)", errno: Errno(EACCES), detail: "run it as root (sudo)")
         }
-        try requireMaps()
+        while true {
+            try requireMaps()
+            let met = mapsFolderInode
+            do throws(GuardError) {
+                return try checkedABI()
+            } catch {
+                // Whose guard was taken off while we looked is not damaged.
+                if met != nil && mapsFolderInode == met { throw error }
+            }
+        }
+    }
+
+    /// Tells one folder of shared maps from another at its place; nil where there is none.
+    private var mapsFolderInode: ino_t? {
+        var status = stat()
+        return stat(mapsFolder, &status) == 0 ? status.st_ino : nil
+    }
+
+    private func checkedABI() throws(GuardError) -> tg_abi_info {
         let info = try pinnedInfo()
         guard info.abi == Self.abi else { throw .otherABI(path: folder, found: info.abi) }
         guard GuardError.tableSizes.contains(Int(info.table_size)) else {
