@@ -51,22 +51,21 @@ import TupleguardSockets
     /// A listener that answers no more, because its queue is full.
     private struct Deaf: ~Copyable {
         private let closed: Closed
-        private let fillers: [Int32]
+        private let filler: Int32
         var endpoint: Endpoint { closed.endpoint }
 
         init() throws {
             closed = try Closed()
             let endpoint = closed.endpoint
             listen(closed.descriptor, 0)
-            fillers = (0..<3).map { _ in
-                let type = SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue
-                let filler = socket(AF_INET, Int32(type), 0)
-                endpoint.withSocketAddress(family: AF_INET) { _ = Glibc.connect(filler, $0, $1) }
-                return filler
-            }
+            filler = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            endpoint.withSocketAddress(family: AF_INET) { _ = Glibc.connect(filler, $0, $1) }
+            // It is full once the first waits to be accepted, which may be after its connect().
+            var waiting = pollfd(fd: closed.descriptor, events: Int16(POLLIN), revents: 0)
+            poll(&waiting, 1, 60_000)
         }
 
-        deinit { for filler in fillers { close(filler) } }
+        deinit { close(filler) }
     }
 
     private enum Way: CaseIterable { case awaited, blocking }

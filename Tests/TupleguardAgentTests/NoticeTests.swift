@@ -210,7 +210,9 @@ struct FindingsTests {
             processExitsWith: .success, observing: [\.standardErrorContent]
         ) {
             let destination = AgentLog(.text)
-            var log = ConflictLog(to: destination, noun: "notices of connectx")
+            // In no time, so that no allowance comes back meanwhile.
+            let now = KernelClock.monotonic
+            var log = ConflictLog(to: destination, noun: "notices of connectx") { now }
             for number in 0..<150 {
                 let event = ConnectxEvent(
                     time: start, notice: makeNotice(port: UInt16(number + 1)),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The socket on which systemd would hear from a service (sd_notify(3)).
 
+import Foundation
 import Glibc
 import Synchronization
 import TupleguardSockets
@@ -9,8 +10,7 @@ import TupleguardSockets
 package final class PretendedServiceManager: Sendable {
     private static let next = Atomic<Int>(0)
 
-    private let socket: OwnedDescriptor
-    private let heard = Mutex<[String]>([])
+    private let mailbox: Mailbox
     /// For NOTIFY_SOCKET.
     package let path: String
 
@@ -21,7 +21,8 @@ package final class PretendedServiceManager: Sendable {
         let raw = try Errno.check {
             Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         }
-        socket = OwnedDescriptor(taking: raw)
+        let mailbox = Mailbox(OwnedDescriptor(taking: raw))
+        self.mailbox = mailbox
         var name = sockaddr_un()
         name.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
@@ -32,16 +33,42 @@ package final class PretendedServiceManager: Sendable {
                 }
             }
         }
+        Thread.detachNewThread { mailbox.empty() }
     }
 
-    deinit { unlink(path) }
+    deinit {
+        mailbox.isClosed.store(true, ordering: .relaxed)
+        unlink(path)
+    }
 
     /// All that was said until now.
-    package var messages: [String] {
+    package var messages: [String] { mailbox.takeAll() }
+}
+
+/// What was heard, taken from the socket at once: it holds ten messages (net.unix.max_dgram_qlen),
+/// and a service does not wait to be heard.
+private final class Mailbox: Sendable {
+    let isClosed = Atomic<Bool>(false)
+    private let socket: OwnedDescriptor
+    private let heard = Mutex<[String]>([])
+
+    init(_ socket: consuming OwnedDescriptor) {
+        self.socket = socket
+    }
+
+    func takeAll() -> [String] {
         let source = TestSocket(descriptor: socket.raw, family: AF_UNIX)
         return heard.withLock { heard in
             while let message = source.receive(waiting: 0) { heard.append(message) }
             return heard
+        }
+    }
+
+    /// Until it is closed.
+    func empty() {
+        while !isClosed.load(ordering: .relaxed) {
+            var ready = pollfd(fd: socket.raw, events: Int16(POLLIN), revents: 0)
+            if poll(&ready, 1, 100) == 1 { _ = takeAll() }
         }
     }
 }

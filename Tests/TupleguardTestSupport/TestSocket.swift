@@ -78,8 +78,8 @@ package struct TestSocket: Sendable {
         }
     }
 
-    /// A datagram that is there, or comes within a second; nil when none does.
-    package func receive(waiting milliseconds: Int32 = 1000) -> String? {
+    /// A datagram that is there, or comes within a minute; nil when none does.
+    package func receive(waiting milliseconds: Int32 = 60_000) -> String? {
         var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         guard poll(&ready, 1, milliseconds) == 1 else { return nil }
         var buffer = [UInt8](repeating: 0, count: 2048)

@@ -15,6 +15,7 @@ extension IntegrationTests {
         private let tupleguard = Sandbox.program("tupleguard")
         /// It is said with each status that is not retried.
         private let notToBeRetried: Int32 = 78
+        private static let tookOff = " warning somebody took the guard off /"
 
         /// Whether the second of two sockets on one tuple is refused.
         private func isGuarded(_ sandbox: Sandbox, in cgroup: Cgroup? = nil) throws -> Bool {
@@ -33,7 +34,7 @@ extension IntegrationTests {
                 #expect(try !isGuarded(sandbox))
                 let isBack = try eventually { () throws in try isGuarded(sandbox) }
                 #expect(isBack)
-                #expect(agent.errorsSoFar.contains(" warning somebody took the guard off /"))
+                #expect(eventually { agent.errorsSoFar.contains(Self.tookOff) })
                 // It hears of what the new guard refuses, too.
                 #expect(eventually { agent.errorsSoFar.contains("refused 127.0.0.1:5000") })
                 agent.signal(SIGTERM)
@@ -49,7 +50,7 @@ extension IntegrationTests {
                 try Link(pinned: "\(folder)/guard_connect4").detach()
                 let isBack = try eventually { () throws in try isGuarded(sandbox) }
                 #expect(isBack)
-                #expect(agent.errorsSoFar.contains(" warning somebody took the guard off /"))
+                #expect(eventually { agent.errorsSoFar.contains(Self.tookOff) })
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
             }
@@ -182,31 +183,29 @@ extension IntegrationTests {
                         "severity"] as? String
                 }
                 let agent = try sandbox.startAgent()
-                let isWorking = try eventually { () throws in
-                    try status().contains(
-                        "running (pid \(agentPID(sandbox))), guarding 1 of 1 cgroup\n")
+                func says(_ words: String) throws -> Bool {
+                    try eventually { () throws in try status().contains(words) }
                 }
-                #expect(isWorking)
-                #expect(try diagnosed() == nil)
-                #expect(try sandbox.tupleguard("status", "--agent").status == 0)
-                kill(try agentPID(sandbox), SIGSTOP)
-                #expect(
-                    try status().contains("but hangs (guard without agent): stopped by a signal"))
+                func exits(_ code: Int32) throws -> Bool {
+                    try eventually { () throws in
+                        try sandbox.tupleguard("status", "--agent").status == code
+                    }
+                }
+                #expect(try says("running (pid \(agent.pid)), guarding 1 of 1 cgroup\n"))
+                #expect(try eventually { () throws in try diagnosed() == nil })
+                #expect(try exits(0))
+                agent.signal(SIGSTOP)
+                #expect(try says("but hangs (guard without agent): stopped by a signal"))
                 #expect(try diagnosed() == "warning")
-                #expect(try sandbox.tupleguard("status", "--agent").status == 3)
-                kill(try agentPID(sandbox), SIGCONT)
-                #expect(try !status().contains("guard without agent"))
+                #expect(try exits(3))
+                agent.signal(SIGCONT)
+                #expect(try says("running (pid \(agent.pid)), guarding"))
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
                 #expect(try status().contains("not running (guard without agent)"))
                 #expect(try diagnosed() == "info")
                 #expect(try sandbox.tupleguard("status", "--agent").status == 3)
             }
-        }
-
-        private func agentPID(_ sandbox: Sandbox) throws -> Int32 {
-            let agent = try sandbox.tupleguard("status", "--json").json["agent"] as? JSONObject
-            return agent?["pid"] as? Int32 ?? 0
         }
 
         /// Whoever may connect and asks nothing. (Programs and maps take some 50 descriptors, so
@@ -282,7 +281,7 @@ extension IntegrationTests {
                         tupleguard, "run", "--cgroup", sandbox.cgroup.folder,
                     ])
                 #expect(eventually { agent.errorsSoFar.contains("ready, guarding") })
-                #expect(agent.errorsSoFar.contains("could not be looked into"))
+                #expect(eventually { agent.errorsSoFar.contains("could not be looked into") })
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
             }

@@ -4,6 +4,7 @@
 import Foundation
 import Glibc
 import Testing
+import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
 
@@ -35,8 +36,17 @@ extension IntegrationTests {
         private func collide(_ sandbox: Sandbox, port: UInt16) throws {
             let a = try sandbox.socket(bound: "127.0.0.1:\(port)")
             let b = try sandbox.socket(bound: "127.0.0.1:\(port)")
+            defer { for socket in [a, b] { sandbox.close(socket) } }
             #expect(a.connect("127.0.0.1:6000") == nil)
             #expect(b.connect("127.0.0.1:6000") == "EPERM")
+        }
+
+        private func isGuarded(_ cgroup: Cgroup, in state: GuardState) throws -> Bool {
+            do {
+                return try state.attachments().contains { $0.id == cgroup.id }
+            } catch GuardError.noGuard {
+                return false
+            }
         }
 
         @Test func logsEachRefusalInOneLineAndEndsOnSIGTERM() throws {
@@ -81,7 +91,7 @@ extension IntegrationTests {
                 var port: UInt16 = 5000
                 let seen = try eventually { () throws in
                     try collide(sandbox, port: port)
-                    port += 1
+                    port = port == 5999 ? 5000 : port + 1
                     return follower.outputSoFar.contains("refused 127.0.0.1:5")
                 }
                 #expect(seen)
@@ -121,11 +131,7 @@ extension IntegrationTests {
                 rmdir(folder)
                 #expect(eventually { agent.errorsSoFar.contains("is gone") })
                 let again = try sandbox.makeChild("service")
-                #expect(
-                    try eventually { () throws in
-                        try sandbox.state.exists
-                            && sandbox.state.attachments().contains { $0.id == again.id }
-                    })
+                #expect(try eventually { () throws in try isGuarded(again, in: sandbox.state) })
                 let a = try sandbox.socket(bound: "127.0.0.1:5000", in: again)
                 let b = try sandbox.socket(bound: "127.0.0.1:5000", in: again)
                 #expect(a.connect("127.0.0.1:6000") == nil)
@@ -137,24 +143,35 @@ extension IntegrationTests {
             }
         }
 
-        /// A contender runs all the while and finds exactly one winner in each round.
+        /// Runs `body` while a contender finds exactly one winner in each of its rounds.
+        private func contending(_ sandbox: Sandbox, _ body: () throws -> Void) throws {
+            func rounds() throws -> UInt64 { try sandbox.counters()[.claimed] }
+            let contender = try sandbox.start(
+                stress, ["race", "--threads", "4", "--rounds", "1000000000"], in: sandbox.cgroup)
+            sandbox.endWithSandbox(contender)
+            #expect(try eventually { () throws in try rounds() > 1000 })
+            try body()
+            let before = try rounds()
+            #expect(try eventually { () throws in try rounds() > before + 1000 })
+            contender.signal(SIGINT)
+            let outcome = contender.wait()
+            #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
+        }
+
         @Test func killedAndAdoptedUnderLoadWithNoWindow() throws {
             try Sandbox.run { sandbox in
                 var agent = try startAgent(sandbox)
-                let contender = try sandbox.start(
-                    stress, ["race", "--threads", "4", "--rounds", "60000"], in: sandbox.cgroup)
-                for policy in ["EPERM", "EPERM", "EPERM"] {
-                    agent.signal(SIGKILL)
-                    #expect(agent.wait().status == 128 + SIGKILL)
-                    agent = try startAgent(sandbox, "--errno", policy)
-                    #expect(agent.errorsSoFar.contains("adopted"))
+                try contending(sandbox) {
+                    for policy in ["EPERM", "EPERM", "EPERM"] {
+                        agent.signal(SIGKILL)
+                        #expect(agent.wait().status == 128 + SIGKILL)
+                        agent = try startAgent(sandbox, "--errno", policy)
+                        #expect(agent.errorsSoFar.contains("adopted"))
+                    }
                 }
-                let outcome = contender.wait()
-                #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
                 #expect(try sandbox.hasNoClaimsLeft())
-                #expect(try sandbox.counters()[.claimed] >= 60000)
             }
         }
 
@@ -162,19 +179,15 @@ extension IntegrationTests {
         @Test func upgradedUnderLoadWithNoWindow() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach(tableSize: 65536)
-                let contender = try sandbox.start(
-                    stress, ["race", "--threads", "4", "--rounds", "60000"], in: sandbox.cgroup)
-                var ids: Set<[UInt32]> = []
-                while contender.isRunning {
-                    try sandbox.state.attach(
-                        sandbox.cgroup, policy: Policy(), replacing: true)
-                    ids.insert(try sandbox.state.attachments()[0].programs.map(\.id))
-                    usleep(50_000)
+                try contending(sandbox) {
+                    for _ in 0..<20 {
+                        let before = try sandbox.state.attachments()[0].programs.map(\.id)
+                        try sandbox.state.attach(sandbox.cgroup, policy: Policy(), replacing: true)
+                        let after = try sandbox.state.attachments()[0].programs.map(\.id)
+                        #expect(Set(before).isDisjoint(with: after))
+                        usleep(20_000)
+                    }
                 }
-                let outcome = contender.wait()
-                #expect(outcome.status == 0, "\(outcome.output)\(outcome.errors)")
-                #expect(ids.count > 3)  // they really were swapped meanwhile
-                #expect(try sandbox.counters()[.claimed] >= 60000)
             }
         }
 
@@ -199,7 +212,8 @@ extension IntegrationTests {
             }
         }
 
-        /// A flood of refusals: the log is bounded, the counters are exact.
+        /// A flood of refusals: the log is bounded, the counters are exact. What came while the
+        /// agent did not get a processor may be missing in the log, and is counted too.
         @Test func aFloodIsCountedExactly() throws {
             try Sandbox.run { sandbox in
                 let agent = try startAgent(sandbox)
@@ -207,21 +221,24 @@ extension IntegrationTests {
                 #expect(a.connect("127.0.0.1:6000") == nil)
                 let b = try sandbox.socket(bound: "127.0.0.1:5000")
                 let attempts = 50_000
+                let began = KernelClock.monotonic
                 for _ in 0..<attempts { _ = b.connect("127.0.0.1:6000") }
                 #expect(try sandbox.counters()[.refusedHeld] == UInt64(attempts))
                 agent.signal(SIGTERM)
                 let outcome = agent.wait()
                 #expect(outcome.status == 0)
+                let seconds = (KernelClock.monotonic - began) / 1_000_000_000
                 // One tuple again and again: its first refusal, and now and then how many more.
                 let lines = outcome.errors.split(separator: "\n").filter {
                     $0.contains("refused 127.0.0.1:5000")
                 }
-                #expect(lines.count < 10)
+                #expect(lines.count < 10 + Int(seconds) / 10)
                 let more = lines.compactMap { line in
                     line.firstMatch(of: #/ notice ([0-9,]+) more times in [0-9]+s: refused /#)
                         .flatMap { Int($0.1.filter(\.isNumber)) }
                 }
-                #expect(more.reduce(1, +) == attempts)
+                let unheard = Int(try sandbox.counters()[.eventsDropped])
+                #expect(more.reduce(1, +) + unheard == attempts)
             }
         }
 

@@ -318,7 +318,7 @@ extension IntegrationTests {
                     to, mine = ('127.0.0.1', 9), ('127.0.0.1', 42000)
                     holder = udp(); print(attempt(holder, to, mine), flush=True)
                     print(attempt(udp(), to, mine), flush=True)
-                    until = time.time() + 30
+                    until = time.time() + 300
                     while os.path.exists('\(sandbox.state.folder)') and time.time() < until: time.sleep(0.02)
                     print(os.path.exists('\(sandbox.state.folder)'), flush=True)
                     time.sleep(1.2)

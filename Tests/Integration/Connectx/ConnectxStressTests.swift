@@ -43,7 +43,7 @@ extension IntegrationTests {
         func lockWithoutBarrierFails(_ others: Int) throws {
             try Sandbox.run { sandbox in
                 var overshadowed = 0
-                for _ in 0..<30 where overshadowed == 0 {
+                for _ in 0..<100 where overshadowed == 0 {
                     overshadowed = try contend(
                         sandbox, by: "lock", among: others,
                         successes: successes(among: others) / 3, "--hold", "400"

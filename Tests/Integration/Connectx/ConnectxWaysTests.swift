@@ -37,7 +37,7 @@ extension IntegrationTests {
         @Test func inTimeTheSocketBlocksAsOthersDo() throws {
             let server = try EchoServer(.tcp4, port: 0)
             var options = Connectx.Options()
-            options.timeout = .seconds(5)
+            options.timeout = .seconds(60)
             let connection = try Connectx.connectBlocking(
                 .tcp, to: server.endpoint, options: options)
             #expect(connection.outcome.state == .connected)
@@ -52,7 +52,7 @@ extension IntegrationTests {
                 Connectx.Options(),
                 {
                     var o = $0
-                    o.timeout = .seconds(5)
+                    o.timeout = .seconds(60)
                     return o
                 }(Connectx.Options()),
             ] {
@@ -173,7 +173,7 @@ extension IntegrationTests {
                 switch way {
                 case 0: connection = try blocking(transport, server.endpoint, options)
                 case 1:
-                    options.timeout = .seconds(10)
+                    options.timeout = .seconds(60)
                     connection = try blocking(transport, server.endpoint, options)
                 default:
                     connection = try await Connectx.connect(
@@ -205,7 +205,7 @@ extension IntegrationTests {
             var buffer = [UInt8](repeating: 0, count: 64)
             var ready = pollfd(
                 fd: connection.descriptor.raw, events: Int16(POLLIN), revents: 0)
-            guard poll(&ready, 1, 2000) == 1 else { return nil }
+            guard poll(&ready, 1, 60_000) == 1 else { return nil }
             let count = recv(connection.descriptor.raw, &buffer, buffer.count, 0)
             return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
         }

@@ -28,9 +28,15 @@ static void on_interrupt(int signal)
 void catch_interrupts(void)
 {
 	struct sigaction action = {.sa_handler = on_interrupt};
+	sigset_t interrupts;
 
+	sigemptyset(&interrupts);
+	sigaddset(&interrupts, SIGINT);
+	sigaddset(&interrupts, SIGTERM);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	/* Whoever started us may have blocked them, and a program inherits that. */
+	sigprocmask(SIG_UNBLOCK, &interrupts, NULL);
 }
 
 static inline void relax(void)
