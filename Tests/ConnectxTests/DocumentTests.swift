@@ -70,6 +70,16 @@ import Testing
         }
     }
 
+    /// The program of the article on the lock is the one that Integration compiles and runs.
+    @Test func theProgramOfTheLockIsTheExample() throws {
+        let article = try Self.lines(of: "Sources/Connectx/Connectx.docc/TheLocksHole.md")
+        let program = try Self.lines(of: "Sources/CConnectx/examples/lock-hole.c")
+        let start = try #require(article.firstIndex(of: "```c")) + 1
+        let end = try #require(article[start...].firstIndex(of: "```"))
+        #expect(Array(article[start..<end]) == program.dropLast())
+        #expect(end - start < 100)
+    }
+
     @Test func thereAreBlocks() throws {
         #expect(try Self.blocks(of: "README.md").count == 1)
     }
