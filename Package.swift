@@ -140,6 +140,9 @@ let package = Package(
                 "TupleguardLinux", "TupleguardSocketDiag", "TupleguardSockets",
             ],
             swiftSettings: strict, plugins: ["TupleguardBPFBuild"]),
+        // Charts and pages, for whoever has something to show.
+        .target(
+            name: "TupleguardPictures", dependencies: ["TupleguardLinux"], swiftSettings: strict),
         .target(
             name: "TupleguardAgentClient",
             dependencies: ["TupleguardLinux", "TupleguardRecords", "TupleguardSockets"],
@@ -172,7 +175,8 @@ let package = Package(
                 "CTupleguardLinux", "Connectx", "ConnectxCore", "TupleguardAgent",
                 "TupleguardDeferral", "TupleguardDiagnosis", "TupleguardHostSurvey",
                 "TupleguardKernel", "TupleguardLab",
-                "TupleguardLinux", "TupleguardMetrics", "TupleguardRecords",
+                "TupleguardLinux", "TupleguardMetrics", "TupleguardPictures",
+                "TupleguardRecords",
                 "TupleguardSocketDiag",
                 "TupleguardSockets",
                 product("ArgumentParser", "swift-argument-parser"),
@@ -235,6 +239,9 @@ let package = Package(
             dependencies: ["TupleguardLab", "TupleguardLinux", "TupleguardSockets"],
             swiftSettings: strict),
         .testTarget(
+            name: "TupleguardPicturesTests", dependencies: ["TupleguardPictures"],
+            swiftSettings: strict),
+        .testTarget(
             name: "TupleguardRecordsTests",
             dependencies: [
                 "ConnectxCore", "TupleguardLinux", "TupleguardRecords", "TupleguardSockets",
@@ -262,8 +269,8 @@ let package = Package(
             dependencies: [
                 "tupleguard", "Connectx", "TupleguardABI", "TupleguardAgent",
                 "TupleguardAgentClient", "TupleguardKernel",
-                "TupleguardLab", "TupleguardLinux", "TupleguardRecords", "TupleguardSockets",
-                "TupleguardTestSupport",
+                "TupleguardLab", "TupleguardLinux", "TupleguardPictures", "TupleguardRecords",
+                "TupleguardSockets", "TupleguardTestSupport",
                 product("ArgumentParser", "swift-argument-parser"),
             ],
             swiftSettings: strict),

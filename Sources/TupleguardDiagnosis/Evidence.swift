@@ -5,7 +5,7 @@ package import TupleguardAgentClient
 package import TupleguardHostSurvey
 package import TupleguardKernel
 import TupleguardLinux
-import TupleguardRecords
+package import TupleguardRecords
 import TupleguardSockets
 
 /// Everything that the diagnoses are made from.
@@ -54,10 +54,25 @@ package struct Evidence: Sendable {
         earlier?.namespaces.first { $0.namespace.inode == namespace.namespace.inode }
     }
 
+    /// A process, and how many of some sockets it has.
+    package struct Holder: Sendable {
+        package let process: ProcessIdentity
+        package let sockets: Int
+    }
+
+    /// The processes with the most sockets to a destination.
+    package func holders(of pressure: DestinationPressure) -> [Holder] {
+        holders(of: pressure.destination.inodes)
+    }
+
+    private func holders(of inodes: some Sequence<UInt32>, limit: Int = 3) -> [Holder] {
+        owners.count(inodes).prefix(limit).compactMap { pid, sockets in
+            ProcessIdentity(pid: pid).map { Holder(process: $0, sockets: sockets) }
+        }
+    }
+
     /// The processes with the most of these sockets.
     func processes(of inodes: some Sequence<UInt32>, limit: Int = 3) -> [Finding.Involved] {
-        owners.count(inodes).prefix(limit).compactMap { pid, sockets in
-            ProcessIdentity(pid: pid).map { .init($0, amount(sockets, "socket")) }
-        }
+        holders(of: inodes, limit: limit).map { .init($0.process, amount($0.sockets, "socket")) }
     }
 }

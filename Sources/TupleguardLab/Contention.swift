@@ -21,6 +21,9 @@ package struct ContentionReport: Encodable, Sendable {
     /// Sockets that held a 4-tuple together with another one of the same round, without the first
     /// of each tuple: connected, and silent.
     package internal(set) var overshadowed = 0
+    /// Rounds that left a socket overshadowed. (The attempts of one round depend on each other; the
+    /// rounds do not.)
+    package internal(set) var lostRounds = Proportion()
     /// How the others failed: "EADDRINUSE (bind)", and how often.
     package internal(set) var failures: [String: Int] = [:]
 
@@ -46,7 +49,9 @@ extension Technique {
         let wish = Wish(
             source: Endpoint(setting.address, portChoice == .kernel ? 0 : port),
             destination: setting.destinations[0])
-        let crowd = try Self.makeCrowd(others, on: wish.source)
+        var crowd = HeldSockets()
+        var kit = try Kit()
+        try crowd.grow(to: others, on: wish.source, &kit)
         let arena = try Arena(self, wish, for: duration)
         try onThreads(kits: arena.threads) { number, kit in
             // Side by side, also where the scheduler would rather have them one after the other.
@@ -56,16 +61,16 @@ extension Technique {
         _ = consume crowd
         return arena.report
     }
+}
 
-    /// So many sockets that share `source`, each with a destination of its own.
-    private static func makeCrowd(_ count: Int, on source: Endpoint) throws -> HeldSockets {
-        var crowd = HeldSockets()
-        var kit = try Kit()
-        for port in 0..<count {
-            let destination = Endpoint(source.address, UInt16(1 + port))
-            crowd.hold(try shared(.udp)(&kit, Wish(source: source, destination: destination)))
+extension HeldSockets {
+    /// Adds UDP sockets that share `source`, each with a destination of its own, until there are
+    /// so many.
+    mutating func grow(to count: Int, on source: Endpoint, _ kit: inout Kit) throws(CallFailure) {
+        while all.count < count {
+            let destination = Endpoint(source.address, UInt16(1 + all.count))
+            hold(try Technique.shared(.udp)(&kit, Wish(source: source, destination: destination)))
         }
-        return crowd
     }
 }
 
@@ -143,7 +148,9 @@ private final class Arena: Sendable {
             let tuples = round.held.compactMap(tuple(of:))
             round.report.rounds += 1
             round.report.succeeded += round.held.count
-            round.report.overshadowed += overshadowed(among: tuples)
+            let lost = overshadowed(among: tuples)
+            round.report.overshadowed += lost
+            round.report.lostRounds.add(lost > 0)
             for socket in round.held { reset(socket) }
             round.held.removeAll(keepingCapacity: true)
             let now = ContinuousClock.now

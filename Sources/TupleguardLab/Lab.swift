@@ -40,6 +40,8 @@ package struct LabReport: Encodable, Sendable {
     package internal(set) var techniques: [TechniqueReport] = []
     package internal(set) var observations: [ObservationReport] = []
     package internal(set) var retries: [RetryReport] = []
+    package internal(set) var fills: [FillReport] = []
+    package internal(set) var costs: [CostReport] = []
     package internal(set) var leftOut: [LeftOut] = []
 }
 
@@ -49,11 +51,15 @@ package struct Effort: Sendable {
     package var contention: Duration
     /// For each line of the retry table.
     package var trials: Int
+    /// On one address and port, at most, while the cost of a connect is measured.
+    package var otherSockets: Int
 
     /// About a minute in all on two processors.
-    package static let normal = Effort(contention: .seconds(2), trials: 10_000)
+    package static let normal = Effort(
+        contention: .seconds(2), trials: 10_000, otherSockets: 3000)
     /// About ten minutes.
-    package static let thorough = Effort(contention: .seconds(25), trials: 200_000)
+    package static let thorough = Effort(
+        contention: .seconds(25), trials: 200_000, otherSockets: 10_000)
 }
 
 /// A row of the lab, by its name.
@@ -62,23 +68,48 @@ package struct Row: Sendable {
         case technique(Technique)
         case observation(Observation)
         case retry(percent: Int)
+        case fill(PortSearch)
+        case cost(CostGrowth)
     }
 
     package let name: String
-    /// "tcp", "udp", "unix" or "retry": what `--only` may name besides.
+    /// "tcp", "udp", "unix", "retry", "fill" or "cost": what `--only` may name besides.
     package let group: String
     let content: Content
 
     /// What must be on the cgroup of this process while the row is measured.
     var hook: RequiredHook? {
-        if case .technique(let technique) = content { technique.hook } else { nil }
+        switch content {
+        case .technique(let technique): technique.hook
+        case .fill(let search): search.hook
+        case .cost(let growth): growth.hook
+        case .observation, .retry: nil
+        }
     }
 
     /// Descriptors that it takes to measure it, amply: what fails for want of these would be laid
     /// at the door of the technique.
-    var descriptors: Int {
-        let others = if case .technique(let technique) = content { technique.others } else { 0 }
+    func descriptors(_ effort: Effort) -> Int {
+        let others =
+            switch content {
+            case .technique(let technique): technique.others
+            case .fill: PortSearch.ports.count
+            case .cost: effort.otherSockets
+            case .observation, .retry: 0
+            }
         return 700 + others
+    }
+
+    /// How long it takes to measure it, about, on a machine that does nothing else.
+    package func expectedSeconds(_ effort: Effort) -> Double {
+        switch content {
+        case .technique: effort.contention / .seconds(1) + 0.2
+        case .observation: 0.5
+        case .retry: Double(effort.trials) * 1e-4
+        case .fill: 0.3
+        // Each socket looks at all those before it when it is bound (udp_lib_lport_inuse2).
+        case .cost: 0.2 + Double(effort.otherSockets * effort.otherSockets) * 6e-8
+        }
     }
 
     private init(_ name: String, _ content: Content) {
@@ -88,10 +119,14 @@ package struct Row: Sendable {
     }
 
     /// In the order in which they are measured and shown.
-    package static let all: [Row] =
-        Technique.all.map { Row($0.name, .technique($0)) }
-        + Observation.all.map { Row($0.name, .observation($0)) }
-        + RetryTable.percentages.map { Row("retry-\($0)", .retry(percent: $0)) }
+    package static let all: [Row] = {
+        var rows = Technique.all.map { Row($0.name, .technique($0)) }
+        rows += Observation.all.map { Row($0.name, .observation($0)) }
+        rows += RetryTable.percentages.map { Row("retry-\($0)", .retry(percent: $0)) }
+        rows += PortSearch.all.map { Row($0.name, .fill($0)) }
+        rows += CostGrowth.all.map { Row($0.name, .cost($0)) }
+        return rows
+    }()
 }
 
 /// Measures rows, each in a network namespace of its own.
@@ -180,11 +215,12 @@ package struct Laboratory {
 
     /// Measures a row. What it needs on the cgroup has to be there.
     private mutating func measure(_ row: Row) throws {
-        guard row.descriptors <= descriptorLimit else {
+        let descriptors = row.descriptors(effort)
+        guard descriptors <= descriptorLimit else {
             return leaveOut(
                 row,
                 why:
-                    "it takes \(row.descriptors) descriptors, and this process may have \(descriptorLimit); raise its limit (ulimit -n)"
+                    "it takes \(descriptors) descriptors, and this process may have \(descriptorLimit); raise its limit (ulimit -n)"
             )
         }
         try LabNamespace.enterNew(ports: Setting.standard.ports)
@@ -197,6 +233,9 @@ package struct Laboratory {
         case .retry(let percent):
             report.retries.append(
                 try RetryTable.measure(busyPercent: percent, trials: effort.trials))
+        case .fill(let search): report.fills.append(try search.measure())
+        case .cost(let growth):
+            report.costs.append(try growth.measure(upTo: effort.otherSockets))
         }
     }
 

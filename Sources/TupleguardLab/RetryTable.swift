@@ -17,6 +17,9 @@ package struct RetryReport: Encodable, Sendable {
     package internal(set) var attempts = 0
     /// Attempts that collided.
     package internal(set) var collisions = 0
+    /// Trials of which the first attempt collided, the first two, and so on.
+    package internal(set) var collidedThrough = [Int](
+        repeating: 0, count: Technique.retryAttempts)
 
     init(busyPercent: Int) {
         self.busyPercent = busyPercent
@@ -26,7 +29,7 @@ package struct RetryReport: Encodable, Sendable {
 }
 
 /// The probability that so many independent attempts all collide.
-func allCollide(probability: Double, attempts: Int) -> Double {
+package func allCollide(probability: Double, attempts: Int) -> Double {
     (0..<attempts).reduce(1) { product, _ in product * probability }
 }
 
@@ -75,13 +78,14 @@ extension RetryReport {
     /// One trial.
     fileprivate mutating func add(_ wish: Wish, _ kit: inout Kit) throws(CallFailure) {
         trials += 1
-        for _ in 0..<Technique.retryAttempts {
+        for attempt in 0..<Technique.retryAttempts {
             attempts += 1
             if let socket = try Technique.attempt(&kit, wish) {
                 reset(socket.release())
                 return
             }
             collisions += 1
+            collidedThrough[attempt] += 1
         }
         failed += 1
     }

@@ -54,16 +54,42 @@ import TupleguardSockets
     }
 }
 
+@Suite struct ProportionTests {
+    /// Against values from the textbook's formula, computed elsewhere.
+    @Test(arguments: [
+        (10, 100, 0.0552, 0.1744), (50, 100, 0.4038, 0.5962), (1, 1000, 0.00018, 0.00564),
+        (0, 100, 0, 0.0370), (100, 100, 0.9630, 1), (0, 1_000_000, 0, 0.00000384),
+    ])
+    func intervals(_ count: Int, _ trials: Int, _ low: Double, _ high: Double) {
+        let interval = Proportion(count, of: trials).interval
+        #expect(abs(interval.lowerBound - low) < 0.0001)
+        #expect(abs(interval.upperBound - high) < max(0.000_000_01, high * 0.002))
+    }
+
+    @Test func withoutTrialsEverythingIsPossible() {
+        #expect(Proportion().share == nil)
+        #expect(Proportion().interval == 0...1)
+    }
+
+    @Test func whatHappenedIsCounted() {
+        var proportion = Proportion()
+        for number in 0..<8 { proportion.add(number % 4 == 0) }
+        #expect(proportion.count == 2 && proportion.trials == 8)
+        #expect(proportion.share == 0.25)
+    }
+}
+
 @Suite struct RowTests {
     @Test func namesAreDifferentAndBeginWithTheirGroup() {
         #expect(Set(Row.all.map(\.name)).count == Row.all.count)
-        #expect(Set(Row.all.map(\.group)) == ["tcp", "udp", "unix", "retry"])
+        #expect(Set(Row.all.map(\.group)) == ["tcp", "udp", "unix", "retry", "fill", "cost"])
     }
 
     @Test func onlyTheHooksNeedBPF() {
         #expect(
             Row.all.filter { $0.hook != nil }.map(\.name) == [
-                "udp-look-up", "udp-guard", "udp-guard-discover",
+                "udp-look-up", "udp-guard", "udp-guard-discover", "fill-guard", "cost-look-up",
+                "cost-guard",
             ])
     }
 }

@@ -51,8 +51,8 @@ struct LabHooks: ~Copyable {
         }
     }
 
-    /// Claims that there is room for: a row has a few hundred sockets at most.
-    private static let tableSize = 4096
+    /// Claims that there is room for: a row has 10,000 sockets and a few hundred at most.
+    private static let tableSize = 16_384
 
     /// Goes back to where this process came from, and takes the hook off.
     mutating func detach() {

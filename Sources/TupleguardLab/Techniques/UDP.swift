@@ -63,7 +63,7 @@ extension Technique {
     ]
 
     /// connect()
-    private static let plain: Open = { _, wish throws(CallFailure) in
+    static let plain: Open = { _, wish throws(CallFailure) in
         let socket = try NewSocket(.udp)
         try socket.connect(wish.destination)
         return socket.take()
@@ -83,7 +83,7 @@ extension Technique {
     /// The same after the bind barrier: a second socket that tries to bind to the port comes
     /// through the kernel's lock on it (udp_lib_get_port) behind whoever had passed the check
     /// before.
-    private static let barred: Open = { kit, wish throws(CallFailure) in
+    static let barred: Open = { kit, wish throws(CallFailure) in
         let socket = try boundAlone(wish)
         let barrier = try NewSocket(.udp)
         try barrier.share(true)

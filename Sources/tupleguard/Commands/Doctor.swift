@@ -38,6 +38,7 @@ struct Doctor: ParsableCommand {
               tupleguard doctor --sample 10        for ten seconds, where connections come in bursts
               tupleguard doctor --watch 5          again every five seconds
               tupleguard doctor --json             for machines
+              tupleguard doctor --html report.html     with pictures, to be sent or printed
               ip netns exec blue tupleguard doctor --namespace self
 
             EXIT STATUS
@@ -70,6 +71,12 @@ struct Doctor: ParsableCommand {
             valueName: "first-last"))
     var translationPorts = PortRange(range: TranslationSurvey.defaultPorts)
 
+    @Option(
+        help: ArgumentHelp(
+            "The report with pictures, on a page that needs no other file; - is standard output.",
+            valueName: "file"))
+    var html: OutputFile?
+
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
     static let couldNotLook = ExitCode(3)
@@ -81,12 +88,22 @@ struct Doctor: ParsableCommand {
         if let watch, !(0.1...86_400).contains(watch) {
             throw ValidationError("--watch \(watch): choose between 0.1 and 86400")
         }
+        if html?.isStandardOutput == true && (json || watch != nil) {
+            throw ValidationError(
+                "--html - is one page on standard output: with --json or --watch name a file")
+        }
     }
 
     func run() throws {
         while true {
+            try ready { () throws(OutputFile.Refusal) in try html?.check() }
             let examination = try examine()
-            if json {
+            try ready { () throws(OutputFile.Refusal) in
+                try html?.write(DoctorPage(examination).html)
+            }
+            if html?.isStandardOutput == true {
+                // The page is the output.
+            } else if json {
                 print(encodeJSON(DoctorReport(examination)))
             } else {
                 if watch != nil { Terminal.clear() }
@@ -95,6 +112,16 @@ struct Doctor: ParsableCommand {
             fflush(nil)
             guard let watch else { throw ExitCode(exitStatus(examination)) }
             sleep(seconds: watch)
+        }
+    }
+
+    /// What cannot be written ends with the status of a look that was none: 1 and 2 are findings.
+    private func ready(_ body: () throws(OutputFile.Refusal) -> Void) throws {
+        do {
+            try body()
+        } catch {
+            Terminal.note("Error: \(error)")
+            throw Self.couldNotLook
         }
     }
 

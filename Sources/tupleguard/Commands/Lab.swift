@@ -15,9 +15,10 @@ struct Lab: ParsableCommand {
             Each row has a network namespace of its own, with 20 ports and 5 destinations, so \
             nothing of this host is touched. Measured are how many connections fit, the errno when \
             they do not, whether one source address and port can serve several destinations, and \
-            how many sockets are overshadowed when threads go for one 4-tuple at a time.
+            how many sockets are overshadowed when threads go for one 4-tuple at a time; then what \
+            the last ports of a range cost, and a connect() beside many sockets.
 
-            Takes about a minute. Needs no privilege where user namespaces are allowed; three rows \
+            Takes about a minute. Needs no privilege where user namespaces are allowed; six rows \
             need BPF, and so root, and are left out without (the output says so).
 
             EXAMPLES
@@ -25,11 +26,13 @@ struct Lab: ParsableCommand {
               tupleguard lab --only udp-reuse-bind,udp-connectx
               tupleguard lab --only tcp --json
               tupleguard lab --thorough --markdown
+              tupleguard lab --html lab.html
+              tupleguard lab --svg cost > cost.svg
             """)
 
     @Option(
         help: ArgumentHelp(
-            "Only these rows, or groups (tcp, udp, unix, retry) of them.",
+            "Only these rows, or groups (tcp, udp, unix, retry, fill, cost) of them.",
             valueName: "name,name…"))
     var only: String?
 
@@ -48,9 +51,21 @@ struct Lab: ParsableCommand {
     @Flag(help: "Tables in Markdown.")
     var markdown = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Pictures, on a page that needs no other file; - is standard output.",
+            valueName: "file"))
+    var html: OutputFile?
+
+    @Option(help: "One picture as SVG, on standard output; measures only what is on it.")
+    var svg: LabPicture?
+
     /// The rows that are asked for.
     private func rows() throws -> [Row] {
-        guard let only else { return Row.all }
+        guard let only else {
+            guard let svg else { return Row.all }
+            return Row.all.filter { svg.groups.contains($0.group) }
+        }
         let names = only.split(separator: ",").map(String.init)
         for name in names where !Row.all.contains(where: { $0.isMeant(by: name) }) {
             let known = Row.all.map(\.name).joined(separator: ", ")
@@ -65,6 +80,13 @@ struct Lab: ParsableCommand {
             throw ValidationError("--contend \(contend): choose between 0.01 and 3600 seconds")
         }
         if json && markdown { throw ValidationError("choose --json or --markdown") }
+        if svg != nil && (json || markdown || html != nil) {
+            throw ValidationError("--svg is one picture: leave --json, --markdown and --html out")
+        }
+        if html?.isStandardOutput == true && (json || markdown) {
+            throw ValidationError(
+                "--html - is standard output, as --json and --markdown are: name a file")
+        }
         if try rows().isEmpty { throw ValidationError("--only: name at least one row") }
     }
 
@@ -86,11 +108,27 @@ struct Lab: ParsableCommand {
     func run() throws {
         Self.unblockSignals()
         let rows = try rows()
-        var progress = LabProgress(rows: rows.count)
+        try html?.check()
+        var progress = LabProgress(rows.map { $0.expectedSeconds(effort) })
         let report = try Laboratory.measure(
             rows, effort, keeper: [LabKeeperCommand.configuration.commandName!, "\(getpid())"]
         ) { progress.show($0.name) }
         progress.end()
+        try write(report)
+    }
+
+    private func write(_ report: LabReport) throws {
+        if let svg {
+            guard let figure = svg.figure(report) else {
+                let why = report.leftOut.map { "\($0.name): \($0.why)" }.joined(separator: "; ")
+                throw ValidationError(
+                    "--svg \(svg.rawValue): nothing of it was measured\(why.isEmpty ? "; --only must name rows of \(svg.groups.joined(separator: ", "))" : " (\(why))")"
+                )
+            }
+            return print(figure.svg, terminator: "")
+        }
+        try html?.write(report.page.html)
+        if html?.isStandardOutput == true { return }
         print(
             json ? encodeJSON(report) : markdown ? LabText(report).markdown : LabText(report).text)
     }
@@ -100,19 +138,18 @@ extension Row {
     fileprivate func isMeant(by name: String) -> Bool { name == self.name || name == group }
 }
 
-/// Which row is being measured, in a line of the terminal.
+/// Which row is being measured, and how long the others will take, in a line of the terminal.
 private struct LabProgress {
-    private let rows: Int
+    private var forecast: Forecast
     private let isShown = isatty(STDERR_FILENO) == 1
-    private var begun = 0
 
-    init(rows: Int) {
-        self.rows = rows
+    init(_ expectedSeconds: [Double]) {
+        forecast = Forecast(expectedSeconds)
     }
 
     mutating func show(_ name: String) {
-        begun += 1
-        write("\r\u{1B}[K\(begun)/\(rows)  \(name)")
+        forecast.beginNext(at: .now)
+        write("\r\u{1B}[K\(forecast.begun)/\(forecast.count)  \(name)  \(forecast.left(at: .now))")
     }
 
     func end() {

@@ -65,6 +65,14 @@ struct DoctorReport: Encodable {
         let timeWait: Int
         let perSecond: Double?
         let secondsUntilFull: Double?
+        /// The processes with the most of the sockets; none where these were not looked at.
+        let holders: [HolderReport]
+    }
+
+    struct HolderReport: Encodable {
+        let pid: Int32
+        let command: String
+        let sockets: Int
     }
 
     let status: String
@@ -90,7 +98,9 @@ struct DoctorReport: Encodable {
                 name: survey.namespace.name, possiblePorts: survey.settings.possible,
                 sources: survey.tcp.sources.map { SourceReport("tcp", $0) }
                     + survey.udp.sources.map { SourceReport("udp", $0) },
-                destinations: evidence.pressures(survey).map(DestinationReport.init),
+                destinations: evidence.pressures(survey).map { pressure in
+                    DestinationReport(pressure, evidence.holders(of: pressure))
+                },
                 translations: evidence.translationPressures(survey).map(TranslationReport.init),
                 conntrack: survey.translation.map {
                     ConntrackReport(tracked: $0.tracked, possible: $0.limit)
@@ -108,12 +118,15 @@ extension DoctorReport.SourceReport {
 }
 
 extension DoctorReport.DestinationReport {
-    init(_ pressure: DestinationPressure) {
+    init(_ pressure: DestinationPressure, _ holders: [Evidence.Holder]) {
         self.init(
             protocol: pressure.name.lowercased(), local: pressure.source,
             remote: pressure.remote.description, used: pressure.filling.used,
             possible: pressure.filling.possible, timeWait: pressure.destination.timeWait,
-            perSecond: pressure.filling.rate, secondsUntilFull: pressure.filling.secondsUntilFull)
+            perSecond: pressure.filling.rate, secondsUntilFull: pressure.filling.secondsUntilFull,
+            holders: holders.map {
+                .init(pid: $0.process.pid, command: $0.process.name, sockets: $0.sockets)
+            })
     }
 }
 

@@ -193,7 +193,7 @@ struct DoctorText {
 
     // MARK: - The last line
 
-    private var verdict: String {
+    var verdict: String {
         let counts = Severity.allCases.reversed().compactMap { severity in
             let count = examination.findings.count { $0.severity == severity }
             let noun =

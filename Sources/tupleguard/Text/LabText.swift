@@ -3,6 +3,7 @@
 
 import TupleguardLab
 import TupleguardLinux
+import TupleguardPictures
 
 struct LabText {
     private let report: LabReport
@@ -15,7 +16,9 @@ struct LabText {
 
     var text: String {
         [
-            heading, techniquesAsText, observationsAsText, retriesAsText, leftOutAsText,
+            heading, techniquesAsText, observationsAsText, retriesAsText,
+            fills.map { $0.lines(width: nil) } ?? [], costs.map { $0.lines(width: nil) } ?? [],
+            leftOutAsText,
         ].filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n")
     }
 
@@ -28,7 +31,7 @@ struct LabText {
         return lines
     }
 
-    private static let guardedNote =
+    static let guardedNote =
         "A guard covers this process: what UDP rows show is what it lets through."
 
     private var techniquesAsText: [String] {
@@ -84,6 +87,47 @@ struct LabText {
             + table.lines(width: nil)
     }
 
+    // MARK: - Tables that are alike in text and in Markdown
+
+    /// How long it took to use so much of the ports for one destination.
+    private var fills: Table? {
+        guard let ports = report.fills.first?.ports else { return nil }
+        var table = Table(
+            columns: [.init(title: "FILLING \(grouped(ports)) PORTS")]
+                + ["HALF", "90%", "99%", "ALL", "PROBES"].map {
+                    .init(title: $0, alignment: .right)
+                })
+        for fill in report.fills {
+            let times = [ports / 2, ports / 10, ports / 100, 0].map { free in
+                fill.points.first { $0.free == free }
+                    .map { "\(lettered(Double($0.microseconds) / 1000)) ms" } ?? fill.errno ?? ""
+            }
+            let probes = fill.points.last?.probes.map { grouped($0) } ?? "not counted"
+            table.rows.append([fill.name] + times + [probes])
+        }
+        return table
+    }
+
+    /// One connect() beside so many sockets.
+    private var costs: Table? {
+        guard let counts = report.costs.first?.points.map(\.otherSockets) else { return nil }
+        var table = Table(
+            columns: [.init(title: "CONNECT BESIDE")]
+                + counts.map { .init(title: grouped($0), alignment: .right) })
+        for cost in report.costs {
+            table.rows.append(
+                [cost.name]
+                    + cost.points.map { "\(lettered(Double($0.nanoseconds) / 1000)) us" })
+        }
+        return table
+    }
+
+    private static func markdown(_ table: Table) -> [String] {
+        [row(table.columns.map { $0.title.lowercased() })]
+            + [row(table.columns.map { $0.alignment == .right ? "---:" : "---" })]
+            + table.rows.map(row)
+    }
+
     private var leftOutAsText: [String] {
         report.leftOut.map { "left out: \($0.name): \($0.why)" }
     }
@@ -93,6 +137,7 @@ struct LabText {
     var markdown: String {
         [
             markdownHeading, techniquesAsMarkdown, observationsAsMarkdown, retriesAsMarkdown,
+            fills.map(Self.markdown) ?? [], costs.map(Self.markdown) ?? [],
             leftOutAsText.map { "- \($0)" },
         ].filter { !$0.isEmpty }.map { $0.joined(separator: "\n") }.joined(separator: "\n\n")
     }
@@ -164,7 +209,7 @@ extension ContentionReport {
 }
 
 extension ObservationReport {
-    fileprivate var outcome: String { result + (errno.map { "; then \($0)" } ?? "") }
+    var outcome: String { result + (errno.map { "; then \($0)" } ?? "") }
 }
 
 extension RetryReport {

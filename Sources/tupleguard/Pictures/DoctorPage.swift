@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// The doctor's report as a page: what is wrong, then how full the ports are, and who has them.
+
+import TupleguardDiagnosis
+import TupleguardLinux
+import TupleguardPictures
+
+/// From the same numbers as the JSON.
+struct DoctorPage {
+    private let report: DoctorReport
+    private let examination: Examination
+    private let host: String
+
+    /// As many rows as a picture can have and still be looked at.
+    private static let rowsShown = 25
+
+    init(_ examination: Examination) {
+        self.examination = examination
+        report = DoctorReport(examination)
+        host = "Linux \(KernelVersion.runningRelease)"
+    }
+
+    var html: String {
+        var page = Page(
+            "What is wrong with this host's connections",
+            ["By tupleguard doctor on \(host). \(DoctorText(examination).verdict)"])
+        page.inserted = report.findings.map(article)
+        page.figures = [destinations, holders, sockets].compactMap(\.self)
+        page.notes = report.unseen.map { "Not seen: \($0)." }
+        return page.html
+    }
+
+    // MARK: - Findings
+
+    private func article(_ finding: Finding) -> Markup {
+        var parts: [Markup] = [
+            .element(
+                "h3", [:], Markup("\(finding.severity.rawValue.uppercased()): \(finding.what)"))
+        ]
+        var facts = finding.notes + finding.processes.map(\.description)
+        if let place = finding.networkNamespaceName { facts.insert("in \(place)", at: 0) }
+        if let usage = finding.usage {
+            let time = finding.secondsUntilFull.map { ", full \(timeUntil($0))" } ?? ""
+            facts.append("\(percent(usage)) used\(usage < 1 ? time : "")")
+        }
+        if !facts.isEmpty { parts.append(list(facts.map { Markup($0) })) }
+        if !finding.remedies.isEmpty { parts.append(list(finding.remedies.map(remedy))) }
+        return .element("article", ["class": finding.severity.rawValue], parts)
+    }
+
+    private func list(_ items: [Markup]) -> Markup {
+        .element("ul", [:], items.map { Markup.element("li", [:], $0) })
+    }
+
+    private func remedy(_ remedy: Finding.Remedy) -> Markup {
+        guard let code = remedy.code else { return Markup(remedy.text) }
+        let lines = code.split(separator: "\n").map { Markup(String($0)) }
+        return Markup([
+            Markup(remedy.text),
+            .element("pre", [:], Array(lines.map { [$0] }.joined(separator: [.lineBreak]))),
+        ])
+    }
+
+    // MARK: - Pictures
+
+    private typealias Destination = DoctorReport.DestinationReport
+
+    /// The busiest of all namespaces, with what to call each.
+    private var busiest: [(name: String, Destination)] {
+        let all = report.namespaces.flatMap { namespace in
+            namespace.destinations.map { (namespace: namespace.name, $0) }
+        }.sorted { $0.1.usage > $1.1.usage }
+        return all.prefix(Self.rowsShown).map { namespace, destination in
+            (
+                "\(destination.protocol) \(destination.local) to \(destination.remote)"
+                    + place(namespace), destination
+            )
+        }
+    }
+
+    private func place(_ namespace: String) -> String {
+        report.namespaces.count > 1 ? " in \(namespace)" : ""
+    }
+
+    private var destinations: Figure? {
+        let busiest = busiest
+        guard !busiest.isEmpty else { return nil }
+        let rows = busiest.map { name, destination in
+            let all = Double(max(1, destination.possible))
+            let waiting = min(destination.timeWait, destination.used)
+            let rate = rateText(destination.perSecond).map { ", \($0)" } ?? ""
+            let time = destination.secondsUntilFull.map { ", full \(timeUntil($0))" } ?? ""
+            return RowChart.Row(
+                name,
+                [
+                    (
+                        .bar([
+                            (0, 100 * Double(destination.used - waiting) / all),
+                            (1, 100 * Double(waiting) / all),
+                        ]),
+                        "\(grouped(destination.used)) of \(grouped(destination.possible))\(rate)\(time)"
+                    )
+                ])
+        }
+        return Figure(
+            "destinations", title: "Destinations that fill up",
+            explanation:
+                "The ports to each destination that connections have, of those that they can have. TIME_WAIT is a connection that is over, whose port is kept for a minute.",
+            RowChart(
+                rows, series: ["connections", "TIME_WAIT"],
+                axis: Axis("% of the ports to that destination", including: [100]),
+                limits: [Limit(70, "warning"), Limit(90, "critical")]),
+            DataTable(
+                [
+                    ("destination", false), ("used", true), ("possible", true),
+                    ("TIME_WAIT", true), ("a second", true), ("full", false),
+                ],
+                busiest.map { name, destination in
+                    [
+                        name, grouped(destination.used), grouped(destination.possible),
+                        grouped(destination.timeWait), rateText(destination.perSecond) ?? "0",
+                        destination.secondsUntilFull.map(timeUntil) ?? "",
+                    ]
+                }))
+    }
+
+    /// Who has the sockets to the busiest destinations.
+    private var holders: Figure? {
+        let all = busiest.flatMap { name, destination in
+            destination.holders.map { (name: name, holder: $0) }
+        }.sorted { $0.holder.sockets > $1.holder.sockets }.prefix(Self.rowsShown)
+        guard !all.isEmpty else { return nil }
+        return Figure(
+            "holders", title: "Who holds what",
+            explanation: "The processes with the most sockets to the busiest destinations.",
+            RowChart(
+                all.map { name, holder in
+                    RowChart.Row(
+                        "\(holder.command) (pid \(holder.pid))",
+                        [
+                            (
+                                .bar([(2, Double(holder.sockets))]),
+                                "\(grouped(holder.sockets)): \(name)"
+                            )
+                        ])
+                }, axis: Axis("sockets")),
+            DataTable(
+                [("process", false), ("pid", true), ("sockets", true), ("destination", false)],
+                all.map { name, holder in
+                    [holder.command, "\(holder.pid)", grouped(holder.sockets), name]
+                }))
+    }
+
+    private var sockets: Figure? {
+        let all = report.namespaces.flatMap { namespace in
+            namespace.sources.map { (namespace: namespace.name, source: $0) }
+        }.sorted { $0.source.sockets > $1.source.sockets }.prefix(Self.rowsShown)
+        guard !all.isEmpty else { return nil }
+        func name(_ namespace: String, _ source: DoctorReport.SourceReport) -> String {
+            "\(source.protocol) from \(source.address)\(place(namespace))"
+        }
+        return Figure(
+            "sockets", title: "Sockets at each address",
+            explanation:
+                "Sockets on ephemeral ports of each local address, and how many of them are in TIME_WAIT.",
+            RowChart(
+                all.map { namespace, source in
+                    RowChart.Row(
+                        name(namespace, source),
+                        [
+                            (
+                                .bar([
+                                    (0, Double(source.sockets - source.timeWait)),
+                                    (1, Double(source.timeWait)),
+                                ]),
+                                "\(grouped(source.sockets)) on \(amount(source.ports, "port"))"
+                            )
+                        ])
+                }, series: ["open", "TIME_WAIT"], axis: Axis("sockets")),
+            DataTable(
+                [
+                    ("address", false), ("sockets", true), ("TIME_WAIT", true), ("ports", true),
+                    ("shared ports", true),
+                ],
+                all.map { namespace, source in
+                    [
+                        name(namespace, source), grouped(source.sockets),
+                        grouped(source.timeWait), grouped(source.ports),
+                        grouped(source.sharedPorts),
+                    ]
+                }))
+    }
+}
+
+extension DoctorReport.DestinationReport {
+    fileprivate var usage: Double { possible > 0 ? Double(used) / Double(possible) : 1 }
+}
