@@ -14,6 +14,8 @@ package struct Drawing {
     let width: Double
     var height = 0.0
     private var shapes: [Markup] = []
+    /// Over all shapes: a line through a word makes it hard to read.
+    private var lettering: [Markup] = []
 
     init(width: Double) {
         self.width = width
@@ -27,7 +29,7 @@ package struct Drawing {
     ) {
         // A name that was shortened is told in full to whoever points at it.
         let title = full.map { [$0 == text ? .empty : Markup.element("title", [:], Markup($0))] }
-        shapes.append(
+        lettering.append(
             .element(
                 "text",
                 [
@@ -84,6 +86,6 @@ package struct Drawing {
                 "xmlns": "http://www.w3.org/2000/svg", "width": size.0, "height": size.1,
                 "viewBox": "0 0 \(size.0) \(size.1)", "role": "img", "aria-label": label,
                 "class": name,
-            ], all + shapes)
+            ], all + shapes + lettering)
     }
 }

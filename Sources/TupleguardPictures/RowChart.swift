@@ -96,8 +96,8 @@ package struct RowChart: Chart {
                 chart.rows.flatMap(\.marks).map { textWidth($0.label) }
                 .max() ?? 0
             nameRoom = isStacked ? width : min(names, width * 0.3)
-            start = isStacked ? 6 : nameRoom + 12
-            // The tick at the end of the axis is as wide as half its number.
+            // Half of a tick's number is beyond the end of the axis.
+            start = isStacked ? 16 : max(18, nameRoom + 12)
             end = width - (isStacked ? 24 : max(24, min(labels, width * 0.3) + 10))
         }
     }
@@ -178,7 +178,7 @@ package struct RowChart: Chart {
         for (mark, label) in row.marks {
             if columns.isStacked {
                 drawing.text(
-                    fitted(label, into: drawing.width), 6, y + 12, class: "soft", full: label)
+                    fitted(label, into: drawing.width), 0, y + 12, class: "soft", full: label)
                 y += 15
             }
             let x = draw(mark, &drawing, scale, id, middle: y + Self.markHeight / 2)

@@ -91,10 +91,11 @@ enum Style {
         article{border-left:4px solid;padding-left:.75rem;margin:1rem 0;break-inside:avoid}\
         article.warning{border-left-style:dashed}article.info{border-left-style:dotted}\
         h3{font-size:1rem;margin:0}ul{margin:.25rem 0;padding-left:1.25rem}\
-        pre{padding:.5rem;overflow-x:auto;font-size:.85rem;margin:.25rem 0}\
+        pre{padding:.5rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem;\
+        margin:.25rem 0}\
         li,h1,h3,p{overflow-wrap:anywhere}\
-        @media print{body{font-size:11pt}pre{background:none;border:1px solid;white-space:pre-wrap}\
-        summary{display:none}}
+        @media print{body{font-size:11pt}pre{background:none;border:1px solid}\
+        summary{display:none}svg{max-height:16.5cm}}
         """
 
     // MARK: - Without colour

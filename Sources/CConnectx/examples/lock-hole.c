@@ -36,9 +36,10 @@ static int receives(int fd, int diag)
 		struct nlmsghdr header;
 		struct inet_diag_req_v2 body;
 	} ask = {{sizeof(ask), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0},
-		 {AF_INET, IPPROTO_UDP, .id = {to.sin_port, from.sin_port}}};
+		 {AF_INET, IPPROTO_UDP, .id = {.idiag_sport = to.sin_port}}};
 	socklen_t size = sizeof(ask.body.id.idiag_cookie);
 
+	ask.body.id.idiag_dport = from.sin_port;
 	ask.body.id.idiag_src[0] = to.sin_addr.s_addr;
 	ask.body.id.idiag_dst[0] = from.sin_addr.s_addr;
 	getsockopt(fd, SOL_SOCKET, SO_COOKIE, ask.body.id.idiag_cookie, &size);
@@ -85,7 +86,6 @@ int main(int argc, char **argv)
 	from.sin_port = htons(40000);
 	for (; others > 0; others--) {
 		int fd = socket(AF_INET, SOCK_DGRAM, 0);
-
 		to.sin_port = htons(others);
 		if (bind_shared(fd) != 0 || connect(fd, (void *)&to, sizeof(to)) != 0)
 			abort();

@@ -67,7 +67,7 @@ extension LabReport {
             return RowChart.Row(
                 technique.name,
                 [
-                    bar(capacity.openedToOne, capacity.tuplesToOne, "to one destination"),
+                    bar(capacity.openedToOne, capacity.tuplesToOne, "to one"),
                     bar(capacity.openedToMany, capacity.tuplesToMany, "to \(destinations)"),
                 ])
         }
@@ -105,9 +105,10 @@ extension LabReport {
         mark: RowChart.Mark, label: String
     ) {
         let lost = opened - tuples
-        let count = lost == 0 ? grouped(opened) : "\(grouped(tuples)), \(grouped(lost)) silent"
+        let silent = lost == 0 ? "" : ", and \(grouped(lost)) silent"
         return (
-            .bar([(0, Double(tuples)), (1, Double(lost))]), "\(count) \(destinations)"
+            .bar([(0, Double(tuples)), (1, Double(lost))]),
+            "\(grouped(tuples)) \(destinations)\(silent)"
         )
     }
 
@@ -246,9 +247,11 @@ extension LabReport {
                 )
             }
             return [
-                LineChart.Line("\(retry.busyPercent)% of the ports busy", series: index, measured),
                 LineChart.Line(
-                    "computed", series: index, computed.filter { $0.1 >= Self.leastShown },
+                    "\(retry.busyPercent)% of the ports busy: measured", series: index, measured),
+                LineChart.Line(
+                    "\(retry.busyPercent)%: computed", series: index,
+                    computed.filter { $0.1 >= Self.leastShown },
                     isComputed: true),
             ]
         }

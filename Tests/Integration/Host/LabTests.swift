@@ -28,6 +28,14 @@ private struct Report: Decodable {
         let succeeded: Int
         let overshadowed: Int
         let failures: [String: Int]
+        let lostRounds: Proportion
+    }
+    struct Proportion: Decodable {
+        let count: Int
+        let trials: Int
+        let share: Double?
+        let low: Double
+        let high: Double
     }
     struct Technique: Decodable {
         let name: String
@@ -50,6 +58,26 @@ private struct Report: Decodable {
         let failed: Int
         let attempts: Int
         let collisions: Int
+        let collidedThrough: [Int]
+    }
+    struct Fill: Decodable {
+        struct Point: Decodable {
+            let free: Int
+            let microseconds: Int
+            let probes: Int?
+        }
+        let name: String
+        let ports: Int
+        let points: [Point]
+        let errno: String?
+    }
+    struct Cost: Decodable {
+        struct Point: Decodable {
+            let otherSockets: Int
+            let nanoseconds: Int
+        }
+        let name: String
+        let points: [Point]
     }
     struct LeftOut: Decodable {
         let name: String
@@ -67,6 +95,8 @@ private struct Report: Decodable {
     let techniques: [Technique]
     let observations: [Observation]
     let retries: [Retry]
+    let fills: [Fill]
+    let costs: [Cost]
     let leftOut: [LeftOut]
 
     init(_ outcome: Sandbox.Outcome) throws {
@@ -191,6 +221,10 @@ extension IntegrationTests {
             // All but one of each round.
             let rounds = row.contention.rounds
             #expect(row.contention.overshadowed == rounds * (row.contention.threads - 1))
+            #expect(row.contention.lostRounds.count == rounds)
+            #expect(row.contention.lostRounds.trials == rounds)
+            #expect(row.contention.lostRounds.share == 1)
+            #expect(row.contention.lostRounds.low < 1 && row.contention.lostRounds.high == 1)
         }
 
         /// 20 ports while they last; then bind() shares, but chooses among a few of them only.
@@ -247,10 +281,83 @@ extension IntegrationTests {
                 let expected = Double(row.busyPercent) / 100
                 let deviation = (expected * (1 - expected) / Double(row.attempts)).squareRoot()
                 #expect(abs(rate - expected) < 6 * deviation, "\(row.busyPercent)%: \(rate)")
+                #expect(row.collidedThrough.reduce(0, +) == row.collisions)
+                #expect(row.collidedThrough.last == row.failed)
+                #expect(row.collidedThrough == row.collidedThrough.sorted(by: >))
             }
             #expect((3...76).contains(report.retries[2].failed))
             #expect(report.retries[0].failed == 0)
             #expect(report.retries[2].computed == 1.0 / 256)
+        }
+
+        /// Every way uses all ports in the end; those that probe look at each once at least.
+        @Test func portsFillUpToTheLast() throws {
+            let report = try Report(lab("--only", "fill", "--json"))
+            #expect(
+                report.fills.map(\.name) == [
+                    "fill-random", "fill-in-turn", "fill-connectx", "fill-guard",
+                ])
+            for fill in report.fills {
+                #expect(fill.errno == nil, "\(fill.name)")
+                #expect(fill.ports == 1000)
+                #expect(fill.points.first?.free == 1000)
+                #expect(fill.points.last?.free == 0)
+                let times = fill.points.map(\.microseconds)
+                #expect(times == times.sorted())
+                let probes = fill.points.compactMap(\.probes)
+                #expect(probes == probes.sorted())
+                if let last = probes.last {
+                    // The last port alone takes a thousand at random, and 500 in turn.
+                    #expect(last > 3000)
+                    #expect(probes.count == fill.points.count)
+                }
+            }
+            #expect(
+                report.fills.map { $0.points.last?.probes != nil } == [true, true, false, false])
+        }
+
+        @Test func connectsAreTimedBesideMoreAndMoreSockets() throws {
+            let report = try Report(lab("--only", "cost", "--json"))
+            #expect(report.costs.map(\.name) == ["cost-bare", "cost-look-up", "cost-guard"])
+            for cost in report.costs {
+                #expect(cost.points.map(\.otherSockets) == [1, 3, 10, 30, 100, 300, 1000, 3000])
+                for point in cost.points { #expect(point.nanoseconds > 0) }
+            }
+        }
+
+        @Test func picturesAreFilesThatNeedNothingElse() throws {
+            try withTemporaryFolder { folder in
+                let path = folder + "/lab.html"
+                let json = try Report(
+                    lab(
+                        "--only", "udp-reuse-bind,retry-50,fill-random,cost-bare", "--contend",
+                        "0.1", "--json", "--html", path))
+                #expect(json.fills.count == 1)
+                let page = try #require(contents(of: path))
+                for name in [
+                    "capacity", "overshadowed", "fill-time", "fill-probes", "cost", "retries",
+                ] {
+                    #expect(page.contains("<figure id=\"\(name)\">"))
+                }
+                #expect(page.contains(">100% of "))
+                #expect(page.contains("Linux \(KernelVersion.runningRelease)"))
+                #expect(names(in: folder) == ["lab.html"])
+            }
+            let svg = try lab("--svg", "cost", "--only", "cost-bare").output
+            #expect(svg.hasPrefix("<svg ") && svg.hasSuffix("</svg>\n"))
+            #expect(svg.contains("other sockets on the address and port"))
+            let page = try lab("--only", "retry-50", "--html", "-").output
+            #expect(page.hasPrefix("<!doctype html>") && page.hasSuffix("</html>\n"))
+        }
+
+        /// Before the minute that it takes, not after.
+        @Test func aPageThatCannotBeWrittenIsRefusedAtOnce() throws {
+            let outcome = try lab("--thorough", "--html", "/dev/null")
+            #expect(outcome.status == 1)
+            #expect(outcome.errors.contains("no ordinary file"))
+            let nothing = try lab("--svg", "cost", "--only", "unix")
+            #expect(nothing.status == 64)
+            #expect(nothing.errors.contains("nothing of it was measured"))
         }
 
         @Test func unprivilegedLeavesOutWhatNeedsBPFAndSaysWhy() throws {

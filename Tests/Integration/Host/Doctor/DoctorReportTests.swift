@@ -46,6 +46,44 @@ extension IntegrationTests {
             }
         }
 
+        /// A process that calls itself markup is a name on the page, as everywhere.
+        @Test func aPageHasTheSameNumbers() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+                let process = try sandbox.condition(
+                    """
+                    import ctypes
+                    ctypes.CDLL(None).prctl(15, b"<b onload=x>&", 0, 0, 0)
+                    serve(443)
+                    for _ in range(95): connect(443)
+                    """)
+                try ending(process) {
+                    try withTemporaryFolder { folder in
+                        let path = folder + "/doctor.html"
+                        let outcome = try sandbox.tupleguard(
+                            "doctor", "--namespace", "self", "--sample", "0", "--html", path)
+                        #expect(outcome.status == 2)
+                        #expect(outcome.output.contains("CRITICAL"))
+                        let page = try #require(contents(of: path))
+                        for name in ["destinations", "holders", "sockets"] {
+                            #expect(page.contains("<figure id=\"\(name)\">"))
+                        }
+                        #expect(page.contains(">95 of 100"))
+                        #expect(page.contains("&lt;b onload=x&gt;&amp; (pid \(process.pid))"))
+                        #expect(!page.contains("<b "))
+                        #expect(names(in: folder) == ["doctor.html"])
+                    }
+                    let refused = try sandbox.tupleguard("doctor", "--html", "/dev/null")
+                    #expect(refused.status == 3)
+                    #expect(refused.errors.contains("no ordinary file"))
+                    let page = try sandbox.tupleguard(
+                        "doctor", "--namespace", "self", "--sample", "0", "--html", "-")
+                    #expect(page.status == 2)
+                    #expect(page.output.hasPrefix("<!doctype html>"))
+                }
+            }
+        }
+
         /// The names that programs rely on.
         @Test func fieldsHaveStableNames() throws {
             try Sandbox.run { sandbox in
@@ -70,14 +108,17 @@ extension IntegrationTests {
                     let destination = diagnosis.list("destinations").first ?? [:]
                     #expect(
                         Set(destination.keys).subtracting(["seconds_until_full"]) == [
-                            "local", "per_second", "possible", "protocol", "remote", "time_wait",
-                            "used",
+                            "holders", "local", "per_second", "possible", "protocol", "remote",
+                            "time_wait", "used",
                         ])
                     let first = diagnosis.report["first_to_run_out"] as? [String: Any] ?? [:]
                     #expect(
                         Set(first.keys).subtracting(["seconds_until_full"]) == [
                             "kind", "network_namespace_name", "possible", "usage", "used", "what",
                         ])
+                    let holders = destination["holders"] as? [[String: Any]]
+                    #expect(holders?.first?.keys.sorted() == ["command", "pid", "sockets"])
+                    #expect(holders?.first?["sockets"] as? Int == 95)
                     let finding = diagnosis.findings.first ?? [:]
                     #expect(
                         Set(finding.keys).subtracting(["seconds_until_full"]) == [
