@@ -71,21 +71,37 @@ package struct Drawing {
         height = y + 16
     }
 
-    /// - Parameters:
-    ///   - label: says what is to be seen, for those who don't see it.
-    ///   - isAlone: it is a file of its own, and needs the rules of its looks.
-    func svg(id: String, label: String, class name: String, isAlone: Bool) -> Markup {
+    /// - Parameter label: says what is to be seen, for those who don't see it.
+    func svg(id: String, label: String, class name: String) -> Markup {
+        Self.svg(width, height, label, class: name, [Style.patterns(id)] + shapes + lettering)
+    }
+
+    /// The same as a file of its own: with its looks, a title, and where the numbers are from.
+    func file(id: String, label: String, title: String, source: String) -> Markup {
+        let margin = 12.0
+        let top = 40.0
+        var around = Drawing(width: width + 2 * margin)
+        around.text(title, margin, 26, class: "title")
+        around.text(source, margin, top + height + 20, class: "soft")
+        let moved = "translate(\(coordinate(margin)) \(coordinate(top)))"
+        return Self.svg(
+            around.width, top + height + 32, label, class: "",
+            [Markup.style(Style.rules), Style.patterns(id)] + around.lettering
+                + [.element("g", ["transform": moved], shapes + lettering)])
+    }
+
+    private static func svg(
+        _ width: Double, _ height: Double, _ label: String, class name: String,
+        _ content: [Markup]
+    ) -> Markup {
         let size = (coordinate(width), coordinate(height))
-        let all = [
-            isAlone ? Markup.style(Style.rules) : .empty, Style.patterns(id),
-            .element("rect", ["width": size.0, "height": size.1, "class": "paper"]),
-        ]
         return .element(
             "svg",
             [
                 "xmlns": "http://www.w3.org/2000/svg", "width": size.0, "height": size.1,
                 "viewBox": "0 0 \(size.0) \(size.1)", "role": "img", "aria-label": label,
                 "class": name,
-            ], all + shapes + lettering)
+            ],
+            [.element("rect", ["width": size.0, "height": size.1, "class": "paper"])] + content)
     }
 }

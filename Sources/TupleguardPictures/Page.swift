@@ -39,15 +39,19 @@ package struct Figure: Sendable {
     package let name: String
     package let title: String
     package let explanation: String
+    /// What it was measured on.
+    package let source: String
     package let chart: any Chart
     package let table: DataTable
 
     package init(
-        _ name: String, title: String, explanation: String, _ chart: any Chart, _ table: DataTable
+        _ name: String, title: String, explanation: String, source: String, _ chart: any Chart,
+        _ table: DataTable
     ) {
         self.name = name
         self.title = title
         self.explanation = explanation
+        self.source = source
         self.chart = chart
         self.table = table
     }
@@ -58,7 +62,7 @@ package struct Figure: Sendable {
     /// The picture alone, as a file.
     package var svg: String {
         chart.drawn(width: Self.wide, id: name)
-            .svg(id: name, label: label, class: "wide", isAlone: true).description + "\n"
+            .file(id: name, label: label, title: title, source: source).description + "\n"
     }
 
     private var label: String { "\(title). \(explanation)" }
@@ -69,13 +73,13 @@ package struct Figure: Sendable {
         func drawn(_ width: Double, _ kind: String) -> Markup {
             let id = "\(name)-\(kind)"
             return chart.drawn(width: width, id: id)
-                .svg(id: id, label: label, class: kind, isAlone: false)
+                .svg(id: id, label: label, class: kind)
         }
         return .element(
             "figure", ["id": name],
             .element(
                 "figcaption", [:], .element("h2", [:], Markup(title)),
-                .element("p", [:], Markup(explanation))),
+                .element("p", [:], Markup("\(explanation) (\(source).)"))),
             drawn(Self.wide, "wide"), drawn(Self.narrow, "narrow"), table.markup)
     }
 }

@@ -30,6 +30,7 @@ enum Style {
     static let rules =
         inBoth(pictureRules)
         + "svg text{font-family:\(fonts);font-size:\(coordinate(textSize))px}"
+        + "svg text.title{font-size:16px;font-weight:bold}"
 
     /// Rules for pages, those for their pictures among them.
     static let pageRules = pageLayout + inBoth(pageRules) + rules

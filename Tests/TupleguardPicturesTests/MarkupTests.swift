@@ -42,12 +42,12 @@ import Testing
         var page = Page(name, [name])
         page.figures = [
             Figure(
-                "rows", title: name, explanation: name,
+                "rows", title: name, explanation: name, source: name,
                 RowChart(
                     [.init(name, [(.bar([(0, 1), (1, 2)]), name)])], series: [name],
                     axis: Axis(name), limits: [Limit(1, name)]), table),
             Figure(
-                "lines", title: name, explanation: name,
+                "lines", title: name, explanation: name, source: name,
                 LineChart([.init(name, series: 0, [(1, 1)])], across: Axis(name), up: Axis(name)),
                 table),
         ]

@@ -17,13 +17,13 @@ struct DoctorPage {
     init(_ examination: Examination) {
         self.examination = examination
         report = DoctorReport(examination)
-        host = "Linux \(KernelVersion.runningRelease)"
+        host = "tupleguard doctor, Linux \(KernelVersion.runningRelease)"
     }
 
     var html: String {
         var page = Page(
             "What is wrong with this host's connections",
-            ["By tupleguard doctor on \(host). \(DoctorText(examination).verdict)"])
+            ["By \(host). \(DoctorText(examination).verdict)"])
         page.inserted = report.findings.map(article)
         page.figures = [destinations, holders, sockets].compactMap(\.self)
         page.notes = report.unseen.map { "Not seen: \($0)." }
@@ -106,6 +106,7 @@ struct DoctorPage {
             "destinations", title: "Destinations that fill up",
             explanation:
                 "The ports to each destination that connections have, of those that they can have. TIME_WAIT is a connection that is over, whose port is kept for a minute.",
+            source: host,
             RowChart(
                 rows, series: ["connections", "TIME_WAIT"],
                 axis: Axis("% of the ports to that destination", including: [100]),
@@ -133,6 +134,7 @@ struct DoctorPage {
         return Figure(
             "holders", title: "Who holds what",
             explanation: "The processes with the most sockets to the busiest destinations.",
+            source: host,
             RowChart(
                 all.map { name, holder in
                     RowChart.Row(
@@ -163,6 +165,7 @@ struct DoctorPage {
             "sockets", title: "Sockets at each address",
             explanation:
                 "Sockets on ephemeral ports of each local address, and how many of them are in TIME_WAIT.",
+            source: host,
             RowChart(
                 all.map { namespace, source in
                     RowChart.Row(

@@ -44,7 +44,7 @@ extension LabReport {
     var page: Page {
         var page = Page(
             "Every known technique for outgoing connections",
-            ["Measured by tupleguard lab on \(machine)."]
+            ["Measured by \(machine)."]
                 + (isGuarded ? [LabText.guardedNote] : []))
         page.figures = LabPicture.allCases.compactMap { $0.figure(self) }
         page.notes =
@@ -54,7 +54,7 @@ extension LabReport {
     }
 
     private var machine: String {
-        "Linux \(kernel), \(amount(processors, "processor"))"
+        "tupleguard lab, Linux \(kernel), \(amount(processors, "processor"))"
     }
 
     // MARK: - How many fit
@@ -84,7 +84,8 @@ extension LabReport {
         return Figure(
             "capacity", title: "How many connections fit",
             explanation:
-                "On \(machine), with a range of \(ports) ports. A technique that shares ports reaches the right line; one that shares them on trust goes beyond it, with sockets that lose their traffic.",
+                "With a range of \(ports) ports. A technique that shares ports reaches the right line; one that shares them on trust goes beyond it, with sockets that lose their traffic.",
+            source: machine,
             chart,
             DataTable(
                 [
@@ -131,7 +132,8 @@ extension LabReport {
         return Figure(
             "overshadowed", title: "How often a socket is overshadowed",
             explanation:
-                "On \(machine). \(techniques[0].contention.threads) threads go for one 4-tuple at the same moment, again and again: the share of these rounds that left a socket connected and silent, with its 95% confidence interval (Wilson's). A bar without a dot: it was not seen, and the bar ends where the share may still be.",
+                "\(techniques[0].contention.threads) threads go for one 4-tuple at the same moment, again and again: the share of these rounds that left a socket connected and silent, with its 95% confidence interval (Wilson's). A bar without a dot: it was not seen, and the bar ends where the share may still be.",
+            source: machine,
             RowChart(
                 rows, axis: Axis("% of rounds, logarithmic", .logarithmic, including: [0.01, 100])),
             DataTable(
@@ -180,7 +182,8 @@ extension LabReport {
         return Figure(
             picture.rawValue, title: title,
             explanation:
-                "On \(machine). Connections to one destination, one after the other, until all \(grouped(ports)) ports are used: the fewer are free, the longer a port is looked for. fill-connectx and fill-guard look in the library and in the kernel, where nobody counts.",
+                "Connections to one destination, one after the other, until all \(grouped(ports)) ports are used: the fewer are free, the longer a port is looked for. fill-connectx and fill-guard look in the library and in the kernel, where nobody counts.",
+            source: machine,
             LineChart(
                 lines, across: Axis(across), up: Axis("ports free")),
             DataTable(
@@ -205,7 +208,8 @@ extension LabReport {
         return Figure(
             "cost", title: "What connect() costs as sockets grow in number",
             explanation:
-                "On \(machine). The median of one connect() to a destination that nobody on the port has, while so many other sockets share the source address and port. A look-up walks along all of them; the guard's table knows.",
+                "The median of one connect() to a destination that nobody on the port has, while so many other sockets share the source address and port. A look-up walks along all of them; the guard's table knows.",
+            source: machine,
             LineChart(
                 costs.enumerated().map { index, cost in
                     LineChart.Line(
@@ -258,7 +262,8 @@ extension LabReport {
         return Figure(
             "retries", title: "How often retries do not help",
             explanation:
-                "On \(machine). tcp-retry lets bind() choose a port before the destination is known, and tries again where that is taken: the share of \(grouped(retries[0].trials)) connections whose first attempts all collided.",
+                "tcp-retry lets bind() choose a port before the destination is known, and tries again where that is taken: the share of \(grouped(retries[0].trials)) connections whose first attempts all collided.",
+            source: machine,
             LineChart(
                 lines, across: Axis("attempts"),
                 up: Axis("% of connections, logarithmic", .logarithmic, including: [0.01, 100])),
