@@ -253,16 +253,17 @@ package final class Sandbox: Sendable {
         environment: [String: String] = [:], asNobody: Bool = false
     ) throws -> RunningProgram {
         var line = ["/usr/bin/nsenter", "--net=/proc/\(getpid())/fd/\(networkNamespace.raw)"]
+        // In this order: sockets of all the namespaces where guarded processes are get claims, and
+        // the one that we come from has those of other tests.
+        if let cgroup {
+            let join = "echo $$ >'\(cgroup.folder)/cgroup.procs'; exec \"$@\""
+            line += ["/bin/sh", "-c", join, "sh"]
+        }
         if asNobody {
             line += Self.openProc
             line += ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         }
         line += [program] + arguments
-        if let cgroup {
-            line =
-                ["/bin/sh", "-c", "echo $$ >'\(cgroup.folder)/cgroup.procs'; exec \"$@\"", "sh"]
-                + line
-        }
         var variables = ProcessInfo.processInfo.environment
         variables["TUPLEGUARD_STATE"] = state.folder
         variables["TUPLEGUARD_RUN"] = runFolder

@@ -6,13 +6,14 @@ import TupleguardTestSupport
 
 extension IntegrationTests.ConnectxFromC {
     private static let servers = """
-        import asyncio, threading
+        import asyncio, select, threading
         import connectx as module, connectx.aio as aio
         def deaf():
             listener = tcp(); listener.bind(('127.0.0.1', 0)); listener.listen(0)
-            fillers = [tcp() for _ in range(3)]
-            for s in fillers: s.setblocking(False); s.connect_ex(listener.getsockname())
-            return listener, fillers
+            filler = tcp(); filler.connect(listener.getsockname())
+            # It is full once the first waits to be accepted, which may be after its connect().
+            assert select.select([listener], [], [], 60)[0]
+            return listener, filler
         def name(call, *arguments, **options):
             try: return call(*arguments, **options)
             except OSError as error: return type(error).__name__, errno.errorcode.get(error.errno)
@@ -33,12 +34,12 @@ extension IntegrationTests.ConnectxFromC {
                 for timeout in (0, 0.05):
                     s = tcp(); s.settimeout(timeout)
                     print(name(module.connectx, s, waiting[0].getsockname()))
-                s = tcp(); s.settimeout(5); print(module.connectx(s, there, data=b'hello'), listener.accept()[0].recv(9))
-                s = tcp(); s.settimeout(5); print(name(module.connectx, s, ('127.0.0.1', 50009)))
-                s = udp(); s.settimeout(5); print(module.connectx(s, there, ('127.0.0.1', 0), data=b'hello'), s.recv(9))
+                s = tcp(); s.settimeout(60); print(module.connectx(s, there, data=b'hello'), listener.accept()[0].recv(9))
+                s = tcp(); s.settimeout(60); print(name(module.connectx, s, ('127.0.0.1', 50009)))
+                s = udp(); s.settimeout(60); print(module.connectx(s, there, ('127.0.0.1', 0), data=b'hello'), s.recv(9))
                 open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('41000 41001'); time.sleep(0.02)
                 held = [udp() for _ in range(3)]
-                for s in held: s.settimeout(5)
+                for s in held: s.settimeout(60)
                 print([name(module.connectx, s, ('127.0.0.1', 9)) for s in held])
                 """,
             prints: """

@@ -22,7 +22,7 @@ extension IntegrationTests {
                 while piece := connection.recv(1 << 16): count += len(piece)
                 return count
             def client(to, *options, **how):
-                return subprocess.run([sys.argv[1], "connect", "tcp", to, *options], timeout=60, **how)
+                return subprocess.run([sys.argv[1], "connect", "tcp", to, *options], timeout=300, **how)
 
             """
 
@@ -77,7 +77,7 @@ extension IntegrationTests {
                 to, _ = serve(answer)
                 command = '"$0" connect tcp "$1" <&-'
                 done = subprocess.run(["/bin/sh", "-c", command, sys.argv[1], to],
-                                      stdout=subprocess.PIPE, timeout=60)
+                                      stdout=subprocess.PIPE, timeout=300)
                 print(done.returncode, len(done.stdout) == size)
                 """)
             #expect(output == "0 True\n")
@@ -118,7 +118,7 @@ extension IntegrationTests {
                     command = 'mount --bind "$1" /etc/hosts && exec "$0" connect tcp "$2" -z --show'
                     done = subprocess.run(
                         ["unshare", "--mount", "/bin/sh", "-c", command, sys.argv[1], hosts.name,
-                         "both.test:%d" % listener.getsockname()[1]], timeout=60, text=True,
+                         "both.test:%d" % listener.getsockname()[1]], timeout=300, text=True,
                         stderr=subprocess.PIPE)
                 print(done.returncode, "\(address)" in done.stderr)
                 """)
