@@ -11,7 +11,10 @@ extension IntegrationTests {
         private func findings(_ sandbox: Sandbox, sample: String = "0") throws -> [JSONObject] {
             let outcome = try sandbox.tupleguard(
                 "doctor", "--namespace", "self", "--sample", sample, "--json")
-            return try #require(try outcome.json["findings"] as? [JSONObject])
+            // Without what is the kernel's fault, and no matter which host it runs on.
+            return try #require(try outcome.json["findings"] as? [JSONObject]).filter {
+                !Diagnosis.kernelKinds.contains($0["kind"] as? String ?? "")
+            }
         }
 
         private func kinds(_ findings: [JSONObject]) -> [String] {
