@@ -21,12 +21,18 @@ package struct AgentConfiguration: Sendable {
     package var logFormat: LogFormat
     /// Of this program, as the metrics tell it.
     package var version: String
+    /// Whether metrics name pods.
+    package var hasPodLabels: Bool
 
-    package init(watch: Watch, runFolder: RunFolder, logFormat: LogFormat, version: String) {
+    package init(
+        watch: Watch, runFolder: RunFolder, logFormat: LogFormat, version: String,
+        hasPodLabels: Bool = true
+    ) {
         self.watch = watch
         self.runFolder = runFolder
         self.logFormat = logFormat
         self.version = version
+        self.hasPodLabels = hasPodLabels
     }
 }
 

@@ -20,19 +20,22 @@ final class AgentServer: Service, Sendable {
     /// Nil where a guard watches instead.
     private let scans: Scans?
     private let cgroups: CgroupNames
+    private let pods: PodRefusals
     private let health: @Sendable () -> AgentHealth
     private let places: Places
 
     /// - Parameter descriptors: how many this process may have; connections get a quarter.
     init(
         path: String, followers: Followers, notices: Notices, scans: Scans? = nil,
-        cgroups: CgroupNames = CgroupNames(), descriptors: Int = 1024,
+        pods: PodRefusals = PodRefusals(), cgroups: CgroupNames = CgroupNames(),
+        descriptors: Int = 1024,
         health: @escaping @Sendable () -> AgentHealth
     ) {
         self.health = health
         places = Places(min(64, max(4, descriptors / 4)))
         self.path = path
         self.cgroups = cgroups
+        self.pods = pods
         self.followers = followers
         self.notices = notices
         self.scans = scans
@@ -59,7 +62,7 @@ final class AgentServer: Service, Sendable {
 
     private func bind(on group: MultiThreadedEventLoopGroup) async throws -> any Channel {
         let (followers, notices, scans, cgroups) = (followers, notices, scans, cgroups)
-        let (health, places) = (health, places)
+        let (health, places, pods) = (health, places, pods)
         return try await ServerBootstrap(listeningOn: group, backlog: 16)
             .childChannelInitializer { channel in
                 guard places.take() else { return channel.close() }
@@ -68,7 +71,7 @@ final class AgentServer: Service, Sendable {
                     try channel.pipeline.syncOperations.addHandler(
                         RequestHandler(
                             followers: followers, notices: notices, scans: scans,
-                            cgroups: cgroups, health: health))
+                            pods: pods, cgroups: cgroups, health: health))
                 }
             }
             .bind(unixDomainSocketPath: path).get()
@@ -102,6 +105,7 @@ private final class RequestHandler: ChannelInboundHandler {
     private let notices: Notices
     private let scans: Scans?
     private let cgroups: CgroupNames
+    private let pods: PodRefusals
     private let health: @Sendable () -> AgentHealth
     private var following: UInt64?
     private var asksTooLate: Scheduled<Void>?
@@ -110,11 +114,12 @@ private final class RequestHandler: ChannelInboundHandler {
     private static let patience = TimeAmount.seconds(5)
 
     init(
-        followers: Followers, notices: Notices, scans: Scans?, cgroups: CgroupNames,
-        health: @escaping @Sendable () -> AgentHealth
+        followers: Followers, notices: Notices, scans: Scans?, pods: PodRefusals,
+        cgroups: CgroupNames, health: @escaping @Sendable () -> AgentHealth
     ) {
         self.health = health
         self.cgroups = cgroups
+        self.pods = pods
         self.followers = followers
         self.notices = notices
         self.scans = scans
@@ -141,7 +146,8 @@ private final class RequestHandler: ChannelInboundHandler {
                     scan: scans?.findings))
         case (.GET, "/summary"):
             answer(
-                context, request, AgentSummary(totals: notices.totals, scan: scans?.totals))
+                context, request,
+                AgentSummary(totals: notices.totals, scan: scans?.totals, pods: pods.all))
         case (.GET, "/cgroups"):
             answer(context, request, RememberedCgroups(cgroups.paths))
         case (.GET, "/events"):

@@ -57,21 +57,21 @@ package struct Daemon: Sendable {
         defer { log.close() }
         let logger = makeLogger(log)
         let cgroups = CgroupNames()
-        let (followers, notices) = (Followers(), Notices())
+        let (followers, notices, pods) = (Followers(), Notices(), PodRefusals())
         let manager = ServiceManager()
         var scans: Scans?
         if case .scan = configuration.watch { scans = Scans() }
         // Before anything is attached: an address that can't be had leaves nothing behind.
         let metrics = try await makeMetricsServer { [scans] in
-            AgentSummary(totals: notices.totals, scan: scans?.totals)
+            AgentSummary(totals: notices.totals, scan: scans?.totals, pods: pods.all)
         }
-        let watch = try makeWatch(followers, scans, log, logger, cgroups, manager)
+        let watch = try makeWatch(followers, pods, scans, log, logger, cgroups, manager)
         let receiver = try NoticeReceiver(
             path: configuration.runFolder.noticeSocket, notices: notices, followers: followers,
             log: log)
         let server = AgentServer(
             path: configuration.runFolder.socket, followers: followers, notices: notices,
-            scans: scans, cgroups: cgroups, descriptors: raiseDescriptorLimit(),
+            scans: scans, pods: pods, cgroups: cgroups, descriptors: raiseDescriptorLimit(),
             health: {
                 AgentHealth(
                     pid: getpid(), doing: watch.doing(),
@@ -113,13 +113,15 @@ package struct Daemon: Sendable {
     }
 
     private func makeWatch(
-        _ followers: Followers, _ scans: Scans?, _ log: AgentLog, _ logger: Logger,
+        _ followers: Followers, _ pods: PodRefusals, _ scans: Scans?, _ log: AgentLog,
+        _ logger: Logger,
         _ cgroups: CgroupNames, _ manager: ServiceManager
     ) throws -> Watch {
         switch configuration.watch {
         case .guard(let configuration, let reread):
             let pump = try EventPump(
-                state: configuration.state, log: log, cgroups: cgroups, followers: followers)
+                state: configuration.state, log: log, cgroups: cgroups, followers: followers,
+                pods: pods)
             let reconciler = Reconciler(
                 configuration, logger: logger, pump: pump, manager: manager, reread: reread)
             try reconciler.begin()
@@ -156,7 +158,9 @@ package struct Daemon: Sendable {
         guard !configuration.metrics.isEmpty else { return nil }
         var state = GuardState()
         if case .guard(let configuration, _) = configuration.watch { state = configuration.state }
-        let looks = MetricsLooks(state: state, version: configuration.version, summary: summary)
+        let looks = MetricsLooks(
+            state: state, version: configuration.version,
+            hasPodLabels: configuration.hasPodLabels, summary: summary)
         return try await MetricsServer(configuration.metrics, looks: looks)
     }
 

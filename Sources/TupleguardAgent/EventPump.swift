@@ -14,6 +14,7 @@ final class EventPump: Service, Sendable {
     private let destination: AgentLog
     private let cgroups: CgroupNames
     private let followers: Followers
+    private let pods: PodRefusals
     /// A pipe, written to when the thread should look up.
     private let wakeReader: OwnedDescriptor
     private let wakeWriter: OwnedDescriptor
@@ -25,12 +26,14 @@ final class EventPump: Service, Sendable {
     /// - Parameter cgroups: comes to know the names of all who have a part in a conflict while
     ///   they are there.
     init(
-        state: GuardState, log: AgentLog, cgroups: CgroupNames, followers: Followers
+        state: GuardState, log: AgentLog, cgroups: CgroupNames, followers: Followers,
+        pods: PodRefusals
     ) throws {
         self.state = state
         destination = log
         self.cgroups = cgroups
         self.followers = followers
+        self.pods = pods
         var ends: [Int32] = [-1, -1]
         try Errno.check { pipe(&ends) }
         for end in ends {
@@ -79,9 +82,10 @@ final class EventPump: Service, Sendable {
         var log = ConflictLog(to: destination, cgroups: cgroups)
         while !isStopping.load(ordering: .sequentiallyConsistent) {
             do {
-                let reader = try EventReader(state) { [followers, cgroups] event in
+                let reader = try EventReader(state) { [followers, cgroups, pods] event in
                     guard let event else { return }
-                    _ = event.namingCgroups(cgroups.path)
+                    let named = event.namingCgroups(cgroups.path)
+                    if named.action == .refused, let pod = named.claimant?.pod { pods.add(pod) }
                     if let line = log.log(event, isFollowed: !followers.isEmpty) {
                         followers.send(line)
                     }

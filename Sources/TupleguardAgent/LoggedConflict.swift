@@ -26,7 +26,7 @@ struct LogParty: Hashable, Sendable, CustomStringConvertible {
     }
 
     var description: String {
-        let place = path ?? (cgroup == 0 ? nil : "cgroup \(cgroup), which is gone")
+        let place = path.map(placeName) ?? (cgroup == 0 ? nil : "cgroup \(cgroup), which is gone")
         return "uid \(uid)" + (place.map { " in \($0)" } ?? "")
     }
 }
@@ -76,6 +76,8 @@ extension LoggedConflict {
         return field("PID", process.pid == 0 ? nil : "\(process.pid)")
             + field("UID", "\(process.uid)") + field("COMMAND", process.command)
             + field("CGROUP", process.cgroup) + field("UNIT", unit)
+            + field("POD", process.pod?.name) + field("POD_NAMESPACE", process.pod?.namespace)
+            + field("POD_UID", process.pod?.uid) + field("CONTAINER", process.pod?.container)
             + (unit.map { [JournalField("OBJECT_SYSTEMD_UNIT", printable($0))] } ?? [])
     }
 }

@@ -22,16 +22,19 @@ final class MetricsLooks: Sendable {
 
     private let state: GuardState
     private let version: String
+    private let hasPodLabels: Bool
     private let summary: @Sendable () -> AgentSummary
     private let pool = NIOThreadPool(numberOfThreads: 1)
     private let last = Mutex<Look?>(nil)
 
     /// - Parameter summary: what the agent has counted by now.
     init(
-        state: GuardState, version: String, summary: @escaping @Sendable () -> AgentSummary
+        state: GuardState, version: String, hasPodLabels: Bool,
+        summary: @escaping @Sendable () -> AgentSummary
     ) {
         self.state = state
         self.version = version
+        self.hasPodLabels = hasPodLabels
         self.summary = summary
         pool.start()
     }
@@ -41,9 +44,11 @@ final class MetricsLooks: Sendable {
         let now = KernelClock.monotonic
         let look = last.withLock { last in
             if let last, now - last.begun < Self.validity { return last.families }
-            let families = pool.runIfActive(eventLoop: loop) { [state, version, summary] in
-                try HostSample(.all, [.ports, .shadows], state: state, agent: summary())
-                    .families(version: version)
+            let families = pool.runIfActive(eventLoop: loop) {
+                [state, version, hasPodLabels, summary] in
+                try HostSample(
+                    .all, [.ports, .shadows, .translations], state: state, agent: summary()
+                ).families(version: version, hasPodLabels: hasPodLabels)
             }
             last = Look(families: families, begun: now)
             return families

@@ -2,6 +2,7 @@
 // What the agent has counted and remembers, as it answers GET /summary and GET /reports.
 
 import Glibc
+package import TupleguardLinux
 package import TupleguardRecords
 import TupleguardSockets
 
@@ -34,15 +35,29 @@ package struct ScanTotals: Codable, Equatable, Sendable {
     package init() {}
 }
 
+/// How many connects of a pod's container were refused.
+package struct PodCount: Codable, Equatable, Sendable {
+    package let pod: Pod
+    package let refused: UInt64
+
+    package init(pod: Pod, refused: UInt64) {
+        self.pod = pod
+        self.refused = refused
+    }
+}
+
 /// The totals alone: a few numbers, however much there is to tell.
 package struct AgentSummary: Codable, Equatable, Sendable {
     package var totals: NoticeTotals
     /// Of an agent that scans (`run --scan`).
     package var scan: ScanTotals?
+    /// Of pods that were refused connects, most first; nil of an agent that does not count them.
+    package var pods: [PodCount]?
 
-    package init(totals: NoticeTotals, scan: ScanTotals?) {
+    package init(totals: NoticeTotals, scan: ScanTotals?, pods: [PodCount]? = nil) {
         self.totals = totals
         self.scan = scan
+        self.pods = pods
     }
 
     /// Asks the agent that runs; nil when none does.

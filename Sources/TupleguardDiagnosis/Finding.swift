@@ -66,7 +66,10 @@ package struct Finding: Encodable, Sendable {
             self.role = role
         }
 
-        package var description: String { "\(process.nameAndNumbers): \(role)" }
+        package var description: String {
+            let place = process.pod.map { " in \($0)" } ?? ""
+            return "\(process.nameAndNumbers)\(place): \(role)"
+        }
 
         private enum CodingKeys: CodingKey {
             case role

@@ -39,7 +39,7 @@ package struct TranslationPressure {
     /// "TCP" or "UDP".
     package var name: String { destination.transport == .tcp ? "TCP" : "UDP" }
     /// "SNAT ports of 192.0.2.1 to 198.51.100.7:443 (TCP)"
-    var title: String { "SNAT ports of \(source) to \(remote) (\(name))" }
+    package var title: String { "SNAT ports of \(source) to \(remote) (\(name))" }
 }
 
 extension NamespaceSurvey {

@@ -3,7 +3,7 @@
 
 import Glibc
 import TupleguardABI
-import TupleguardLinux
+package import TupleguardLinux
 
 /// A program, and how many of the claims are its.
 package struct ClaimOwner: Hashable, Sendable {
@@ -17,10 +17,13 @@ package struct ClaimOwner: Hashable, Sendable {
     package let cgroup: String?
     package let claims: Int
 
+    /// The pod of Kubernetes that it is in.
+    package var pod: Pod? { cgroup.flatMap(PodNames.system.pod) }
+
     /// "python3 (pid 4711, uid 1000, /user.slice): 76,000 claims"
     package var description: String {
         let user = uid.map { ", uid \($0)" } ?? ""
-        let place = cgroup.map { ", \(printable($0))" } ?? ""
+        let place = cgroup.map { ", \(placeName(ofCgroup: $0))" } ?? ""
         return pid == 0
             ? "sockets of unknown programs: \(amount(claims, "claim"))"
             : "\(command) (pid \(pid)\(user)\(place)): \(amount(claims, "claim"))"

@@ -12,6 +12,8 @@ package struct NetworkNamespace: Hashable, Sendable {
     /// Where it can be entered.
     package let path: String
     package let isOwn: Bool
+    /// A process that is in it, where one was looked for.
+    private var member: Int32?
 
     package static let ownPath = "/proc/self/ns/net"
     /// Where ip-netns(8) mounts those that it names.
@@ -24,6 +26,13 @@ package struct NetworkNamespace: Hashable, Sendable {
         inode = UInt64(status.st_ino)
         self.path = path
         isOwn = path == Self.ownPath
+        member = isOwn ? getpid() : nil
+    }
+
+    /// The pod of Kubernetes whose it is; nil for the host's and others'.
+    package var pod: Pod? {
+        (member ?? process).flatMap { Proc.system.cgroup(of: $0) }
+            .flatMap(PodNames.system.pod)
     }
 
     // MARK: - Names
@@ -82,11 +91,17 @@ package struct NetworkNamespace: Hashable, Sendable {
             candidates += Proc.system.processes.map { Proc.system.path(of: $0, "ns/net") }
         }
         var hasHidden = false
-        var seen: Set<UInt64> = []
+        var seen: [UInt64: Int] = [:]
         var found: [NetworkNamespace] = []
         for path in candidates {
             if let namespace = NetworkNamespace(path: path) {
-                if seen.insert(namespace.inode).inserted { found.append(namespace) }
+                if let index = seen[namespace.inode] {
+                    // One that is mounted is known by its first process too.
+                    found[index].member = found[index].member ?? namespace.process
+                } else {
+                    seen[namespace.inode] = found.count
+                    found.append(namespace)
+                }
             } else {
                 hasHidden = hasHidden || errno == EACCES && isProcessThere(path)
             }

@@ -3,23 +3,28 @@
 
 import TupleguardAgentClient
 import TupleguardKernel
+import TupleguardLinux
 
 extension HostSample {
     /// Everything there is to scrape, in a fixed order.
     ///
-    /// - Parameter version: of this program.
-    package func families(version: String) -> [MetricFamily] {
-        guardFamilies(version: version) + agentFamilies + portFamilies() + [
-            MetricFamily(
-                "tupleguard_shadowed_sockets", .gauge,
-                "UDP sockets that receive nothing, because another one has their 4-tuple.",
-                survey.overshadowedCount),
-            MetricFamily(
-                "tupleguard_unseen_network_namespaces", .gauge,
-                "Network namespaces that could not be looked into; their ports are missing here.",
-                survey.unseen.count),
-            lookFamily,
-        ]
+    /// - Parameters:
+    ///   - version: of this program.
+    ///   - hasPodLabels: whether pods are named.
+    package func families(version: String, hasPodLabels: Bool = true) -> [MetricFamily] {
+        guardFamilies(version: version) + agentFamilies
+            + (hasPodLabels ? [podFamily] : [])
+            + portFamilies(hasPodLabels: hasPodLabels) + translationFamilies + [
+                MetricFamily(
+                    "tupleguard_shadowed_sockets", .gauge,
+                    "UDP sockets that receive nothing, because another one has their 4-tuple.",
+                    survey.overshadowedCount),
+                MetricFamily(
+                    "tupleguard_unseen_network_namespaces", .gauge,
+                    "Network namespaces that could not be looked into; their ports are missing here.",
+                    survey.unseen.count),
+                lookFamily,
+            ]
     }
 
     private var lookFamily: MetricFamily {
@@ -84,6 +89,18 @@ extension HostSample {
         return [refused, claimed, observed, unclaimed, discovered]
     }
 
+    // MARK: - Pods
+
+    private var podFamily: MetricFamily {
+        var refused = MetricFamily(
+            "tupleguard_pod_connects_refused", .counter,
+            "Connects of a pod's container that were refused, as far as the agent heard of them.")
+        for count in (agent?.pods ?? []).prefix(Self.podsShown) {
+            refused.add(count.pod.labels(withContainer: true), .integer(count.refused))
+        }
+        return refused
+    }
+
     // MARK: - The agent
 
     private var agentFamilies: [MetricFamily] {
@@ -126,5 +143,15 @@ extension Counter {
             rawValue
         default: nil
         }
+    }
+}
+
+extension Pod {
+    /// Names of labels that a scrape configuration does not use for the agent's own pod. One whose
+    /// name is not known goes by its UID.
+    func labels(withContainer: Bool = false) -> MetricFamily.Labels {
+        [("pod_namespace", namespace ?? ""), ("pod_name", name ?? uid)]
+            + (withContainer
+                ? [("pod_container", container ?? String((containerId ?? "").prefix(12)))] : [])
     }
 }

@@ -13,20 +13,24 @@ extension HostSample {
     /// Destinations of each protocol that are told by name; of the others only the largest figure.
     package static let destinationsShown = 10
     private static let sourcesShown = 10
+    static let podsShown = 100
 
     /// A destination as a label names it, in whatever network namespace.
     private struct Name: Hashable {
         let transport: Transport
         let source: String
         let destination: String
+        /// Whose network namespace it is.
+        let pod: Pod?
 
         var labels: MetricFamily.Labels {
             [("protocol", transport.name), ("source", source), ("destination", destination)]
+                + (pod?.labels() ?? [])
         }
     }
 
-    func portFamilies() -> [MetricFamily] {
-        destinationFamilies + [
+    func portFamilies(hasPodLabels: Bool) -> [MetricFamily] {
+        destinationFamilies(hasPodLabels: hasPodLabels) + [
             sourceFamily,
             MetricFamily(
                 "tupleguard_local_ports", .gauge,
@@ -35,7 +39,7 @@ extension HostSample {
         ]
     }
 
-    private var destinationFamilies: [MetricFamily] {
+    private func destinationFamilies(hasPodLabels: Bool) -> [MetricFamily] {
         var used = MetricFamily(
             "tupleguard_ports_used", .gauge,
             "Local ports in use from a source address to a destination, of the busiest.")
@@ -49,7 +53,7 @@ extension HostSample {
             "tupleguard_ports_used_others_max", .gauge,
             "The most local ports in use to any destination that is not told by name.")
         for transport in [Transport.tcp, .udp] {
-            let (named, rest) = busiest(transport)
+            let (named, rest) = busiest(transport, hasPodLabels: hasPodLabels)
             for (name, pressure) in named {
                 used.add(name.labels, pressure.filling.used)
                 available.add(name.labels, pressure.filling.left)
@@ -67,17 +71,20 @@ extension HostSample {
     /// Where several go by one name, in namespaces of their own, the fullest stands for them: it is
     /// the one that fails first.
     private func busiest(
-        _ transport: Transport
+        _ transport: Transport, hasPodLabels: Bool
     ) -> (named: [(Name, DestinationPressure)], rest: Int) {
         var fullest: [Name: DestinationPressure] = [:]
         var rest = 0
         for namespace in survey.namespaces {
             rest = max(rest, namespace[transport].mostUsedOfOthers)
+            // Containers of one pod have one network namespace, so it is the pod that is named.
+            var pod = hasPodLabels ? namespace.namespace.pod : nil
+            pod?.container = nil
             for pressure in survey.pressures(namespace, since: nil)
             where pressure.transport == transport {
                 let name = Name(
                     transport: transport, source: pressure.source,
-                    destination: pressure.stableDestination)
+                    destination: pressure.stableDestination, pod: pod)
                 if let known = fullest[name], known.filling.usage >= pressure.filling.usage {
                     continue
                 }

@@ -11,9 +11,13 @@ package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvert
     /// What it calls itself, fit for a terminal; nil when it had gone before anybody looked.
     package let command: String?
     /// Path of its cgroup in the v2 hierarchy, "/" first; nil when it is not known.
-    package var cgroup: String?
+    package var cgroup: String? {
+        didSet { pod = cgroup.flatMap(PodNames.system.pod) }
+    }
     /// Id of that cgroup, 0 when it is not known; nil where nobody asked.
     package let cgroupId: UInt64?
+    /// The pod of Kubernetes that it is in; nil when it is in none, or its cgroup is not known.
+    package private(set) var pod: Pod?
 
     package init(
         pid: Int32, uid: UInt32, command: String?, cgroup: String? = nil, cgroupId: UInt64? = nil
@@ -23,12 +27,14 @@ package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvert
         self.command = command
         self.cgroup = cgroup
         self.cgroupId = cgroupId
+        pod = cgroup.flatMap(PodNames.system.pod)
     }
 
-    /// Of a process that runs: number, user and name; nil when there is no such process.
+    /// Of a process that runs: number, user, name and pod; nil when there is no such process.
     package init?(pid: Int32, in proc: Proc = .system) {
         guard let uid = proc.user(of: pid), let command = proc.command(of: pid) else { return nil }
         self.init(pid: pid, uid: uid, command: commandName(command))
+        pod = proc.cgroup(of: pid).flatMap(PodNames.system.pod)
     }
 
     /// The same process with the path of its cgroup, if it has only the id.
@@ -47,9 +53,10 @@ package struct ProcessIdentity: Codable, Hashable, Sendable, CustomStringConvert
         return "\(name) (pid \(pid), uid \(uid))"
     }
 
-    /// "curl (pid 4711, uid 1000) in /user.slice"
+    /// "curl (pid 4711, uid 1000) in /user.slice", or in a pod.
     package var description: String {
-        printable(cgroup.map { "\(nameAndNumbers) in \($0)" } ?? nameAndNumbers)
+        printable(
+            (pod?.description ?? cgroup).map { "\(nameAndNumbers) in \($0)" } ?? nameAndNumbers)
     }
 }
 

@@ -28,13 +28,13 @@ package struct SharedSocket: Codable, Hashable, Sendable, CustomStringConvertibl
     package var description: String {
         let first = processes.first ?? ProcessIdentity(pid: 0, uid: uid, command: nil)
         let more = processes.count > 1 ? " and \(processes.count - 1) more" : ""
-        return first.nameAndNumbers + more + (cgroup.map { " in \(printable($0))" } ?? "")
+        return first.nameAndNumbers + more + (cgroup.map { " in \(placeName(ofCgroup: $0))" } ?? "")
     }
 }
 
 extension SharedSocket {
     private enum CodingKeys: CodingKey {
-        case cookie, uid, cgroup, pid, command, processes, foundOn
+        case cookie, uid, cgroup, pod, pid, command, processes, foundOn
     }
 
     /// With the first process by itself too, which is most often the only one.
@@ -43,6 +43,8 @@ extension SharedSocket {
         try container.encode(cookie, forKey: .cookie)
         try container.encode(uid, forKey: .uid)
         try container.encodeIfPresent(cgroup, forKey: .cgroup)
+        try container.encodeIfPresent(
+            cgroup.flatMap(PodNames.system.pod), forKey: .pod)
         try container.encodeIfPresent(processes.first?.pid, forKey: .pid)
         try container.encodeIfPresent(processes.first?.command, forKey: .command)
         try container.encode(processes, forKey: .processes)

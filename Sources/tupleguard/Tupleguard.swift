@@ -59,6 +59,7 @@ struct Tupleguard: ParsableCommand {
         }
         // While there is one thread.
         CgroupNamespace.joinThatOfProcessOne()
+        PodNames.system.use(.ofEnvironment)
         on_exit({ status, _ in failUnlessWritten(status) }, nil)
         main(arguments)
     }

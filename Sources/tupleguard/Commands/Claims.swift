@@ -50,6 +50,7 @@ struct Claims: ParsableCommand {
             let command: String?
             let uid: UInt32?
             let cgroup: String?
+            let pod: Pod?
         }
 
         let claims: [OfClaim]
@@ -110,7 +111,8 @@ struct Claims: ParsableCommand {
             local: claim.tuple.local.description, remote: claim.tuple.remote.description,
             networkNamespace: claim.networkNamespace, socketCookie: claim.cookie,
             since: claim.since, pid: claim.pid == 0 ? nil : claim.pid,
-            command: claim.pid == 0 ? nil : claim.command, uid: owner.uid, cgroup: owner.cgroup)
+            command: claim.pid == 0 ? nil : claim.command, uid: owner.uid, cgroup: owner.cgroup,
+            pod: owner.cgroup.flatMap(PodNames.system.pod))
     }
 
     private func show(_ claims: [(claim: Claim, owner: Owner)]) {
@@ -124,7 +126,7 @@ struct Claims: ParsableCommand {
                 claim.tuple.local.description, claim.tuple.remote.description,
                 claim.pid == 0 ? "-" : "\(claim.command)(\(claim.pid))",
                 owner.uid.map { "\($0)" } ?? "-", claim.since.age, "\(claim.networkNamespace)",
-                owner.cgroup ?? "-",
+                owner.cgroup.map(placeName) ?? "-",
             ])
         }
         table.print()

@@ -29,15 +29,20 @@ struct Metrics: ParsableCommand {
     @Option(help: "all: every network namespace that may be entered; self: only this one.")
     var namespace = NetworkNamespace.Selection.all
 
+    @Flag(inversion: .prefixedNo, help: "Name pods.")
+    var podLabels = true
+
     @OptionGroup(title: "Folders") var folders: FolderOptions
 
     func run() throws {
         let sample = try HostSample(
-            namespace, [.ports, .shadows], state: folders.guardState,
+            namespace, [.ports, .shadows, .translations], state: folders.guardState,
             agent: folders.askAgent(AgentSummary.read))
         if let why = sample.unseenGuard { Terminal.note("the guard is not seen: \(why)") }
         if let why = sample.survey.unseenNamespaces { Terminal.note("not seen: \(why)") }
         let format = openMetrics ? ExpositionFormat.openMetrics : .prometheusText
-        print(format.render(sample.families(version: version)), terminator: "")
+        print(
+            format.render(sample.families(version: version, hasPodLabels: podLabels)),
+            terminator: "")
     }
 }

@@ -106,11 +106,14 @@ struct Run: ParsableCommand {
             )
             return
         }
+        let settings = try configurationFile.endingForMistakes { try completeSettings() }
+        PodNames.system.use(settings.podPlaces)
         do {
             try Daemon(
                 AgentConfiguration(
                     watch: watch, runFolder: folders.agentFolder,
-                    logFormat: logFormat ?? .suitable, version: version)
+                    logFormat: logFormat ?? .suitable, version: version,
+                    hasPodLabels: settings.podLabels ?? true)
             ).run()
         } catch let error where Self.takesAPerson(error) {
             Terminal.note("Error: \(error)")
@@ -133,6 +136,11 @@ struct Run: ParsableCommand {
             }
         default: false
         }
+    }
+
+    /// Without a configuration file with --scan.
+    private func completeSettings() throws -> AgentSettings {
+        scans ? settings : try settings.completed(by: configurationFile.read())
     }
 
     private func watch() throws -> AgentConfiguration.Watch {

@@ -5,6 +5,7 @@ import ArgumentParser
 import TupleguardAgent
 import TupleguardAgentClient
 import TupleguardKernel
+import TupleguardLinux
 
 /// The options of `run` that the configuration file knows as well, by the same names.
 struct AgentSettings: ParsableArguments {
@@ -53,14 +54,43 @@ struct AgentSettings: ParsableArguments {
             """, valueName: "address"))
     var metrics: [MetricsAddress] = []
 
+    @Flag(
+        inversion: .prefixedNo,
+        help: """
+            Name pods in metrics: each of them with connections to a busy destination is a time \
+            series of its own. (default: --pod-labels)
+            """)
+    var podLabels: Bool?
+
+    @Option(
+        help: ArgumentHelp(
+            """
+            Where kubelet keeps the logs of pods, whose folders tell their names; "none": pods go \
+            by their UIDs. (default: \(Self.defaultPodLogs))
+            """, valueName: "folder"))
+    var podLogs: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "The cgroup that kubelet keeps those of pods in, its --cgroup-root. (default: /)",
+            valueName: "cgroup"))
+    var podCgroup: String?
+
     @OptionGroup(title: "Policy") var policyOptions: PolicyOptions
 
     static let defaultSweepInterval = 60
+    private static let defaultPodLogs = PodNames.Places().logs ?? "none"
 
     func validate() throws {
         if cgroups.contains("") { throw ValidationError("--cgroup: give the name of a cgroup") }
         if let sweepInterval, !(1...86_400).contains(sweepInterval) {
             throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
+        }
+        if let podLogs, podLogs != "none", !podLogs.hasPrefix("/") {
+            throw ValidationError("--pod-logs \(podLogs): give an absolute path, or none")
+        }
+        if let podCgroup, !podCgroup.hasPrefix("/") {
+            throw ValidationError("--pod-cgroup \(podCgroup): give it as a path from /")
         }
     }
 
@@ -74,8 +104,19 @@ struct AgentSettings: ParsableArguments {
         all.onDetach = onDetach ?? others.onDetach
         all.detachOnExit = detachOnExit ?? others.detachOnExit
         all.metrics = metrics.isEmpty ? others.metrics : metrics
+        all.podLabels = podLabels ?? others.podLabels
+        all.podLogs = podLogs ?? others.podLogs
+        all.podCgroup = podCgroup ?? others.podCgroup
         all.policyOptions = try policyOptions.completed(by: others.policyOptions)
         return all
+    }
+
+    /// Where pods and their names are.
+    var podPlaces: PodNames.Places {
+        var places = PodNames.Places.ofEnvironment
+        if let podLogs { places.logs = podLogs == "none" ? nil : podLogs }
+        if let podCgroup { places.cgroup = podCgroup }
+        return places
     }
 
     /// What the agent is to guard.
@@ -91,6 +132,18 @@ struct AgentSettings: ParsableArguments {
             state: state, detachOnExit: detachOnExit ?? false,
             sweepInterval: .seconds(sweepInterval ?? Self.defaultSweepInterval),
             onShadow: onShadow ?? .report, onDetach: onDetach ?? .attach, metrics: metrics)
+    }
+}
+
+extension PodNames.Places {
+    /// For every command: what TUPLEGUARD_POD_LOGS and TUPLEGUARD_POD_CGROUP say.
+    static var ofEnvironment: Self {
+        var places = Self()
+        if let logs = environment("TUPLEGUARD_POD_LOGS") {
+            places.logs = logs == "none" ? nil : logs
+        }
+        if let cgroup = environment("TUPLEGUARD_POD_CGROUP") { places.cgroup = cgroup }
+        return places
     }
 }
 

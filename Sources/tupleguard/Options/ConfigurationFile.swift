@@ -39,6 +39,7 @@ enum ConfigurationFile {
         "cgroup": .severalTimes, "sweep-interval": .once, "on-shadow": .once,
         "on-detach": .once, "detach-on-exit": .flag, "metrics": .severalTimes,
         "mode": .once, "errno": .once, "when-full": .once, "look-up": .once, "discover": .once,
+        "pod-labels": .flag, "pod-logs": .once, "pod-cgroup": .once,
         "outsiders": .once, "when-exhausted": .once, "table-size": .once, "strict": .flag,
     ]
 

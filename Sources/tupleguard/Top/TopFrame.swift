@@ -252,7 +252,7 @@ struct TopFrame {
             [
                 grouped(owner.claims), owner.pid == 0 ? "(from before)" : owner.command,
                 owner.pid == 0 ? "" : "\(owner.pid)", owner.uid.map { "\($0)" } ?? "",
-                ascii(owner.cgroup ?? ""),
+                ascii(owner.cgroup.map(placeName) ?? ""),
             ]
         }
         return styled(table) + [("", .plain)]
