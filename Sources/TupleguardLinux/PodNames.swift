@@ -6,6 +6,7 @@
 // mount that is read-only, and the names have been these since CRI began (BuildPodLogsDirectory and
 // logSymlink of kubelet's kuberuntime).
 
+import Glibc
 import Synchronization
 
 /// Pods by their cgroups, with names where kubelet's folders can be read.
@@ -34,15 +35,17 @@ package final class PodNames: Sendable {
         /// By UID of the pod, and by the container's id.
         var pods: [String: Names] = [:]
         var containers: [String: Names] = [:]
-        /// When the folders were last read, by CLOCK_MONOTONIC.
+        /// When the folders were last read, by CLOCK_MONOTONIC, and when they had changed by then.
         var readAt: UInt64?
+        var changes: [Int] = []
     }
 
     private let memory: Mutex<Memory>
 
     /// So many of each are remembered, those that are gone too.
     package static let limit = 8192
-    /// Who makes up pods makes us read the folders once in this many nanoseconds.
+    /// In nanoseconds: folders that have not changed are read again after this long, since what
+    /// changes right after a look may have the same time.
     private static let pause: UInt64 = 1_000_000_000
 
     package init(_ places: Places = Places()) {
@@ -76,8 +79,9 @@ package final class PodNames: Sendable {
     private static func readAgain(_ memory: inout Memory) {
         guard let folder = memory.places.logs else { return }
         let now = KernelClock.monotonic
-        if let readAt = memory.readAt, now - readAt < pause { return }
-        memory.readAt = now
+        let changes = ["/pods", "/containers"].map { changeTime(of: folder + $0) }
+        if let readAt = memory.readAt, now - readAt < pause, changes == memory.changes { return }
+        (memory.readAt, memory.changes) = (now, changes)
         if memory.pods.count > limit { memory.pods = [:] }
         if memory.containers.count > limit { memory.containers = [:] }
         for name in names(in: folder + "/pods").prefix(limit) {
@@ -86,6 +90,13 @@ package final class PodNames: Sendable {
         for name in names(in: folder + "/containers").prefix(limit) {
             if let (id, names) = container(ofLink: name) { memory.containers[id] = names }
         }
+    }
+
+    /// In nanoseconds; 0 where there is no such folder.
+    private static func changeTime(of folder: String) -> Int {
+        var status = stat()
+        guard stat(folder, &status) == 0 else { return 0 }
+        return status.st_mtim.tv_sec * 1_000_000_000 + status.st_mtim.tv_nsec
     }
 
     // MARK: - Names
