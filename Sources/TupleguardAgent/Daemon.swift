@@ -59,11 +59,12 @@ package struct Daemon: Sendable {
         let cgroups = CgroupNames()
         let (followers, notices, pods) = (Followers(), Notices(), PodRefusals())
         let manager = ServiceManager()
-        var scans: Scans?
-        if case .scan = configuration.watch { scans = Scans() }
+        let scans = Scans()
+        // Where a guard watches nobody is told of scans.
+        let shown: Scans? = if case .scan = configuration.watch { scans } else { nil }
         // Before anything is attached: an address that can't be had leaves nothing behind.
-        let metrics = try await makeMetricsServer { [scans] in
-            AgentSummary(totals: notices.totals, scan: scans?.totals, pods: pods.all)
+        let metrics = try await makeMetricsServer {
+            AgentSummary(totals: notices.totals, scan: shown?.totals, pods: pods.all)
         }
         let watch = try makeWatch(followers, pods, scans, log, logger, cgroups, manager)
         let receiver = try NoticeReceiver(
@@ -71,7 +72,7 @@ package struct Daemon: Sendable {
             log: log)
         let server = AgentServer(
             path: configuration.runFolder.socket, followers: followers, notices: notices,
-            scans: scans, pods: pods, cgroups: cgroups, descriptors: raiseDescriptorLimit(),
+            scans: shown, pods: pods, cgroups: cgroups, descriptors: raiseDescriptorLimit(),
             health: {
                 AgentHealth(
                     pid: getpid(), doing: watch.doing(),
@@ -113,7 +114,7 @@ package struct Daemon: Sendable {
     }
 
     private func makeWatch(
-        _ followers: Followers, _ pods: PodRefusals, _ scans: Scans?, _ log: AgentLog,
+        _ followers: Followers, _ pods: PodRefusals, _ scans: Scans, _ log: AgentLog,
         _ logger: Logger,
         _ cgroups: CgroupNames, _ manager: ServiceManager
     ) throws -> Watch {
@@ -135,7 +136,6 @@ package struct Daemon: Sendable {
                         : "stopped; the guard stays attached (`tupleguard detach` ends it)"
                 })
         case .scan(let interval, _):
-            let scans = scans ?? Scans()
             let scanner = ShadowScanner(
                 every: interval, scans: scans, followers: followers, logger: logger, log: log,
                 manager: manager)
