@@ -79,7 +79,7 @@ static __noinline int has_claim(struct claimant *me)
 	return more && more->claim.cookie == me->wanted.claim.cookie;
 }
 
-/* The same pair is found by every seeding; once is enough. */
+/* The same pair is found by every seeding; to report it once is enough. */
 static __noinline int report_sharing(struct claimant *me, bool again)
 {
 	struct tg_conflict *known = bpf_map_lookup_elem(&conflicts, &me->tuple);
@@ -165,7 +165,7 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 	struct tg_socket_record *home = find_home(cookie);
 	struct tg_seeding *now;
 	__u32 zero = 0;
-	bool is_recorded, awaited;
+	bool is_recorded, awaited, is_shared;
 
 	now = bpf_map_lookup_elem(&seeding, &zero);
 	if (!home || !now)
@@ -197,13 +197,16 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 		/* Meant to be shared, and too dear to ask about each socket. */
 		if (is_mapped(me->tuple.remote) && is_subnet_broadcast(sk, me->tuple.remote[3]))
 			return TG_SEEDED_NOT_DUE;
-		if (me->reason == TG_REASON_HELD && !is_among_outsiders(me, now) &&
-		    share_tuple(sk, me->holder.sock, &me->tuple))
+		is_shared = me->reason == TG_REASON_HELD && !is_among_outsiders(me, now) &&
+			    share_tuple(sk, me->holder.sock, &me->tuple);
+		if (is_shared)
 			report_sharing(me, now->again);
 		/* It holds what another has claimed, perhaps for longer than that one does. */
 		if (now->outsiders && me->holder.cookie && !come_beside(me))
 			return TG_SEEDED_NO_ROOM;
-		return TG_SEEDED_CONFLICT;
+		if (is_shared)
+			return TG_SEEDED_CONFLICT;
+		return now->outsiders ? TG_SEEDED_KNOWN : TG_SEEDED_NO_ROOM;
 	}
 	/* The record is its hooks' to write, so this claim goes with a sweep or a takeover. */
 	if (is_recorded)

@@ -282,12 +282,12 @@ struct GuardKeeper {
         lastUnseen = seeded.unseen
         if seeded.claimed > 0 || seeded.conflicts > 0 || seeded.unclaimed > 0 {
             logger.info(
-                "seeded the claim table: \(amount(seeded.claimed, "socket")) now have a claim, \(grouped(seeded.known)) had one, \(grouped(seeded.conflicts)) share a tuple with another, \(grouped(seeded.unclaimed)) went without"
+                "seeded the claim table: \(amount(seeded.claimed, "socket", "has", "have")) a claim now, \(grouped(seeded.known)) had one, \(grouped(seeded.conflicts)) had another one's tuple, \(grouped(seeded.unclaimed)) went without"
             )
         }
         if seeded.overShare > 0 {
             logger.notice(
-                "\(amount(seeded.overShare, "connected socket")) outside the guarded cgroups have no claim: such get a quarter of the table at most"
+                "\(amount(seeded.overShare, "connected socket")) outside the guarded cgroups without a claim: such get a quarter of the table at most"
             )
         }
     }

@@ -11,11 +11,12 @@ package import TupleguardSockets
 package struct Seeded: Sendable, Equatable {
     /// Connected sockets that have a claim from now on.
     package var claimed = 0
-    /// Sockets that had one.
+    /// Sockets that had one, or for which another one's stands: outsiders may share a tuple.
     package var known = 0
-    /// Sockets whose tuple another socket has claimed.
+    /// Sockets that share their tuple with another, which `conflicts` shows.
     package var conflicts = 0
-    /// Sockets that the table had no room for, or that were closed meanwhile.
+    /// Sockets that the table had no room for, in whose way another one's claim is, or that were
+    /// closed meanwhile.
     package var unclaimed = 0
     /// Sockets outside the guarded cgroups that went without, because such have their share
     /// already.

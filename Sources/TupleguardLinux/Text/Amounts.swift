@@ -18,6 +18,13 @@ package func amount(_ number: some BinaryInteger, _ noun: String) -> String {
     number == 1 ? "1 \(noun)" : "\(grouped(number)) \(noun)\(noun.hasSuffix("s") ? "es" : "s")"
 }
 
+/// "1 socket shares", "2 sockets share".
+package func amount(
+    _ number: some BinaryInteger, _ noun: String, _ singular: String, _ plural: String
+) -> String {
+    "\(amount(number, noun)) \(number == 1 ? singular : plural)"
+}
+
 /// "70%"; 100% only when it is.
 package func percent(_ usage: Double) -> String {
     usage < 1 ? "\(min(99, Int((usage * 100).rounded())))%" : "100%"

@@ -59,7 +59,7 @@ struct Attach: ParsableCommand {
         if let unseen = seeded.unseen { Terminal.note(unseen) }
         if seeded.conflicts > 0 {
             print(
-                "\(amount(seeded.conflicts, "socket")) share a tuple with another already: see `tupleguard conflicts`"
+                "\(amount(seeded.conflicts, "socket", "shares", "share")) a tuple with another already: see `tupleguard conflicts`"
             )
         }
     }

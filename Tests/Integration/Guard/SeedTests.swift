@@ -60,6 +60,36 @@ extension IntegrationTests {
             }
         }
 
+        /// What counts as shared is what `conflicts` shows: outsiders may share among themselves.
+        @Test(arguments: [false, true])
+        func whatIsSharedIsCountedAsItIsReported(_ areGuarded: Bool) throws {
+            try Sandbox.run { sandbox in
+                let guarded = try sandbox.socket()  // or nobody looks at outsiders here
+                let place = areGuarded ? sandbox.cgroup : sandbox.outside
+                let sharing = try (0..<2).map { _ in
+                    let socket = try sandbox.socket(bound: "127.0.0.1:5000", in: place)
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    return socket
+                }
+                let attached = try sandbox.tupleguard("attach", sandbox.cgroup.folder)
+                #expect(attached.status == 0, "\(attached.errors)")
+                let line =
+                    "1 socket shares a tuple with another already: see `tupleguard conflicts`"
+                #expect(attached.output.contains(line) == areGuarded, "\(attached.output)")
+                #expect(attached.output.contains("a tuple with another") == areGuarded)
+                // The command's programs at the root meet other tests' sockets as well.
+                let namespace = UInt32(truncatingIfNeeded: guarded.networkNamespaceCookie)
+                let shown = try sandbox.state.conflicts().filter {
+                    $0.last.networkNamespace == namespace
+                }
+                #expect(shown.count == (areGuarded ? 1 : 0))
+                let again = try sandbox.state.seed(again: true)
+                #expect(again.conflicts == (areGuarded ? 1 : 0))
+                #expect(again.known == (areGuarded ? 1 : 2))
+                _ = sharing
+            }
+        }
+
         @Test func outsidersHaveAQuarterOfTheTable() throws {
             try Sandbox.run { sandbox in
                 let outsiders = try connectOutsiders(40, port: 5000, in: sandbox)
