@@ -76,7 +76,9 @@ static __always_inline int meet(struct claimant *me, struct tg_counters *counter
 
 	if (me->wish < TG_OUTSIDERS_OBSERVE)
 		return ALLOW;
-	me->reason = TG_REASON_OUTSIDER;
+	/* Where it can't be told whose socket is in the way, that is what is said. */
+	if (me->holder.cookie)
+		me->reason = TG_REASON_OUTSIDER;
 	if (refused)
 		COUNT(counters, refused_outsider);
 	else

@@ -190,6 +190,29 @@ extension IntegrationTests {
             }
         }
 
+        /// Where the sockets in the way can't be listed nobody is said to hold the tuple.
+        @Test(arguments: [Policy.Outsiders.observe, .refuse])
+        func anOutsiderThatPerhapsMeetsNobody(_ outsiders: Policy.Outsiders) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(policy(outsiders))
+                let insiders = try [1, 2].map { number in
+                    let socket = try sandbox.socket(bound: "127.0.0.\(number):5000")
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    return socket
+                }
+                // The first claim of a destination is found without its source, others are not.
+                sandbox.close(insiders[0])
+                let outsider = try sandbox.socket(bound: "0.0.0.0:5000", in: sandbox.outside)
+                #expect(
+                    outsider.connect("127.0.0.1:6000") == (outsiders == .refuse ? "EPERM" : nil))
+                let conflict = try #require(try sandbox.state.conflicts().first).last
+                #expect(conflict.reason == .ambiguous)
+                #expect(conflict.holder == nil)
+                #expect(conflict.action == (outsiders == .refuse ? .refused : .observed))
+                #expect(conflict.claimant?.cgroupId == sandbox.outside.id)
+            }
+        }
+
         /// What is left of such claims goes without anybody who asks for the tuple.
         @Test func aSweepEndsClaimsThatNobodyIsBeside() throws {
             try Sandbox.run { sandbox in
