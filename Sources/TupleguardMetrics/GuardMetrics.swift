@@ -73,8 +73,12 @@ extension HostSample {
         var discovered = MetricFamily(
             "tupleguard_ports_discovered", .counter,
             "Connects for which the guard chose the local port.")
-        for (attachment, counters) in `guard`.cgroups {
+        var after = MetricFamily(
+            "tupleguard_programs_after_guard", .gauge,
+            "Connect programs of others that may send sockets elsewhere unseen by the guard.")
+        for ((attachment, counters), programs) in zip(`guard`.cgroups, `guard`.programsAfter) {
             let cgroup = ("cgroup", attachment.path ?? "(gone)")
+            after.add([cgroup], programs)
             for counter in Counter.allCases {
                 if let reason = counter.refusalReason {
                     refused.add([("reason", reason), cgroup], .integer(counters[counter]))
@@ -86,7 +90,7 @@ extension HostSample {
             observed.add([cgroup], .integer(counters[.observed]))
             discovered.add([cgroup], .integer(counters[.discovered]))
         }
-        return [refused, claimed, observed, unclaimed, discovered]
+        return [refused, claimed, observed, unclaimed, discovered, after]
     }
 
     // MARK: - Pods

@@ -11,6 +11,8 @@ package struct HostSample: Sendable {
     /// The guard of this moment; of several cgroups, each by itself.
     package struct Guard: Sendable {
         package let cgroups: [(attachment: Attachment, counters: Counters)]
+        /// Connect programs of others that run after the guard, for each of `cgroups`.
+        package let programsAfter: [Int]
         package let claims: Int
         /// The programs with most claims, the one with most first; as many as were asked for.
         package let owners: [ClaimOwner]
@@ -18,6 +20,9 @@ package struct HostSample: Sendable {
 
         package init(of state: GuardState, owners most: Int) throws {
             cgroups = try state.countedAttachments()
+            programsAfter = cgroups.map {
+                state.surroundings(of: $0.attachment).count(where: \.runsAfter)
+            }
             (claims, owners) = try state.claimCountAndOwners(most)
             tableSize = try state.tableSize()
         }

@@ -189,6 +189,8 @@ extension IntegrationTests {
                 let json = try sandbox.tupleguard("status", "--json").output
                 #expect(json.contains("\"rewrite6\""))
                 #expect(json.contains("\"runs_after\""))
+                let gauge = "\ntupleguard_programs_after_guard{cgroup=\"\(path)\"}"
+                #expect(try sandbox.tupleguard("metrics").output.contains("\(gauge) 2\n"))
                 let doctor = try sandbox.tupleguard("doctor", "--json").output
                 #expect(doctor.contains("\"guard-followed\""))
                 let replaced = try sandbox.tupleguard(
@@ -196,6 +198,7 @@ extension IntegrationTests {
                 #expect(replaced.status == 0, "\(replaced.errors)")
                 #expect(!replaced.output.contains("runs after"), "\(replaced.output)")
                 #expect(try sandbox.tupleguard("status").output.contains("runs before the guard"))
+                #expect(try sandbox.tupleguard("metrics").output.contains("\(gauge) 0\n"))
                 #expect(
                     !(try sandbox.tupleguard("doctor", "--json").output).contains("guard-followed"))
                 _ = consume rewriter
