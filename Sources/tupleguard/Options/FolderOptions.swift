@@ -14,10 +14,22 @@ struct FolderOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Folder of the agent's socket and lock.", valueName: "folder"))
     var runFolder = environment("TUPLEGUARD_RUN") ?? RunFolder.defaultPath
 
-    var guardState: GuardState { GuardState(folder: state) }
+    /// For tests that have the machine to share: the cgroup that stands for the root, where
+    /// outsiders are seen, and a table with so many buckets, however large it is.
+    @Option(help: .hidden) var outermost: String?
+    @Option(help: .hidden) var buckets: Int?
+
+    var guardState: GuardState {
+        var guardState = GuardState(folder: state, fewBuckets: buckets)
+        guardState.outermost = outermost
+        return guardState
+    }
     var agentFolder: RunFolder { RunFolder(path: runFolder) }
 
     func validate() throws {
+        if let buckets, buckets < 1 || buckets & (buckets - 1) != 0 {
+            throw ValidationError("--buckets \(buckets): give a power of two")
+        }
         for (name, path) in [("--state", state), ("--run-folder", runFolder)] {
             // A BPF file system has no names with a dot in them.
             guard path.hasPrefix("/"), path.count > 1 else {
