@@ -325,7 +325,7 @@ package final class RunningProgram: Sendable {
     /// Held while a child has this process's descriptors: from fork to exec.
     static let starting = Mutex<Void>(())
 
-    init(_ line: [String], environment: [String: String]) throws {
+    package init(_ line: [String], environment: [String: String]) throws {
         process = Foundation.Process()
         process.executableURL = URL(filePath: line[0])
         process.arguments = Array(line.dropFirst())
