@@ -340,9 +340,9 @@ struct tg_seeding {
 enum tg_seeded {
 	TG_SEEDED_NOT_DUE = 0, /* not written */
 	TG_SEEDED_CLAIMED = 1,
-	TG_SEEDED_KNOWN = 2,	/* of outsiders: or another's claim stands for it */
-	TG_SEEDED_CONFLICT = 3, /* it shares the tuple with another, and that was reported */
-	TG_SEEDED_NO_ROOM = 4,	/* or another's claim is in its way */
+	TG_SEEDED_KNOWN = 2,	  /* of outsiders: or another's claim stands for it */
+	TG_SEEDED_CONFLICT = 3,	  /* it shares the tuple with another, and that was reported */
+	TG_SEEDED_NO_ROOM = 4,	  /* or another's claim is in its way */
 	TG_SEEDED_OVER_SHARE = 5, /* outsiders have their share of the table already */
 };
 

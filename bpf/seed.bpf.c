@@ -101,10 +101,18 @@ static __always_inline __u32 read_cookie(struct net *net)
 	return cookie;
 }
 
-/* Whether neither socket is guarded: what they share is no concern of ours. */
-static __noinline int is_among_outsiders(struct claimant *me, const struct tg_seeding *now)
+/*
+ * Whether the holder is there still, and one of both is guarded: what outsiders share is no
+ * concern of ours, and where a socket was there may be another one by now, even this one.
+ */
+static __noinline int is_of_concern(struct claimant *me, const struct tg_seeding *now)
 {
-	return me && now && now->outsiders && is_outsider(me->holder.sock, me->holder.cookie);
+	bool outside;
+
+	if (!me || !now || !me->holder.sock)
+		return 0;
+	outside = now->outsiders && is_outside(me->holder.sock);
+	return !outside && is_socket(me->holder.sock, me->holder.cookie);
 }
 
 /* Fills in for `sk` what the hooks learn from their context. */
@@ -197,7 +205,7 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 		/* Meant to be shared, and too dear to ask about each socket. */
 		if (is_mapped(me->tuple.remote) && is_subnet_broadcast(sk, me->tuple.remote[3]))
 			return TG_SEEDED_NOT_DUE;
-		is_shared = me->reason == TG_REASON_HELD && !is_among_outsiders(me, now) &&
+		is_shared = me->reason == TG_REASON_HELD && is_of_concern(me, now) &&
 			    share_tuple(sk, me->holder.sock, &me->tuple);
 		if (is_shared)
 			report_sharing(me, now->again);
