@@ -74,7 +74,7 @@ struct Doctor: ParsableCommand {
     @Option(
         help: ArgumentHelp(
             "The report with pictures, on a page that needs no other file; - is standard output.",
-            valueName: "file"))
+            valueName: "file"), completion: .file())
     var html: OutputFile?
 
     @OptionGroup(title: "Folders") var folders: FolderOptions

@@ -54,7 +54,7 @@ struct Lab: ParsableCommand {
     @Option(
         help: ArgumentHelp(
             "Pictures, on a page that needs no other file; - is standard output.",
-            valueName: "file"))
+            valueName: "file"), completion: .file())
     var html: OutputFile?
 
     @Option(help: "One picture as SVG, on standard output; measures only what is on it.")
