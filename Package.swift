@@ -14,6 +14,15 @@ func product(_ name: String, _ package: String, trait: String = "Command") -> Ta
     .product(name: name, package: package, condition: .when(traits: [trait]))
 }
 
+/// What the targets of the fuzzers look into.
+let fuzzed: [Target.Dependency] = [
+    "Connectx", "ConnectxCore", "TupleguardABI", "TupleguardAgent", "TupleguardAgentClient",
+    "TupleguardConntrack", "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux",
+    "TupleguardMetrics",
+    "TupleguardRecords", "TupleguardSocketDiag", "TupleguardSockets",
+    product("NIOCore", "swift-nio"), product("NIOEmbedded", "swift-nio"),
+]
+
 let package = Package(
     name: "tupleguard",
     products: [
@@ -217,12 +226,8 @@ let package = Package(
             name: "ThreadTests", dependencies: ["Connectx", "TupleguardSockets"],
             swiftSettings: strict),
         .testTarget(
-            name: "FuzzTests",
-            dependencies: [
-                "CTupleguardLinux", "ConnectxCore", "TupleguardConntrack", "TupleguardSocketDiag",
-                "TupleguardSockets",
-            ],
-            swiftSettings: strict),
+            name: "FuzzTests", dependencies: ["tupleguard"] + fuzzed,
+            exclude: ["Corpus", "Program"], swiftSettings: strict),
         .testTarget(
             name: "TupleguardDiagnosisTests",
             dependencies: [
@@ -325,4 +330,27 @@ if Context.environment["TUPLEGUARD_LIBRARY_ONLY"] != nil {
     package.dependencies = []
     package.products.removeAll { $0.name != "Connectx" }
     package.targets.removeAll { !kept.contains($0.name) }
+}
+
+// scripts/fuzz builds libFuzzer's program of what FuzzTests are made of, and what it looks into: of
+// the command, which is a program itself, the part that reads the configuration file.
+if Context.environment["TUPLEGUARD_FUZZ"] != nil {
+    package.products = []
+    package.targets.removeAll { $0.type == .test || $0.type == .executable }
+    package.targets += [
+        .target(
+            name: "tupleguard",
+            dependencies: [
+                "TupleguardAgent", "TupleguardAgentClient", "TupleguardKernel", "TupleguardLinux",
+                "TupleguardRecords", "TupleguardSockets",
+                product("ArgumentParser", "swift-argument-parser"),
+            ],
+            path: "Sources/tupleguard", sources: ["Options", "Text/Terminal.swift"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "tupleguard-fuzz",
+            dependencies: ["tupleguard"] + fuzzed,
+            path: "Tests/FuzzTests", exclude: ["Corpus", "CorpusTests.swift"],
+            swiftSettings: strict),
+    ]
 }

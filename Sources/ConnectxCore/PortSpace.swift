@@ -50,7 +50,7 @@ struct PortSpace: ~Copyable {
     /// UDP sockets that have a port.
     private var sockets: Int?
     private var reserved = PortSet()
-    private var hasReserved = false
+    private(set) var hasReserved = false
     private var readAt: UInt64 = 0
 
     /// How old the answers may be, in nanoseconds: reading them costs some microseconds.
@@ -99,12 +99,15 @@ struct PortSpace: ~Copyable {
     private mutating func readRange() {
         withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
             let count = rangeFile.read(into: buffer)
-            guard count > 0 else { return }
-            var numbers = Numbers(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-            guard let low = numbers.next()?.number, let high = numbers.next()?.number, low <= high
-            else { return }
-            range = low...high
+            if count > 0 { takeRange(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
         }
+    }
+
+    mutating func takeRange(_ text: UnsafeRawBufferPointer) {
+        var numbers = Numbers(text)
+        guard let low = numbers.next()?.number, let high = numbers.next()?.number, low <= high
+        else { return }
+        range = low...high
     }
 
     /// "8080,9148-9150\n", or an empty line.
@@ -115,7 +118,7 @@ struct PortSpace: ~Copyable {
             let isWhole = withUnsafeTemporaryAllocation(byteCount: size, alignment: 1) { buffer in
                 let count = reservedFile.read(into: buffer)
                 guard count >= 0, count < size else { return count < 0 }
-                take(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                takeReserved(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
                 return true
             }
             if isWhole { return }
@@ -131,21 +134,24 @@ struct PortSpace: ~Copyable {
 
     private static func count(in file: borrowing SettingFile, after words: StaticString) -> Int? {
         withUnsafeTemporaryAllocation(byteCount: 1024, alignment: 1) { buffer in
-            let text = UnsafeRawBufferPointer(
-                rebasing: buffer[..<max(0, file.read(into: buffer))])
-            let sought = UnsafeRawBufferPointer(
-                start: words.utf8Start, count: words.utf8CodeUnitCount)
-            for start in 0..<max(0, text.count - sought.count)
-            where memcmp(text.baseAddress! + start, sought.baseAddress!, sought.count) == 0 {
-                var numbers = Numbers(
-                    UnsafeRawBufferPointer(rebasing: text[(start + sought.count)...]))
-                return numbers.next().map { Int($0.number) }
-            }
-            return nil
+            let length = max(0, file.read(into: buffer))
+            return count(in: UnsafeRawBufferPointer(rebasing: buffer[..<length]), after: words)
         }
     }
 
-    private mutating func take(_ text: UnsafeRawBufferPointer) {
+    /// The first number behind `words`; nil where they are not there.
+    static func count(in text: UnsafeRawBufferPointer, after words: StaticString) -> Int? {
+        let sought = UnsafeRawBufferPointer(start: words.utf8Start, count: words.utf8CodeUnitCount)
+        for start in 0..<max(0, text.count - sought.count)
+        where memcmp(text.baseAddress! + start, sought.baseAddress!, sought.count) == 0 {
+            var numbers = Numbers(
+                UnsafeRawBufferPointer(rebasing: text[(start + sought.count)...]))
+            return numbers.next().map { Int($0.number) }
+        }
+        return nil
+    }
+
+    mutating func takeReserved(_ text: UnsafeRawBufferPointer) {
         var numbers = Numbers(text)
         let wasEmpty = !hasReserved
         hasReserved = false
@@ -186,7 +192,7 @@ struct PortSpace: ~Copyable {
 
 /// A file below /proc/sys, open. What it says is the namespace's in which it was opened, whatever
 /// the thread's is that reads.
-private struct SettingFile: ~Copyable {
+struct SettingFile: ~Copyable {
     /// -1 where there is none.
     private let descriptor: Int32
     /// What was opened: the descriptor may be somebody else's by now (`NamespaceView`).

@@ -67,14 +67,24 @@ final class AgentServer: Service, Sendable {
             .childChannelInitializer { channel in
                 guard places.take() else { return channel.close() }
                 channel.closeFuture.whenComplete { _ in places.giveBack() }
-                return channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
-                    try channel.pipeline.syncOperations.addHandler(
-                        RequestHandler(
-                            followers: followers, notices: notices, scans: scans,
-                            pods: pods, cgroups: cgroups, health: health))
-                }
+                return Self.addHandlers(
+                    to: channel, followers: followers, notices: notices, scans: scans,
+                    pods: pods, cgroups: cgroups, health: health)
             }
             .bind(unixDomainSocketPath: path).get()
+    }
+
+    /// What answers on one connection.
+    static func addHandlers(
+        to channel: any Channel, followers: Followers, notices: Notices, scans: Scans?,
+        pods: PodRefusals, cgroups: CgroupNames, health: @escaping @Sendable () -> AgentHealth
+    ) -> EventLoopFuture<Void> {
+        channel.pipeline.configureHTTPServerPipeline().flatMapThrowing {
+            try channel.pipeline.syncOperations.addHandler(
+                RequestHandler(
+                    followers: followers, notices: notices, scans: scans, pods: pods,
+                    cgroups: cgroups, health: health))
+        }
     }
 }
 

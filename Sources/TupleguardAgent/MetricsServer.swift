@@ -107,11 +107,24 @@ final class MetricsServer: Service, Sendable {
                     deadline.cancel()
                     clients.remove(client)
                 }
-                return channel.pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false)
-                    .flatMapThrowing {
-                        try channel.pipeline.syncOperations.addHandler(
-                            MetricsHandler(looks: looks) { clients.hasAsked(client) })
-                    }
+                return addHandlers(to: channel, families: looks.families) {
+                    clients.hasAsked(client)
+                }
+            }
+    }
+
+    /// What answers on one connection.
+    ///
+    /// - Parameter didAsk: called when the request is there.
+    static func addHandlers(
+        to channel: any Channel,
+        families: @escaping @Sendable (any EventLoop) -> EventLoopFuture<[MetricFamily]>,
+        didAsk: @escaping @Sendable () -> Void
+    ) -> EventLoopFuture<Void> {
+        channel.pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false)
+            .flatMapThrowing {
+                try channel.pipeline.syncOperations.addHandler(
+                    MetricsHandler(families: families, didAsk: didAsk))
             }
     }
 }
@@ -179,13 +192,15 @@ private final class MetricsHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
-    private let looks: MetricsLooks
-    /// Called when the request is there.
+    private let families: (any EventLoop) -> EventLoopFuture<[MetricFamily]>
     private let didAsk: () -> Void
     private var hasAsked = false
 
-    init(looks: MetricsLooks, didAsk: @escaping () -> Void) {
-        self.looks = looks
+    init(
+        families: @escaping (any EventLoop) -> EventLoopFuture<[MetricFamily]>,
+        didAsk: @escaping () -> Void
+    ) {
+        self.families = families
         self.didAsk = didAsk
     }
 
@@ -202,7 +217,7 @@ private final class MetricsHandler: ChannelInboundHandler {
         let format = ExpositionFormat(accepting: request.headers["accept"].joined(separator: ","))
         let channel = context.channel
         let version = request.version
-        looks.families(on: context.eventLoop).whenComplete { result in
+        families(context.eventLoop).whenComplete { result in
             switch result {
             case .success(let families):
                 channel.answer(

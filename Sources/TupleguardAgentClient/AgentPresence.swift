@@ -49,11 +49,7 @@ package enum AgentPresence: Equatable, Sendable {
                 self = .hanging(pid: pid, why: "it is starting, or takes no questions")
                 return
             }
-            if let seconds = health.secondsSinceLastRound, seconds > Self.longestRound {
-                self = .hanging(pid: pid, why: "its work has not gone on for \(Int(seconds))s")
-            } else {
-                self = .working(pid: pid, doing: health.doing)
-            }
+            self.init(health, pid: pid)
         } catch {
             self = .hanging(pid: pid, why: "it does not answer: \(error)")
         }
@@ -74,6 +70,16 @@ package enum AgentPresence: Equatable, Sendable {
         case .none: "none"
         case .working: "working"
         case .hanging: "hanging"
+        }
+    }
+
+    /// By what the agent says.
+    init(_ health: AgentHealth, pid: Int32) {
+        if let seconds = health.secondsSinceLastRound, seconds > Self.longestRound {
+            let whole = Int64(exactly: seconds.rounded()) ?? .max
+            self = .hanging(pid: pid, why: "its work has not gone on for \(whole)s")
+        } else {
+            self = .working(pid: pid, doing: health.doing)
         }
     }
 }

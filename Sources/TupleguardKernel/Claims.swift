@@ -70,7 +70,7 @@ extension GuardState {
 }
 
 extension Claim {
-    fileprivate init(_ tuple: tg_tuple, _ claim: tg_claim) {
+    init(_ tuple: tg_tuple, _ claim: tg_claim) {
         self.init(
             tuple: FourTuple(tuple), networkNamespace: tuple.netns, cookie: claim.cookie,
             since: Timestamp(monotonic: claim.time_ns), pid: Int32(bitPattern: claim.pid),

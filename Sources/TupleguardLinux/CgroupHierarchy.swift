@@ -16,7 +16,9 @@ package struct CgroupHierarchy: Sendable {
 
     /// Finds it among the mounts: ours, or those of whoever started us, which `ip netns exec` hides
     /// behind a /sys of its own.
-    package init(proc: Proc = .system) throws(CgroupError) {
+    package init(
+        proc: Proc = .system, outer roots: @autoclosure () -> [OuterRoot] = OuterRoot.all
+    ) throws(CgroupError) {
         let mounts = proc.contents("self/mounts") ?? ""
         let points = Mounts.points(ofType: "cgroup2", in: mounts)
         // A container may have its own cgroup mounted beside the machine's. Cgroups are numbered as
@@ -25,7 +27,7 @@ package struct CgroupHierarchy: Sendable {
             self.init(point, below: nil, proc)
             return
         }
-        for outer in OuterRoot.all {
+        for outer in roots() {
             if let point = Mounts.points(ofType: "cgroup2", in: outer.mounts).first {
                 self.init(point, below: outer, proc)
                 return

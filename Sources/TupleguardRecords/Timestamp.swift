@@ -87,10 +87,12 @@ extension Timestamp: CustomStringConvertible {
         )
         (fields.tm_hour, fields.tm_min, fields.tm_sec) = (numbers[3], numbers[4], numbers[5])
         let seconds = timegm(&fields)
-        guard seconds >= 0 else { return nil }
+        // Beyond the year 2554 there is no room for the nanoseconds.
+        guard let seconds = UInt64(exactly: seconds), seconds < UInt64.max / 1_000_000_000 - 1,
+            (0..<1000).contains(numbers[6])
+        else { return nil }
         self.init(
-            nanosecondsSince1970: UInt64(seconds) * 1_000_000_000
-                + UInt64(numbers[6]) * 1_000_000)
+            nanosecondsSince1970: seconds * 1_000_000_000 + UInt64(numbers[6]) * 1_000_000)
         // Which makes nothing of a 13th month, nor of another form.
         if description != text { return nil }
     }

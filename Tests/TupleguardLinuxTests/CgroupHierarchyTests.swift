@@ -10,7 +10,9 @@ import TupleguardTestSupport
 
 /// A hierarchy where a list of mounts says.
 private func hierarchy(mounts: String) throws -> CgroupHierarchy {
-    try withTemporaryProc(files: ["self/mounts": mounts]) { try CgroupHierarchy(proc: $0) }
+    try withTemporaryProc(files: ["self/mounts": mounts]) {
+        try CgroupHierarchy(proc: $0, outer: [])
+    }
 }
 
 struct CgroupHierarchyTests {

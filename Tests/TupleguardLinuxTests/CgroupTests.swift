@@ -12,7 +12,7 @@ struct CgroupTests {
     /// A hierarchy that claims to be at `folder`, where there is none.
     private func pretended(at folder: String) throws -> CgroupHierarchy {
         try withTemporaryProc(files: ["self/mounts": "none \(folder) cgroup2 rw 0 0"]) {
-            try CgroupHierarchy(proc: $0)
+            try CgroupHierarchy(proc: $0, outer: [])
         }
     }
 

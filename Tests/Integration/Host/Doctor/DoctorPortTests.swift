@@ -79,7 +79,7 @@ extension IntegrationTests {
                     for _ in range(400): connect(443)
                     print('up', flush=True)
                     for _ in range(550):
-                        connect(443); time.sleep(0.1)
+                        connect(443); time.sleep(0.2)
                     """)
                 try ending(process) {
                     let diagnosis = try diagnose(sandbox, sample: "2")

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names that others chose, of files, cgroups and programs: shown, quoted, sent as JSON, read back.
+
+import TupleguardLinux
+import TupleguardRecords
+
+@testable import TupleguardHostSurvey
+
+/// A name of any bytes does nothing to a terminal or a shell, and is read back as it was.
+@Sendable func acceptsName(_ input: UnsafeRawBufferPointer) throws -> Bool {
+    let name = fileName(input)
+    if !input.contains(UInt8(ascii: "\\")) {
+        try require(fileNameBytes(name).elementsEqual(input), "\(name) is the name of another file")
+    }
+    let shown = printable(name)
+    try require(!shown.unicodeScalars.contains(where: \.isUnfitToBeShown), "unfit to be shown")
+    try require(unquoted(shellWord(name)) == shown, "a shell reads another word than \(shown)")
+    let json = encodeJSON([name])
+    try require(!json.unicodeScalars.contains(where: \.isUnfitToBeShown), "JSON unfit to be shown")
+    try require(decodeJSON(json) == [name], "\(json) is read as another name")
+    try require(
+        commandName(name).utf8.allSatisfy { (0x20..<0x7f).contains($0) }, "a command's name")
+    _ = SystemdUnit.name(ofCgroup: name)
+    _ = socketInode(input)
+    _ = KernelVersion(release: name)
+    try acceptsTimestamp(name)
+    return shown == name
+}
+
+private func acceptsTimestamp(_ text: String) throws {
+    guard let time = Timestamp(text) else { return }
+    try require(time.description == text, "\(text) is read as \(time)")
+}
+
+/// The word that a shell makes of text in single quotes, beside them, and behind backslashes.
+private func unquoted(_ word: String) -> String {
+    var text = ""
+    var isQuoted = false
+    var scalars = word.unicodeScalars.makeIterator()
+    while let scalar = scalars.next() {
+        switch scalar {
+        case "'": isQuoted.toggle()
+        case "\\" where !isQuoted:
+            if let next = scalars.next() { text.unicodeScalars.append(next) }
+        default: text.unicodeScalars.append(scalar)
+        }
+    }
+    return text
+}

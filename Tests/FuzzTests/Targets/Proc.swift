@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files of /proc: processes choose some of what is in them, and other kernels the rest.
+
+import Glibc
+import TupleguardHostSurvey
+import TupleguardLinux
+import TupleguardRecords
+import TupleguardSockets
+
+/// Whatever a file of /proc says, what is read of it makes sense.
+@Sendable func acceptsProcFile(_ input: UnsafeRawBufferPointer) throws -> Bool {
+    try OneFileProc.shared.write(input)
+    let proc = OneFileProc.shared.proc
+    let settings = PortSettings.current(proc)
+    try require(settings.reservedCount >= 0, "less than no ports are reserved")
+    try require(
+        settings.possible >= 0 && settings.possible <= settings.range.count,
+        "\(settings.possible) ports of \(settings.range), without \(settings.reservedList)")
+    try require(settings.pieces <= settings.reserved.count + 1, "more pieces than there can be")
+    _ = settings.reusesTimeWait(to: .loopback6)
+    _ = (try? CgroupHierarchy(proc: proc, outer: []))?.mountPoint
+    let identity = ProcessIdentity(pid: 1, in: proc)
+    try require(
+        identity?.description.unicodeScalars.contains(where: \.isUnfitToBeShown) != true,
+        "a process's name unfit to be shown")
+    let parts: [Any?] = [
+        proc.cgroup(of: 1), proc.parent(of: 1), DescriptorUse(pid: 1, proc),
+        HostFiles.current(proc), settings.timeWaitReuse,
+    ]
+    _ = (proc.isStopped(1), proc.users(of: 1))
+    return parts.contains { $0 != nil }
+}
+
+/// A /proc in which every file that is read is one and the same.
+private struct OneFileProc: Sendable {
+    private static let names = [
+        "1/comm", "1/status", "1/cgroup", "1/limits", "self/mounts", "sys/fs/file-nr",
+        "sys/net/ipv4/ip_local_port_range", "sys/net/ipv4/ip_local_reserved_ports",
+        "sys/net/ipv4/tcp_tw_reuse", "sys/net/ipv4/tcp_timestamps",
+    ]
+    private static let folders = [
+        "1", "1/fd", "self", "sys", "sys/fs", "sys/net", "sys/net/ipv4",
+    ]
+
+    /// There until the process ends.
+    static let shared = OneFileProc()
+
+    let proc: Proc
+
+    private init() {
+        var name = Array("/tmp/tupleguard-fuzz-XXXXXX".utf8CString)
+        let made = mkdtemp(&name) != nil
+        precondition(made, "cannot make a folder in /tmp: \(Errno.last)")
+        proc = Proc(
+            root: String(decoding: name.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self))
+        for folder in Self.folders { mkdir(proc.path(folder), 0o700) }
+        for name in Self.names { symlink(proc.path("file"), proc.path(name)) }
+        atexit { OneFileProc.shared.remove() }
+    }
+
+    private func remove() {
+        for name in Self.names + ["file"] { unlink(proc.path(name)) }
+        for folder in Self.folders.reversed() { rmdir(proc.path(folder)) }
+        rmdir(proc.root)
+    }
+
+    func write(_ input: UnsafeRawBufferPointer) throws {
+        let file = try OwnedDescriptor {
+            open(proc.path("file"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        }
+        try Errno.check { Glibc.write(file.raw, input.baseAddress, input.count) }
+    }
+}
