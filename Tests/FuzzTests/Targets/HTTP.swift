@@ -15,7 +15,7 @@ import TupleguardMetrics
     let ofAgent = try answers(to: input, of: followers) { channel in
         AgentServer.addHandlers(
             to: channel, followers: followers, notices: Notices(), scans: Scans(),
-            cgroups: CgroupNames(nil)
+            pods: PodRefusals(), cgroups: CgroupNames(nil)
         ) { AgentHealth(pid: 1, doing: "nothing", secondsSinceLastRound: nil, logLinesLost: 0) }
     }
     try require(followers.isEmpty, "a follower is kept whose connection has ended")
