@@ -54,10 +54,9 @@ extension GuardState {
     private static func others(
         at folder: String, than ours: UInt32, seenFrom cgroup: Cgroup, _ hook: Hook
     ) throws -> [OtherProgram] {
-        let hierarchy = try CgroupHierarchy()
-        // A cgroup may vanish while we look.
-        guard let there = try? Cgroup(folder, in: hierarchy),
-            let own = try? AttachedPrograms(at: there, hook), !own.ids.isEmpty,
+        // Most have none, and there may be thousands. One may vanish while we look.
+        guard let own = try? AttachedPrograms(folder: folder, hook), !own.ids.isEmpty,
+            let there = try? Cgroup(folder, in: CgroupHierarchy()),
             // What a socket of the lower one of the two cgroups meets.
             let order = try? AttachedPrograms(
                 at: folder.count > cgroup.folder.count ? there : cgroup, hook, inForce: true
@@ -213,9 +212,7 @@ enum CgroupLineage {
         var folders: [String] = []
         var rest = [cgroup.folder]
         while let folder = rest.popLast() {
-            let children = names(in: folder).map { "\(folder)/\($0)" }.filter {
-                access($0 + "/cgroup.procs", F_OK) == 0
-            }
+            let children = names(in: folder, onlyFolders: true).map { "\(folder)/\($0)" }
             folders += children
             rest += children
         }

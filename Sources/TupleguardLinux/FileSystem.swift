@@ -5,11 +5,14 @@ import Glibc
 import TupleguardSockets
 
 /// The names in a folder, without "." and ".."; empty when it cannot be read.
-package func names(in folder: String) -> [String] {
+///
+/// - Parameter onlyFolders: where the file system tells types (kernfs does; cgroups are folders).
+package func names(in folder: String, onlyFolders: Bool = false) -> [String] {
     guard let stream = opendir(folder) else { return [] }
     defer { closedir(stream) }
     var names: [String] = []
     while let entry = readdir(stream) {
+        if onlyFolders && Int(entry.pointee.d_type) != DT_DIR { continue }
         let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
             fileName(bytes.prefix { $0 != 0 })
         }
