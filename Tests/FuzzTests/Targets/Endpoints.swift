@@ -6,8 +6,8 @@ import TupleguardAgentClient
 import TupleguardLinux
 import TupleguardSockets
 
-/// Whatever is read as an endpoint, a tuple, an address or a place for metrics is read the same from
-/// what it is written as.
+/// Whatever is read as an endpoint, a tuple, an address or a place for metrics is read the same
+/// from what it is written as.
 @Sendable func acceptsEndpoints(_ input: UnsafeRawBufferPointer) throws -> Bool {
     let text = text(input)
     let all = [

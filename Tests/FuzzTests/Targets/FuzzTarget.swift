@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is fuzzed: each target takes any bytes, gives them to code that parses what others wrote, and
-// checks what must hold whatever they are.
+// What is fuzzed: each target takes any bytes, gives them to code that parses what others wrote,
+// and checks what must hold whatever they are.
 
 /// One thing to fuzz: the program `tupleguard-fuzz` makes up inputs for it, and the tests give it
 /// those that are kept in the folder Corpus.
