@@ -20,12 +20,13 @@ private struct Terminal: ~Copyable {
         let script =
             "{ sleep 1200; kill -9 $PPID; } & \(command); echo ENDED $?; stty -a | grep -o -- '-*icanon'; exec sleep 1200"
         // Foundation takes a program for running as long as anybody has what it inherited; the
-        // server that this one starts must have nothing of it.
+        // server that this one starts must have nothing of it. Nor what the threads of tests block:
+        // SIGTERM, by which `kill-server` ends it. The shell is to outlive ^C and ^\, though.
         let outcome = try sandbox.command(
             "/usr/bin/env",
             [
                 "python3", "-c",
-                "import subprocess as s, sys; sys.exit(s.run(sys.argv[1:], stdin=s.DEVNULL, stdout=s.DEVNULL, stderr=s.DEVNULL).returncode)",
+                "import signal, subprocess as s, sys; signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGINT, signal.SIGQUIT]); sys.exit(s.run(sys.argv[1:], stdin=s.DEVNULL, stdout=s.DEVNULL, stderr=s.DEVNULL).returncode)",
                 "tmux", "-L", server, "-f", "/dev/null", "new-session", "-d",
                 "-x", "\(columns)", "-y", "\(rows)", script,
             ])
