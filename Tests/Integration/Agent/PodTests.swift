@@ -74,7 +74,7 @@ extension IntegrationTests {
                         "container_id": id,
                     ]
                     let conflicts = try tupleguard("conflicts", "--json").json
-                    // A guard sees outsiders on the whole machine: conflicts of others may be there.
+                    // A guard sees outsiders on the whole machine: others may have conflicts.
                     let last = (conflicts["conflicts"] as? [[String: Any]])?
                         .compactMap { $0["last"] as? [String: Any] }
                         .first {
