@@ -37,7 +37,7 @@ extension IntegrationTests {
             }
         }
 
-        /// What other tests share may have used up the allowance of the agent's log; whoever asks is
+        /// What other tests share may have used up the allowance of the agent's log; who asks is
         /// told all of it.
         private func isTold(_ sandbox: Sandbox, _ local: String) -> Bool {
             let report = try? sandbox.tupleguard("conflicts", "--json").json
