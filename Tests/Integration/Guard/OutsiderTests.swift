@@ -410,15 +410,18 @@ extension IntegrationTests {
         @Test func whoeverIsKilledWhileAttachingLeavesSomethingToGoOnFrom() throws {
             try Sandbox.run { sandbox in
                 let slice = try sandbox.makeSibling("slice")
+                let attach = [
+                    "attach", "--outsiders", "refuse", "--outermost", sandbox.top.folder,
+                ]
                 for delay in stride(from: UInt32(2000), to: 160_000, by: 8000) {
                     let attaching = try sandbox.start(
-                        Sandbox.program("tupleguard"),
-                        ["attach", "--outsiders", "refuse", slice.folder])
+                        Sandbox.program("tupleguard"), attach + [slice.folder])
                     usleep(delay)
                     attaching.signal(SIGKILL)
                     _ = attaching.wait()
-                    let again = try sandbox.tupleguard(
-                        "attach", "--replace", "--outsiders", "refuse", sandbox.cgroup.folder)
+                    let again = try sandbox.command(
+                        Sandbox.program("tupleguard"),
+                        attach + ["--replace", sandbox.cgroup.folder])
                     #expect(again.status == 0, "\(again.errors)")
                     let insider = try sandbox.socket(bound: "127.0.0.1:5000")
                     let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
