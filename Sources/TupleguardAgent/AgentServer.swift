@@ -23,15 +23,20 @@ final class AgentServer: Service, Sendable {
     private let pods: PodRefusals
     private let health: @Sendable () -> AgentHealth
     private let places: Places
+    private let listening: @Sendable () -> Void
 
-    /// - Parameter descriptors: how many this process may have; connections get a quarter.
+    /// - Parameters:
+    ///   - descriptors: how many this process may have; connections get a quarter.
+    ///   - listening: called when whoever asks is answered.
     init(
         path: String, followers: Followers, notices: Notices, scans: Scans? = nil,
         pods: PodRefusals = PodRefusals(), cgroups: CgroupNames = CgroupNames(),
         descriptors: Int = 1024,
-        health: @escaping @Sendable () -> AgentHealth
+        health: @escaping @Sendable () -> AgentHealth,
+        listening: @escaping @Sendable () -> Void = {}
     ) {
         self.health = health
+        self.listening = listening
         places = Places(min(64, max(4, descriptors / 4)))
         self.path = path
         self.cgroups = cgroups
@@ -48,6 +53,7 @@ final class AgentServer: Service, Sendable {
         do {
             let channel = try await bind(on: group)
             chmod(path, 0o600)
+            listening()
             try? await gracefulShutdown()
             try? await channel.close()
             unlink(path)

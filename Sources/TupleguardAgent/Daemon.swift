@@ -78,6 +78,11 @@ package struct Daemon: Sendable {
                     pid: getpid(), doing: watch.doing(),
                     secondsSinceLastRound: watch.sinceLastRound().map { $0 / .seconds(1) },
                     logLinesLost: log.linesLost)
+            },
+            // Only now: whoever hears that we are ready may ask at once.
+            listening: {
+                manager.ready(watch.doing())
+                logger.info("ready, \(watch.doing())")
             })
         for place in metrics?.places ?? [] { logger.info("metrics at \(place)") }
         // Ended in the opposite order.
@@ -93,8 +98,6 @@ package struct Daemon: Sendable {
             configuration: ServiceGroupConfiguration(
                 services: services.map { .init(service: $0) } + [stopListener],
                 logger: Logger(label: "lifecycle") { _ in SwiftLogNoOpLogHandler() }))
-        manager.ready(watch.doing())
-        logger.info("ready, \(watch.doing())")
         sayWhoCannotReport(logger)
         try await group.run()
         logger.info("\(watch.lastWords())")

@@ -78,7 +78,8 @@ extension IntegrationTests {
                         os.wait(); sys.exit()
                     read, write = os.pipe()
                     if os.fork():
-                        os.close(write); sys.stdout.write(os.read(read, 100).decode())
+                        os.close(write)
+                        while piece := os.read(read, 100): sys.stdout.write(piece.decode())
                         os.wait(); os._exit(0)
                     os.setsid()
                     if os.fork(): os._exit(0)
