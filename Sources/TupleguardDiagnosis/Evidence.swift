@@ -51,7 +51,7 @@ package struct Evidence: Sendable {
 
     /// The earlier look at the same namespace.
     func before(_ namespace: NamespaceSurvey) -> NamespaceSurvey? {
-        earlier?.namespaces.first { $0.namespace.inode == namespace.namespace.inode }
+        earlier?.namespace(like: namespace)
     }
 
     /// A process, and how many of some sockets it has.

@@ -45,10 +45,15 @@ package struct DestinationPressure {
     /// The local address; "any address" where there is none.
     package var source: String { address(destination.pair.source) }
     /// "TCP" or "UDP".
-    package var name: String { transport == .tcp ? "TCP" : "UDP" }
+    package var name: String { transport.acronym }
     var timeWaitShare: Double {
         destination.used > 0 ? Double(destination.timeWait) / Double(destination.used) : 0
     }
+}
+
+extension Transport {
+    /// "TCP" or "UDP", for people.
+    var acronym: String { self == .tcp ? "TCP" : "UDP" }
 }
 
 /// How full one address is for sockets that share no port.
@@ -83,9 +88,7 @@ extension Survey {
     package func pressures(
         _ namespace: NamespaceSurvey, since earlier: Survey?
     ) -> [DestinationPressure] {
-        let before = earlier?.namespaces.first {
-            $0.namespace.inode == namespace.namespace.inode
-        }
+        let before = earlier?.namespace(like: namespace)
         let seconds = earlier.map { Double(time - $0.time) / 1e9 } ?? 0
         func all(_ survey: TransportSurvey, _ transport: Transport) -> [DestinationPressure] {
             survey.destinations.map {

@@ -37,7 +37,7 @@ package struct TranslationPressure {
     package var remote: Endpoint { destination.pair.remote }
     package var source: IPAddress { destination.pair.source }
     /// "TCP" or "UDP".
-    package var name: String { destination.transport == .tcp ? "TCP" : "UDP" }
+    package var name: String { destination.transport.acronym }
     /// "SNAT ports of 192.0.2.1 to 198.51.100.7:443 (TCP)"
     package var title: String { "SNAT ports of \(source) to \(remote) (\(name))" }
 }
@@ -58,9 +58,7 @@ extension Survey {
     package func translationPressures(
         _ namespace: NamespaceSurvey, ports: ClosedRange<UInt16>, since earlier: Survey?
     ) -> [TranslationPressure] {
-        let before = earlier?.namespaces.first {
-            $0.namespace.inode == namespace.namespace.inode
-        }
+        let before = earlier?.namespace(like: namespace)
         let seconds = earlier.map { Double(time - $0.time) / 1e9 } ?? 0
         return (namespace.translation?.destinations ?? []).map {
             TranslationPressure($0, namespace, ports: ports, before: before, seconds: seconds)

@@ -17,6 +17,11 @@ package struct Survey: Sendable {
     package let time: UInt64
 
     package var shadows: [Shadow] { namespaces.flatMap(\.shadows) }
+    /// The same network namespace at another look; nil where it was not there yet, or not seen.
+    package func namespace(like other: NamespaceSurvey) -> NamespaceSurvey? {
+        namespaces.first { $0.namespace.inode == other.namespace.inode }
+    }
+
     /// Sockets that receive nothing: all but one of those that share a tuple.
     package var overshadowedCount: Int { shadows.reduce(0) { $0 + $1.members.count - 1 } }
 
