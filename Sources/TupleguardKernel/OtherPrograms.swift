@@ -39,11 +39,12 @@ extension GuardState {
     /// above it, and those of the cgroups below.
     package func otherPrograms(of cgroup: Cgroup) throws -> [OtherProgram] {
         var found: Set<OtherProgram> = []
+        // There may be thousands.
+        let folders = CgroupLineage.folders(over: cgroup) + CgroupLineage.folders(below: cgroup)
         for hook in [Hook.connect4, .connect6] {
             let link = try Link(pinned: "\(attachmentFolder(cgroup.id))/\(hook.rawValue)")
             let ours = link.programID
-            for folder in CgroupLineage.folders(over: cgroup) + CgroupLineage.folders(below: cgroup)
-            {
+            for folder in folders {
                 found.formUnion(try Self.others(at: folder, than: ours, seenFrom: cgroup, hook))
             }
         }
@@ -106,10 +107,12 @@ extension GuardState {
     /// What is to be known of a guarded cgroup, for people: a sentence for each program that may
     /// send sockets elsewhere afterwards, and for what keeps outsiders from being seen.
     package func remarks(on cgroup: Cgroup) throws -> [String] {
+        try remarks(on: cgroup, attachments().first { $0.id == cgroup.id })
+    }
+
+    private func remarks(on cgroup: Cgroup, _ own: Attachment?) throws -> [String] {
         var remarks: [String] = []
-        if let own = try attachments().first(where: { $0.id == cgroup.id }),
-            own.policy.outsiders != .ignore, let obstacle = try obstacleAtRoot()
-        {
+        if let own, own.policy.outsiders != .ignore, let obstacle = try obstacleAtRoot() {
             let what = own.looksUp ? "looked up one by one" : "not seen"
             remarks.append("sockets outside are \(what): \(obstacle)")
         }
@@ -122,10 +125,10 @@ extension GuardState {
     package func remarks(on attachments: [Attachment]) throws -> [String] {
         let hierarchy = try CgroupHierarchy()
         var found: Set<String> = []
-        for path in attachments.compactMap(\.path) {
+        for attachment in attachments {
             // It may vanish while we look.
-            guard let cgroup = try? Cgroup(path, in: hierarchy),
-                let remarks = try? remarks(on: cgroup)
+            guard let path = attachment.path, let cgroup = try? Cgroup(path, in: hierarchy),
+                let remarks = try? remarks(on: cgroup, attachment)
             else { continue }
             found.formUnion(remarks)
         }

@@ -76,9 +76,11 @@ extension HostSample {
         var after = MetricFamily(
             "tupleguard_programs_after_guard", .gauge,
             "Connect programs of others that may send sockets elsewhere unseen by the guard.")
-        for ((attachment, counters), programs) in zip(`guard`.cgroups, `guard`.programsAfter) {
+        for (counted, programs) in zip(`guard`.cgroups, `guard`.programsAfter) {
+            after.add([("cgroup", counted.attachment.path ?? "(gone)")], programs)
+        }
+        for (attachment, counters) in `guard`.cgroups {
             let cgroup = ("cgroup", attachment.path ?? "(gone)")
-            after.add([cgroup], programs)
             for counter in Counter.allCases {
                 if let reason = counter.refusalReason {
                     refused.add([("reason", reason), cgroup], .integer(counters[counter]))

@@ -11,16 +11,17 @@ package struct HostSample: Sendable {
     /// The guard of this moment; of several cgroups, each by itself.
     package struct Guard: Sendable {
         package let cgroups: [(attachment: Attachment, counters: Counters)]
-        /// Connect programs of others that run after the guard, for each of `cgroups`.
+        /// Connect programs of others that run after the guard, for each of `cgroups`; empty where
+        /// nobody asked.
         package let programsAfter: [Int]
         package let claims: Int
         /// The programs with most claims, the one with most first; as many as were asked for.
         package let owners: [ClaimOwner]
         package let tableSize: Int
 
-        package init(of state: GuardState, owners most: Int) throws {
+        package init(of state: GuardState, owners most: Int, findsPrograms: Bool) throws {
             cgroups = try state.countedAttachments()
-            programsAfter = cgroups.map {
+            programsAfter = (findsPrograms ? cgroups : []).map {
                 state.surroundings(of: $0.attachment).count(where: \.runsAfter)
             }
             (claims, owners) = try state.claimCountAndOwners(most)
@@ -39,14 +40,19 @@ package struct HostSample: Sendable {
 
     /// Looks; costs about a microsecond for each socket of the host.
     ///
-    /// - Parameter owners: how many programs to name that have claims.
+    /// - Parameters:
+    ///   - owners: how many programs to name that have claims.
+    ///   - findsPrograms: whether to look for connect programs of others, at each cgroup above and
+    ///     below a guarded one.
     /// - Throws: what netlink refuses us in our own network namespace.
     package init(
         _ selection: NetworkNamespace.Selection, _ scope: Survey.Scope, state: GuardState,
-        agent: AgentSummary?, owners: Int = 0
+        agent: AgentSummary?, owners: Int = 0, findsPrograms: Bool = true
     ) throws {
         let begun = KernelClock.monotonic
-        guardSight = GuardSight { try Guard(of: state, owners: owners) }
+        guardSight = GuardSight {
+            try Guard(of: state, owners: owners, findsPrograms: findsPrograms)
+        }
         self.agent = agent
         survey = try Survey(selection, scope)
         nanoseconds = KernelClock.monotonic - begun

@@ -26,7 +26,8 @@ struct TopSample: Sendable {
         let findings = try? AgentFindings.read(from: agent)
         host = try HostSample(
             selection, [.ports, .shadows], state: state,
-            agent: findings.map { AgentSummary(totals: $0.totals, scan: nil) }, owners: Self.most)
+            agent: findings.map { AgentSummary(totals: $0.totals, scan: nil) }, owners: Self.most,
+            findsPrograms: false)
         let guarded = host.guard == nil ? [] : (try? state.conflicts()) ?? []
         let names = CgroupNames()
         conflicts = Array(
