@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the suite prints: how far it is, what came of each program, and the table of the guide."""
+import datetime
+import os
+import pathlib
+import sys
+import time
+
+from suite.program import described
+
+BEGIN = "<!-- What follows is the output of scripts/test-programs. -->"
+END = "<!-- Here that output ends. -->"
+COLUMNS = "| program | version | without a guard | guard, default policy | guard, `--discover all` | verdict |"
+
+
+def duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class Progress:
+    """Time left, by what the programs are said to take and what those before took."""
+
+    def __init__(self, programs):
+        self.left = {program.name: program.seconds for program in programs}
+        self.begun = time.monotonic()
+        self.planned = sum(self.left.values())
+
+    def show(self, program, way):
+        """On a terminal a line that is written anew; else one for each program."""
+        todo = sum(self.left.values())
+        done = self.planned - todo
+        pace = max(1, (time.monotonic() - self.begun) / done) if done else 1
+        text = f"about {duration(todo * pace)} left: {program.name}"
+        if sys.stdout.isatty():
+            print(f"\r\033[K{text}, {way}", end="", flush=True)
+        elif way == "without":
+            print(text, flush=True)
+
+    def finished(self, program):
+        self.left.pop(program.name)
+        if sys.stdout.isatty():
+            print("\r\033[K", end="")
+
+    @property
+    def seconds(self):
+        return time.monotonic() - self.begun
+
+
+def plain(text):
+    """Without the marks of Markdown."""
+    return text.replace("**", "").replace("`", "")
+
+
+def print_result(program, version, results, judgement):
+    print(f"{program.name} ({program.title}, {version}): {plain(judgement.verdict)}")
+    for way, result in results.items():
+        print(f"  {way:<8} {plain(described(result, program.unit))}; {result.looks} looks")
+    for failure in judgement.failures:
+        print(f"  FAILED   {failure}")
+    sys.stdout.flush()
+
+
+def row(program, version, results, judgement):
+    cells = [program.title, version or "", *(described(one, program.unit) for one in results.values()),
+             judgement.verdict]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def table(rows):
+    return "\n".join([COLUMNS, "| " + " | ".join(["---"] * 6) + " |", *rows])
+
+
+def processor():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                os.uname().machine)
+
+
+def conditions(seconds):
+    """Where and when the table was taken."""
+    return (f"Linux {os.uname().release}, {os.cpu_count()} processors ({processor()}), "
+            f"{datetime.date.today():%d %B %Y}; the whole took {duration(seconds)}.")
+
+
+def write_table(path, rows, seconds):
+    """Between the marks of a guide's article, or into a file that is not there yet."""
+    text = f"{BEGIN}\n\n{conditions(seconds)}\n\n{table(rows)}\n\n{END}"
+    file = pathlib.Path(path)
+    if file.exists():
+        before, _, rest = file.read_text().partition(BEGIN)
+        text = before + text + rest.partition(END)[2]
+    else:
+        text += "\n"
+    file.write_text(text)
