@@ -76,7 +76,7 @@ extension IntegrationTests {
         // MARK: - Without a guard
 
         /// An oracle that finds nothing here would find nothing anywhere.
-        @Test(arguments: ["reuseport", "samesocket", "hostile", "outsiders", "rewriters"])
+        @Test(arguments: ["reuseport", "throng", "samesocket", "hostile", "outsiders", "rewriters"])
         func findsViolationsWithoutAGuard(_ mode: String) throws {
             try Sandbox.run { sandbox in
                 let arguments =
@@ -96,6 +96,11 @@ extension IntegrationTests {
         @Test(arguments: [nil, 16])
         func reuseport(_ buckets: Int?) throws {
             try expectNothing("reuseport", buckets: buckets)
+        }
+
+        @Test(arguments: [nil, 16])
+        func throng(_ buckets: Int?) throws {
+            try expectNothing("throng", buckets: buckets)
         }
 
         /// Whatever form a tuple is asked for in, the victim keeps it, also from a connect that was

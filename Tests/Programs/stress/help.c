@@ -11,6 +11,7 @@ const char general_help[] =
     "  race        all threads connect to one tuple at once: exactly one must win\n"
     "  chaos       many sockets of all kinds in many threads and processes\n"
     "  reuseport   the same, and sockets that share their ports by SO_REUSEPORT\n"
+    "  throng      as many connects for the same few tuples as the machine can do\n"
     "  shared      several threads connect and disconnect the same sockets\n"
     "  samesocket  the same, and they bind these sockets and change how they share a port\n"
     "  hostile     attackers without privileges want the answers of another user's socket\n"
@@ -77,6 +78,15 @@ const char shared_help[] =
 	"  --processes P    1 to 64 (2)\n"                                                         \
 	"  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"            \
 	"  --errno NAME, --netns, --json: as in every mode\n"
+
+const char throng_help[] =
+    "usage: tupleguard-stress throng [--seconds S] [OPTION...]\n"
+    "\n"
+    "Threads in several processes have a few sockets each, bound to ports that all of them\n"
+    "share, and connect, reconnect, disconnect and reopen them as fast as they can, for few\n"
+    "destinations. Each tuple has a count of the sockets that are connected with it; more than\n"
+    "one is a violation. One in 64 is asked whether it holds what it is counted for.\n"
+    "\n" CREW_HELP;
 
 const char reuseport_help[] =
     "usage: tupleguard-stress reuseport [--seconds S | --operations N] [OPTION...]\n"

@@ -26,6 +26,7 @@ static const struct mode {
      run_chaos},
     {"reuseport", reuseport_help, " --seconds --operations --threads --processes --seed ", 1, 64, 4,
      run_reuseport},
+    {"throng", throng_help, " --seconds --threads --processes --seed ", 1, 64, 4, run_throng},
     {"shared", shared_help, " --threads --rounds --seed --unbound ", 2, 16, 3, run_shared},
     {"samesocket", samesocket_help, " --seconds --threads --processes --seed ", 2, 16, 4,
      run_samesocket},

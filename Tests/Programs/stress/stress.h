@@ -56,6 +56,7 @@ struct options {
 int run_race(const struct options *options);
 int run_chaos(const struct options *options);
 int run_reuseport(const struct options *options);
+int run_throng(const struct options *options);
 int run_shared(const struct options *options);
 int run_samesocket(const struct options *options);
 int run_outsiders(const struct options *options);
