@@ -364,11 +364,14 @@ package final class RunningProgram: Sendable {
     }
 }
 
-/// Waits for something that another process does; false when it has not come about in five minutes.
-///
-/// So long because a machine with few processors has many programs of other tests to run.
+/// How long to wait for what is to come about: five minutes, because a machine with few processors
+/// has many programs of other tests to run. Where it is known not to come, scripts/faults says less.
+private let patienceSeconds =
+    ProcessInfo.processInfo.environment["TUPLEGUARD_TEST_PATIENCE"].flatMap { UInt64($0) } ?? 300
+
+/// Waits for something that another process does; false when it has not come about in time.
 package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-    let deadline = KernelClock.monotonic + 300_000_000_000
+    let deadline = KernelClock.monotonic + patienceSeconds * 1_000_000_000
     while try !condition() {
         if KernelClock.monotonic > deadline { return false }
         usleep(20_000)
