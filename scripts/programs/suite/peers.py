@@ -75,6 +75,15 @@ def address_of(name):
     return b"\x0a" + struct.pack("!I", zlib.crc32(name.lower()))[1:]
 
 
+def wire_name(name):
+    return b"".join(bytes([len(label)]) + label for label in name.encode().split(b".")) + b"\0"
+
+
+def address_text(name):
+    """The address that `dns` has for a name."""
+    return socket.inet_ntoa(address_of(wire_name(name)))
+
+
 def answer(question):
     end = end_of_name(question)
     kind, asked = question[end:end + 2], question[12:end + 4]
@@ -101,7 +110,7 @@ def dns(address, port, milliseconds):
 
 
 def question(number, name):
-    wire = b"".join(bytes([len(label)]) + label for label in name.split(b".")) + b"\0"
+    wire = wire_name(name)
     return struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 0) + wire + b"\0\1\0\1", wire
 
 
@@ -115,7 +124,7 @@ def ask(address, port, count, rate, patience=LOST_SECONDS):
     end = begun + count / rate + float(patience)
     while len(results) < count and time.monotonic() < end:
         while number < count and time.monotonic() >= begun + number / rate:
-            data, wire = question(number, b"check%d-%d.test" % (os.getpid(), number))
+            data, wire = question(number, f"check{os.getpid()}-{number}.example")
             expected[number] = address_of(wire)
             one.send(data)
             number += 1

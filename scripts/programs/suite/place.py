@@ -58,7 +58,7 @@ class Place:
         self.state, self.run_folder = f"{BPF}/{self.name}", f"{RUN}/{self.name}"
         self.top = f"{hierarchy()}/{self.name}"
         self.cgroup, self.peers_cgroup = f"{self.top}/program", f"{self.top}/peers"
-        self.processes, self.census = [], None
+        self.processes, self.census, self.refused_before = [], None, 0
 
     # MARK: - Made and removed
 
@@ -94,11 +94,14 @@ class Place:
         return self.call(self.command, *arguments, "--state", self.state, "--run-folder",
                          self.run_folder)
 
-    def counters(self):
-        """The guard's; nothing without one."""
+    def refused(self):
+        """Connects that the guard has refused since this was asked last."""
         if WAYS[self.way] is None:
-            return {}
-        return json.loads(self.tupleguard("stats", "--json"))["total"]
+            return 0
+        counters = json.loads(self.tupleguard("stats", "--json"))["total"]
+        before = self.refused_before
+        self.refused_before = sum(n for name, n in counters.items() if name.startswith("refused_"))
+        return self.refused_before - before
 
     def check_guard(self):
         """Whether a second socket is refused a tuple here: only where there is a guard."""

@@ -20,18 +20,19 @@ class Result:
     right: int
     # Those with another's.
     wrong: int = 0
-    # Of the right ones, those that took longer than they should; the slowest, in seconds.
+    # Of the right ones, those that took longer than any busy machine does; the slowest, in seconds.
     late: int = 0
     slowest: float | None = None
     # Of those that are missing, what the kernel threw away for want of a processor (Place.dropped).
     dropped: int = 0
     # Errors of connect() and the like that the program reported.
-    refused: int = 0
+    errors: int = 0
     # Something to say besides, for the table.
     note: str = ""
-    # The kernel's word; filled in by the suite.
+    # Filled in by the suite: the kernel's word, and connects that the guard refused the program.
     look: Look = Look(0, 0, 0)
     looks: int = 0
+    refused: int = 0
 
     @property
     def missing(self):
@@ -106,16 +107,18 @@ def described(result, unit):
         parts.append(f"{result.late:,} late, the slowest {result.slowest:.2f} s")
     elif result.slowest is not None:
         parts.append(f"none late, the slowest {result.slowest:.2f} s")
-    if result.refused:
-        parts.append(f"{result.refused:,} refused")
+    if result.errors:
+        parts.append(f"{result.errors:,} errors in its log")
     look = result.look
     if look.sharing:
         parts.append(f"**{look.sharing:,} of {count(look.sockets, 'sockets')} share a tuple**")
     elif look.sockets:
         ports = f" on {count(look.ports, 'ports')}" if look.ports < look.sockets else ""
         parts.append(f"{count(look.sockets, 'sockets')}{ports}, none share")
+    if result.refused:
+        parts.append(f"{count(result.refused, 'connects')} refused")
     if result.dropped:
-        parts.append(f"{result.dropped:,} dropped, as this machine was busy")
+        parts.append(f"{result.dropped:,} dropped at full buffers")
     if result.note:
         parts.append(result.note)
     return "; ".join(parts)
