@@ -145,14 +145,19 @@ private final class HeldCalls: Sendable {
     private func givePort(_ socket: Int32, _ name: SocketName) -> Bool {
         do throws(Errno) {
             try SocketOption.bindAddressNoPort.set(socket, 0)
-            let result = name.endpoint.withSocketAddress(
-                family: name.family, scope: name.scope, flowInfo: name.flowInfo
-            ) { bind(socket, $0, $1) }
-            if result == 0 { return true }
-            // There is none for all destinations; there may be one at connect().
+            if bindAgain(socket, name) { return true }
+            // There is none for all destinations; there may be one at connect(). The kernel has
+            // taken the address away (__inet_bind).
             try SocketOption.bindAddressNoPort.set(socket, 1)
+            _ = bindAgain(socket, name)
         } catch {}
         return false
+    }
+
+    private func bindAgain(_ socket: Int32, _ name: SocketName) -> Bool {
+        name.endpoint.withSocketAddress(
+            family: name.family, scope: name.scope, flowInfo: name.flowInfo
+        ) { bind(socket, $0, $1) } == 0
     }
 
     // MARK: - The caller's socket

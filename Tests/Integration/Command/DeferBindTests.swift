@@ -146,6 +146,117 @@ extension IntegrationTests {
             }
         }
 
+        /// bind() takes a socket's address away where it finds no port (__inet_bind).
+        @Test(arguments: ["127.0.0.7", "::1"])
+        func whoAsksWhenThereIsNoPortKeepsTheAddress(address: String) throws {
+            try withHundredPorts { sandbox in
+                let script = """
+                    import socket
+                    family = socket.AF_INET6 if ":" in "\(address)" else socket.AF_INET
+                    server = socket.socket(socket.AF_INET6); server.bind(("::", 7900)); server.listen(9)
+                    held = [socket.socket(family) for _ in range(100)]
+                    for i, one in enumerate(held): one.bind(("\(address)", 40000 + i))
+                    s = socket.socket(family); s.bind(("\(address)", 0)); print(*s.getsockname()[:2])
+                    for one in held: one.close()
+                    s.connect(("::1" if family == socket.AF_INET6 else "127.0.0.1", 7900))
+                    print(s.getsockname()[0], s.getsockname()[1] > 0)
+                    """
+                let outcome = try python(sandbox, ["--defer-bind"], script)
+                #expect(
+                    outcome.output == "\(address) 0\n\(address) True\n", "\(outcome.errors)")
+            }
+        }
+
+        /// As Envoy does with `upstream_bind_config`: event loops in several threads, each socket
+        /// bound, asked for its port where it does so, and connected without waiting.
+        private static func proxy(asks: Bool, reuses: Bool) -> String {
+            """
+            import errno, select, socket, threading
+            servers = []
+            for i in 1, 2, 3:
+                s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(("127.0.0.%d" % i, 7900))
+                s.listen(500); servers.append(s)
+            connected = []
+            def serve(numbers):
+                loop, waiting = select.epoll(), {}
+                for i in numbers:
+                    s = socket.socket(); s.setblocking(False)
+                    if \(reuses ? 1 : 0): s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    try: s.bind(("127.0.0.7", 0))
+                    except OSError: continue
+                    if \(asks ? 1 : 0): s.getsockname()
+                    if s.connect_ex(("127.0.0.%d" % (1 + i % 3), 7900)) == errno.EINPROGRESS:
+                        waiting[s.fileno()] = s; loop.register(s, select.EPOLLOUT)
+                while waiting:
+                    for number, _ in loop.poll():
+                        s = waiting.pop(number); loop.unregister(s)
+                        assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+                        connected.append(s)
+            threads = [threading.Thread(target=serve, args=(range(n, 300, 8),)) for n in range(8)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            print(len(connected), "on", len({s.getsockname()[1] for s in connected}))
+            """
+        }
+
+        @Test(arguments: [false, true])
+        func eventLoopsInThreadsAreHelped(reuses: Bool) throws {
+            try withHundredPorts { sandbox in
+                let script = Self.proxy(asks: false, reuses: reuses)
+                #expect(try python(sandbox, [], script).output == "100 on 100\n")
+                let outcome = try python(sandbox, ["--defer-bind"], script)
+                #expect(outcome.output == "300 on 100\n", "\(outcome.errors)")
+            }
+        }
+
+        /// And has to be told nothing, for it asks between bind() and connect().
+        @Test(arguments: [false, true])
+        func whoAsksForThePortIsHelpedWhenToldZero(reuses: Bool) throws {
+            try withHundredPorts { sandbox in
+                let script = Self.proxy(asks: true, reuses: reuses)
+                let given = try python(sandbox, ["--defer-bind"], script)
+                #expect(given.output == "100 on 100\n", "\(given.errors)")
+                #expect(given.errors.contains("of which 100 got one when their program asked"))
+                let told = try python(
+                    sandbox, ["--defer-bind", "--getsockname", "zero"], script)
+                #expect(told.output == "300 on 100\n", "\(told.errors)")
+            }
+        }
+
+        /// What a container is: namespaces of its own, where it is root and process 1.
+        @Test func containersAreHelped() throws {
+            try withHundredPorts { sandbox in
+                let container = [
+                    "unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc",
+                ]
+                let outcome = try run(
+                    sandbox, ["--defer-bind"], container + [Self.python, "-c", Self.dial])
+                #expect(outcome.output == "300 on 100\n", "\(outcome.errors)")
+            }
+        }
+
+        /// Without CAP_SYS_ADMIN the kernel wants no_new_privs for a filter (seccomp(2)).
+        @Test func setuidProgramsStayWhoTheyAreUnlessRootStartsThem() throws {
+            try Sandbox.run { sandbox in
+                try withTemporaryFolder { folder in
+                    let copy = "\(folder)/id"
+                    let make =
+                        "chmod 755 \(folder) && cp /usr/bin/id \(copy) && chmod 4755 \(copy)"
+                    #expect(try sandbox.command("/bin/sh", ["-c", make]).status == 0)
+                    func user(_ line: [String], asNobody: Bool) throws -> String {
+                        try sandbox.command(line[0], Array(line.dropFirst()), asNobody: asNobody)
+                            .output
+                    }
+                    let deferred = [tupleguard, "exec", "--defer-bind", "--no-guard", "--"]
+                    // (0, unless the file system takes no setuid programs.)
+                    let alone = try user([copy, "-u"], asNobody: true)
+                    #expect(try user(deferred + [copy, "-u"], asNobody: true) == "65534\n")
+                    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", copy, "-u"]
+                    #expect(try user(deferred + nobody, asNobody: false) == alone)
+                }
+            }
+        }
+
         // MARK: - UDP
 
         /// Many destinations from sockets bound to port 0, each with its own answer.
@@ -175,6 +286,31 @@ extension IntegrationTests {
                 let with = try python(
                     sandbox, ["--defer-bind=udp", "--discover", "all"], Self.ask)
                 #expect(with.output == "300 right on True\n", "\(with.errors)")
+            }
+        }
+
+        /// As aioquic's client does: it keeps its port to itself. Where there is none its first
+        /// datagram is refused, instead of bind().
+        @Test func aSocketThatNeverConnectsSharesNothing() throws {
+            try withHundredPorts { sandbox in
+                let script = """
+                    import collections, errno, socket
+                    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                    server.setsockopt(socket.SOL_SOCKET, 33, 1 << 20); server.bind(("127.0.0.1", 5000))
+                    asking, said = [], collections.Counter()
+                    for i in range(150):
+                        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setblocking(False)
+                        try: s.bind(("127.0.0.7", 0)); s.sendto(b"%d" % i, server.getsockname())
+                        except OSError as error: said[errno.errorcode[error.errno]] += 1; continue
+                        asking.append((s, i))
+                    for _ in asking: server.sendto(*server.recvfrom(9))
+                    right = sum(s.recv(9) == b"%d" % i for s, i in asking)
+                    print(right, "on", len({s.getsockname()[1] for s, _ in asking}), dict(said))
+                    """
+                let without = try python(sandbox, ["--discover", "all"], script)
+                #expect(without.output == "100 on 100 {'EADDRINUSE': 50}\n", "\(without.errors)")
+                let with = try python(sandbox, ["--defer-bind=udp", "--discover", "all"], script)
+                #expect(with.output == "100 on 100 {'EAGAIN': 50}\n", "\(with.errors)")
             }
         }
 
