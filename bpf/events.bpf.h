@@ -110,6 +110,7 @@ static __noinline int report(struct claimant *me, __u64 attachment, bool allowed
 	event->attachment = attachment;
 	event->reason = me->reason;
 	event->allowed = allowed;
+	event->protocol = IPPROTO_UDP;
 	event->tuple = me->tuple;
 	event->claimant_cookie = me->wanted.claim.cookie;
 	event->holder_cookie = me->holder.cookie;

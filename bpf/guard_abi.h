@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 enum {
-	TG_ABI = 3,
+	TG_ABI = 4,
 	/* "tupleguard" as a number, first word of the pinned `abi` map. */
 	TG_MAGIC = 0x74757067,
 	TG_COMM_LEN = 16,
@@ -209,7 +209,8 @@ struct tg_event {
 	__u64 time_ns;	       /* CLOCK_MONOTONIC */
 	__u64 attachment;      /* id of the cgroup whose guard decided; 0: seeding */
 	__u32 reason;	       /* enum tg_reason */
-	__u32 allowed;	       /* 1: counted and let through */
+	__u16 allowed;	       /* 1: counted and let through */
+	__u16 protocol;	       /* IPPROTO_UDP or IPPROTO_TCP */
 	struct tg_tuple tuple; /* exhausted: its local port is 0 */
 	struct tg_process claimant;
 	__u64 claimant_cookie;
@@ -241,6 +242,7 @@ struct tg_counters {
 	__u64 refused_unlocked;
 	__u64 refused_outsider;
 	__u64 refused_rewritten;
+	__u64 refused_exhausted_tcp;
 	__u64 self_tests; /* of connectx; not counted as refused or observed */
 	__u64 observed;
 	__u64 allowed_table_full;
@@ -248,6 +250,8 @@ struct tg_counters {
 	__u64 exempt_broadcast;
 	__u64 bound;	  /* binds without a port that were given a free one */
 	__u64 discovered; /* of the claimed and reclaimed */
+	__u64 given_tcp;  /* TCP connects that were given a port of the attachment's own */
+	__u64 ports_bypassed; /* connects from another port than those, which the program chose */
 	__u64 discovery_probes[TG_PROBE_BUCKETS];
 	__u64 unresolved;
 	__u64 exclusive_port;
@@ -295,10 +299,13 @@ struct tg_policy {
 	__u32 exhausted;  /* errno where no port is free for a destination */
 	__u32 strict;	  /* 1: no connect goes unclaimed, no port may still change */
 	__u32 outsiders;  /* enum tg_outsiders */
+	__u16 first_port; /* of the ports of its own that TCP and UDP sockets get; 0: none */
+	__u16 last_port;
+	__u32 reserved;
 };
 
-/* The same in ABI 2, for taking over its guards. */
-struct tg_policy_abi2 {
+/* The same in ABI 3, for taking over its guards. */
+struct tg_policy_abi3 {
 	__u64 attachment;
 	__u64 attached_ns;
 	__u64 grace_ns;
@@ -308,9 +315,11 @@ struct tg_policy_abi2 {
 	__u32 refuse_when_full;
 	__u32 look_up;
 	__u32 look_up_auto;
-	__u32 homes_mask;
+	__u32 table_mask;
 	__u32 discover;
 	__u32 exhausted;
+	__u32 strict;
+	__u32 outsiders;
 };
 
 /* The maps of limited size. */

@@ -150,6 +150,7 @@ struct GuardKeeper {
                 throw GuardError.tableSizeFixed(existing: existing, asked: asked)
             }
         }
+        if state.exists { try state.requirePorts(new.policy.ports, for: named) }
         if new.metrics != configuration.metrics { throw AgentError.metricsAreFixed }
         let hasNewPolicy = new.policy != configuration.policy
         configuration = new

@@ -85,6 +85,7 @@ extension GuardState {
             }
             let isAttached = access(attachmentFolder(cgroup.id), F_OK) == 0
             if isAttached && !replacing { throw GuardError.alreadyAttached(path: cgroup.path) }
+            if existing != nil { try requirePorts(policy.ports, for: [cgroup.id]) }
             let size = existing ?? tableSize ?? Policy.defaultTableSize
             let programs = try loadHooks(
                 for: cgroup, policy: policy, tableSize: size, keepingCounters: isAttached)
@@ -94,6 +95,17 @@ extension GuardState {
             } else {
                 try attachAnew(cgroup, programs, makingMapsOf: existing == nil ? size : nil)
             }
+        }
+    }
+
+    /// - Parameter cgroups: whose ports they are to be; what these have now does not matter.
+    /// - Throws: `portsTaken` where another guarded cgroup has some of them for its own.
+    package func requirePorts(_ ports: ClosedRange<UInt16>?, for cgroups: Set<UInt64>) throws {
+        guard let ports else { return }
+        for other in try attachments() where other.isAttached && !cgroups.contains(other.id) {
+            guard let theirs = other.policy.ports, theirs.overlaps(ports) else { continue }
+            throw GuardError.portsTaken(
+                asked: ports, path: other.path ?? "cgroup \(other.id)", has: theirs)
         }
     }
 

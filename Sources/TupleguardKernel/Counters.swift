@@ -17,6 +17,7 @@ package enum Counter: String, CaseIterable, Sendable {
     case refusedUnlocked = "refused_unlocked"
     case refusedOutsider = "refused_outsider"
     case refusedRewritten = "refused_rewritten"
+    case refusedExhaustedTCP = "refused_exhausted_tcp"
     case selfTests = "self_tests"
     case observed
     case allowedTableFull = "allowed_table_full"
@@ -26,6 +27,8 @@ package enum Counter: String, CaseIterable, Sendable {
     case pruned
     case takenOver = "taken_over"
     case discovered
+    case givenTCP = "given_tcp"
+    case portsBypassed = "ports_bypassed"
     case bound
     case unresolved
     case exclusivePort = "exclusive_port"
@@ -104,6 +107,11 @@ package enum Counter: String, CaseIterable, Sendable {
                 .refusal, \.refused_rewritten,
                 "refused: the holder's destination was rewritten after its claim"
             )
+        case .refusedExhaustedTCP:
+            (
+                .refusal, \.refused_exhausted_tcp,
+                "refused to TCP: every port of the cgroup's own is taken for the destination"
+            )
         case .selfTests:
             (
                 .other, \.self_tests,
@@ -128,6 +136,13 @@ package enum Counter: String, CaseIterable, Sendable {
             (.other, \.taken_over, "stale claims of other sockets that made way")
         case .discovered:
             (.other, \.discovered, "claims for which the guard chose the local port")
+        case .givenTCP:
+            (.other, \.given_tcp, "TCP connects that were given a port of the cgroup's own")
+        case .portsBypassed:
+            (
+                .other, \.ports_bypassed,
+                "connects from a port outside the cgroup's own, which the program had bound"
+            )
         case .bound:
             (.other, \.bound, "binds without a port for which the guard chose a free one")
         case .unresolved:

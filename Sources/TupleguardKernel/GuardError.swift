@@ -24,6 +24,8 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case alreadyAttached(path: String)
     /// The cgroup has no guard.
     case notAttached(path: String)
+    /// Ports of its own that another guarded cgroup has already.
+    case portsTaken(asked: ClosedRange<UInt16>, path: String, has: ClosedRange<UInt16>)
     /// Another program on the cgroup, or above it, does not allow others beside it.
     case programInTheWay(hook: Hook, program: String, path: String)
     /// Outsiders are to be refused, and no program can be attached to the root cgroup.
@@ -76,6 +78,9 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
                 "\(path) is guarded already; to change its policy with no gap use: tupleguard attach --replace \(path)"
         case .notAttached(let path):
             return "\(path) has no guard; `tupleguard status` lists those that do"
+        case .portsTaken(let asked, let path, let has):
+            return
+                "the ports \(asked.lowerBound)-\(asked.upperBound) are not free: \(path) has \(has.lowerBound)-\(has.upperBound) for its own; choose others, or give that one others first (`tupleguard attach --replace --ports LOW-HIGH \(path)`)"
         case .programInTheWay(let hook, let program, let path):
             return
                 "cannot attach: \(hook.title) of \(path) has \(program), attached so that it allows no other beside it; see `bpftool cgroup show \(path)`, and attach that one with the flag `multi`"

@@ -88,6 +88,9 @@ package struct Policy: Hashable, Sendable {
     /// Nothing is taken on trust: every socket without a port gets one that is chosen, locked and
     /// claimed, whatever `discover` says, and a port that could still change is refused.
     package var isStrict = false
+    /// The ports that outgoing connections take their source ports from, TCP and UDP, and that no
+    /// other guarded cgroup is given; nil: those that the kernel chooses from.
+    package var ports: ClosedRange<UInt16>?
 
     package init() {}
 
@@ -120,11 +123,13 @@ package struct Policy: Hashable, Sendable {
         policy.exhausted = UInt32(whenExhausted.number)
         policy.strict = isStrict ? 1 : 0
         policy.outsiders = outsiders.number
+        policy.first_port = ports?.lowerBound ?? 0
+        policy.last_port = ports?.upperBound ?? 0
         return policy
     }
 
     /// What the programs of the version before were given.
-    init(fromOlderPrograms older: tg_policy_abi2) {
+    init(fromOlderPrograms older: tg_policy_abi3) {
         var policy = tg_policy()
         policy.grace_ns = older.grace_ns
         policy.observe = older.observe
@@ -132,11 +137,10 @@ package struct Policy: Hashable, Sendable {
         policy.refuse_when_full = older.refuse_when_full
         policy.look_up = older.look_up
         policy.look_up_auto = older.look_up_auto
-        // It knew of sockets outside by looking them up.
-        let sawOutsiders = older.look_up != 0 || older.look_up_auto != 0
-        policy.outsiders = (sawOutsiders ? Outsiders.observe : .ignore).number
         policy.discover = older.discover
         policy.exhausted = older.exhausted
+        policy.strict = older.strict
+        policy.outsiders = older.outsiders
         self.init(fromPrograms: policy)
     }
 
@@ -152,5 +156,8 @@ package struct Policy: Hashable, Sendable {
         whenExhausted =
             WhenExhausted.allCases.first { UInt32($0.number) == policy.exhausted } ?? .eaddrnotavail
         isStrict = policy.strict != 0
+        ports =
+            policy.first_port > 0 && policy.first_port <= policy.last_port
+            ? policy.first_port...policy.last_port : nil
     }
 }

@@ -13,7 +13,7 @@ import TupleguardSockets
 
 extension GuardState {
     /// The only other layout that is known, as far as it is needed here: the version before's.
-    static let olderABI: UInt32 = 2
+    static let olderABI: UInt32 = 3
 
     /// Takes over the guard that the version before has pinned here, with its policies, and with no
     /// moment in which connects go unguarded.
@@ -70,7 +70,7 @@ extension GuardState {
 
     private func olderPolicy(of id: UInt64) throws(GuardError) -> Policy {
         let path = "\(attachmentFolder(id))/policy"
-        guard let older = try BPFMap(pinned: path).element(0, as: tg_policy_abi2.self) else {
+        guard let older = try BPFMap(pinned: path).element(0, as: tg_policy_abi3.self) else {
             throw .damagedState(path: path, why: "it has another size")
         }
         return Policy(fromOlderPrograms: older)
@@ -103,7 +103,10 @@ extension GuardState {
         }
         // The old one's part is there still where the new one's has not moved; maps also where the
         // old one had no cgroup left, and so no successor.
-        if isOlder { try move("maps", "old-maps") }
+        if isOlder {
+            try move("outside", "old-outside")
+            try move("maps", "old-maps")
+        }
         try move("new-maps", "maps")
         try move("new-outside", "outside")
         for name in names(in: folder).sorted() where name.hasPrefix("new-") {

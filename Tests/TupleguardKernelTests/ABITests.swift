@@ -28,9 +28,9 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_busy_tags>.size == 64 * 8)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
-        #expect(MemoryLayout<tg_counters>.size == 39 * 8)
+        #expect(MemoryLayout<tg_counters>.size == 42 * 8)
         #expect(MemoryLayout<tg_side>.size == 24)
-        #expect(MemoryLayout<tg_policy>.size == 72)
+        #expect(MemoryLayout<tg_policy>.size == 80)
     }
 
     @Test("No struct ends in padding, which would be written to maps as it happens to be")

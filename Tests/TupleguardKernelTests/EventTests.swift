@@ -40,9 +40,9 @@ struct EventTests {
 
     @Test(
         "Whether the connect was let through",
-        arguments: [(UInt32(0), .refused), (1, .observed), (2, .observed)]
-            as [(UInt32, GuardEvent.Action)])
-    func allowed(value: UInt32, action: GuardEvent.Action) throws {
+        arguments: [(UInt16(0), .refused), (1, .observed), (2, .observed)]
+            as [(UInt16, GuardEvent.Action)])
+    func allowed(value: UInt16, action: GuardEvent.Action) throws {
         let event = try #require(decode(bytes(of: makeEvent(allowed: value))))
         #expect(event.action == action)
         let existing = makeEvent(reason: TG_REASON_EXISTING.rawValue, allowed: value)

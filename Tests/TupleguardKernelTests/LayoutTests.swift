@@ -48,7 +48,7 @@ struct MemberTests {
     ///
     /// Programs of another version read these. When one of them changes, TG_ABI changes with it,
     /// and so does this.
-    private static let abi: UInt32 = 3
+    private static let abi: UInt32 = 4
     private static let pinned: [(name: String, members: String)] = [
         ("tg_abi_info", "magic@0 abi@4 table_size@8 reserved@12"),
         ("tg_group_key", "netns@0 local_port@4 remote_port@6 remote@8"),
@@ -64,7 +64,7 @@ struct MemberTests {
         (
             "tg_event",
             """
-            time_ns@0 attachment@8 reason@16 allowed@20 tuple@24 claimant@64 \
+            time_ns@0 attachment@8 reason@16 allowed@20 protocol@22 tuple@24 claimant@64 \
             claimant_cookie@96 holder@104 holder_cookie@136
             """
         ),
@@ -75,10 +75,11 @@ struct MemberTests {
             claimed@0 reclaimed@8 released@16 pruned@24 taken_over@32 refused_held@40 \
             refused_in_flight@48 refused_ambiguous@56 refused_outside@64 \
             refused_table_full@72 refused_busy@80 refused_exhausted@88 refused_unlocked@96 \
-            refused_outsider@104 refused_rewritten@112 self_tests@120 observed@128 \
-            allowed_table_full@136 exempt_multicast@144 exempt_broadcast@152 bound@160 \
-            discovered@168 discovery_probes@176 unresolved@272 exclusive_port@280 \
-            undiscoverable@288 already_rejected@296 events_dropped@304
+            refused_outsider@104 refused_rewritten@112 refused_exhausted_tcp@120 self_tests@128 \
+            observed@136 allowed_table_full@144 exempt_multicast@152 exempt_broadcast@160 \
+            bound@168 discovered@176 given_tcp@184 ports_bypassed@192 discovery_probes@200 \
+            unresolved@296 exclusive_port@304 undiscoverable@312 already_rejected@320 \
+            events_dropped@328
             """
         ),
         ("tg_side", "generation@0 guard@8 outsiders@16 error@20"),
@@ -87,7 +88,8 @@ struct MemberTests {
             """
             attachment@0 attached_ns@8 grace_ns@16 secret@24 observe@32 error@36 \
             refuse_when_full@40 look_up@44 look_up_auto@48 table_mask@52 discover@56 \
-            exhausted@60 strict@64 outsiders@68
+            exhausted@60 strict@64 outsiders@68 first_port@72 last_port@74 \
+            reserved@76
             """
         ),
     ]

@@ -33,12 +33,13 @@ func makeTuple() -> tg_tuple {
 }
 
 /// A refusal, a moment ago.
-func makeEvent(reason: UInt32 = TG_REASON_HELD.rawValue, allowed: UInt32 = 0) -> tg_event {
+func makeEvent(reason: UInt32 = TG_REASON_HELD.rawValue, allowed: UInt16 = 0) -> tg_event {
     var event = tg_event()
     event.time_ns = KernelClock.monotonic
     event.attachment = 77
     event.reason = reason
     event.allowed = allowed
+    event.protocol = UInt16(IPPROTO_UDP)
     event.tuple = makeTuple()
     event.claimant = makeProcess()
     event.claimant_cookie = 12

@@ -128,6 +128,29 @@ struct AttachArgumentTests {
         expectRefusal("attach --strict --mode observe a", "--strict")
     }
 
+    @Test("--ports is a range of ports, and chooses what --mode observe leaves alone")
+    func ports() throws {
+        func ports(_ text: String) throws -> ClosedRange<UInt16>? {
+            try parse(Attach.self, "attach --ports \(text) a").policyOptions.policy.ports
+        }
+        #expect(try parse(Attach.self, "attach a").policyOptions.policy.ports == nil)
+        #expect(try ports("20000-29999") == 20000...29999)
+        #expect(try ports("5000-5000") == 5000...5000)
+        #expect(try ports("1-65535") == 1...65535)
+        #expect(try ports("any") == nil)
+        for wrong in [
+            "0-10", "10", "10-", "-10", "10-9", "1-65536", "1-2-3", "a-b", "+1-5", "1–5", "1 - 5",
+            "1-+5", "1:5", "99999999999999999999-1",
+        ] {
+            expectRefusal(["attach", "--ports=\(wrong)", "a"], "--ports", wrong)
+        }
+        expectRefusal(
+            ["attach", "--ports", "5000-6000", "--mode", "observe", "a"], "--ports", "observe")
+        expectRefusal(
+            ["run", "--ports", "5000-6000", "--cgroup", "a", "--cgroup", "b"], "--ports",
+            "one cgroup")
+    }
+
     @Test("Every value that a policy has can be asked for")
     func values() throws {
         for mode in Policy.Mode.allCases {

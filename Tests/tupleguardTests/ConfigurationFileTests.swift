@@ -39,6 +39,7 @@ struct ConfigurationFileTests {
             look-up = off
             discover = all
             when-exhausted = EAGAIN
+            ports = any
             table-size = 1024
             strict = no
             sweep-interval = 5
@@ -62,6 +63,15 @@ struct ConfigurationFileTests {
         #expect(file.onShadow == command.onShadow)
         #expect(file.onDetach == command.onDetach)
         #expect(file.detachOnExit == command.detachOnExit)
+    }
+
+    @Test("Ports of its own are for one cgroup")
+    func ports() throws {
+        let settings = try parse("cgroup = a\nports = 20000-29999\n")
+        #expect(settings.policyOptions.policy.ports == 20000...29999)
+        let error = try #require(complaint(Array("ports = 1-5\ncgroup = a\ncgroup = b\n".utf8)))
+        #expect(error.line == 3)
+        #expect(error.description.contains("one cgroup"), "\(error)")
     }
 
     @Test("Every option of the file is one of run, and of its manual page")

@@ -21,6 +21,7 @@ struct Attach: ParsableCommand {
               tupleguard attach --mode observe /sys/fs/cgroup/system.slice/proxy.service
               tupleguard attach --replace --errno EADDRNOTAVAIL system.slice
               tupleguard attach --discover all proxy.slice
+              tupleguard attach --ports 20000-29999 egress.slice
               tupleguard attach --strict tenants.slice
             """)
 
@@ -40,6 +41,11 @@ struct Attach: ParsableCommand {
         let names = cgroup.map { [$0] } ?? settings.cgroups
         if names.isEmpty {
             throw ValidationError("give a cgroup, or name one in the configuration file")
+        }
+        if options.ports?.range != nil && Set(names).count > 1 {
+            throw ValidationError(
+                "--ports is for one cgroup, and \(names.count) are named: attach each by itself, with ports of its own"
+            )
         }
         try Platform.requireCapabilities()
         let hierarchy = try CgroupHierarchy()

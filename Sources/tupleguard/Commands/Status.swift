@@ -52,10 +52,17 @@ struct Status: ParsableCommand {
             let discover: String
             let whenExhausted: String
             let strict: Bool
+            /// Absent where it has none of its own.
+            let ports: OwnPorts?
             let outsiders: String
             let since: Timestamp
             let programs: [Program]
             let otherPrograms: [OtherProgramReport]
+        }
+
+        struct OwnPorts: Encodable {
+            let first: UInt16
+            let last: UInt16
         }
 
         struct Ports: Encodable {
@@ -160,6 +167,9 @@ struct Status: ParsableCommand {
                     discover: attachment.policy.discover.rawValue,
                     whenExhausted: attachment.policy.whenExhausted.rawValue,
                     strict: attachment.policy.isStrict,
+                    ports: attachment.policy.ports.map {
+                        Report.OwnPorts(first: $0.lowerBound, last: $0.upperBound)
+                    },
                     outsiders: attachment.policy.outsiders.rawValue,
                     since: attachment.since,
                     programs: attachment.programs.map(Program.init),
@@ -252,7 +262,7 @@ struct Status: ParsableCommand {
         var table = Table(columns: [
             .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
             .init(title: "WHEN FULL"), .init(title: "OUTSIDERS"), .init(title: "LOOK-UP"),
-            .init(title: "DISCOVER"), .init(title: "SINCE"),
+            .init(title: "DISCOVER"), .init(title: "PORTS"), .init(title: "SINCE"),
         ])
         for attachment in attachments {
             let policy = attachment.policy
@@ -262,6 +272,7 @@ struct Status: ParsableCommand {
                 policy.isStrict ? "\(policy.mode.rawValue), strict" : policy.mode.rawValue,
                 policy.refusal.rawValue, policy.whenFull.rawValue, policy.outsiders.rawValue,
                 policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, Self.discovery(policy),
+                policy.ports.map { "\($0.lowerBound)-\($0.upperBound)" } ?? "any",
                 attachment.since.clock,
             ])
         }

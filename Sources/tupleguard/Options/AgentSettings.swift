@@ -83,6 +83,11 @@ struct AgentSettings: ParsableArguments {
 
     func validate() throws {
         if cgroups.contains("") { throw ValidationError("--cgroup: give the name of a cgroup") }
+        if policyOptions.ports?.range != nil && Set(cgroups).count > 1 {
+            throw ValidationError(
+                "--ports is for one cgroup, and \(cgroups.count) are named: attach the others with ports of their own (`tupleguard attach --ports`), and the agent looks after them too"
+            )
+        }
         if let sweepInterval, !(1...86_400).contains(sweepInterval) {
             throw ValidationError("--sweep-interval \(sweepInterval): choose between 1 and 86400")
         }
@@ -108,6 +113,7 @@ struct AgentSettings: ParsableArguments {
         all.podLogs = podLogs ?? others.podLogs
         all.podCgroup = podCgroup ?? others.podCgroup
         all.policyOptions = try policyOptions.completed(by: others.policyOptions)
+        try all.validate()
         return all
     }
 

@@ -41,6 +41,7 @@ enum ConfigurationFile {
         "mode": .once, "errno": .once, "when-full": .once, "look-up": .once, "discover": .once,
         "pod-labels": .flag, "pod-logs": .once, "pod-cgroup": .once,
         "outsiders": .once, "when-exhausted": .once, "table-size": .once, "strict": .flag,
+        "ports": .once,
     ]
 
     static var names: [String] { options.keys.sorted() }

@@ -63,6 +63,17 @@ struct PolicyOptions: ParsableArguments {
     var whenExhausted: Policy.WhenExhausted?
 
     @Option(
+        help: ArgumentHelp(
+            """
+            Ports of its own: from these alone outgoing connections take their source ports, TCP \
+            and UDP, and no other guarded cgroup is given them. What a program binds itself to \
+            stays its business. any: what the kernel chooses from, and TCP is left alone. \
+            (default: any)
+            """, valueName: "low-high"),
+        transform: PortChoice.init)
+    var ports: PortChoice?
+
+    @Option(
         help: """
             Claims that the table has room for (default \(Policy.defaultTableSize)); shared by all \
             guarded cgroups and fixed by the first attach.
@@ -89,6 +100,7 @@ struct PolicyOptions: ParsableArguments {
         policy.lookUp = lookUp ?? policy.lookUp
         policy.discover = discover ?? policy.discover
         policy.whenExhausted = whenExhausted ?? policy.whenExhausted
+        policy.ports = ports?.range
         return policy
     }
 
@@ -102,6 +114,7 @@ struct PolicyOptions: ParsableArguments {
         all.lookUp = lookUp ?? others.lookUp
         all.discover = discover ?? others.discover
         all.whenExhausted = whenExhausted ?? others.whenExhausted
+        all.ports = ports ?? others.ports
         all.tableSize = tableSize ?? others.tableSize
         all.strict = strict ?? others.strict
         try all.validate()
@@ -112,15 +125,45 @@ struct PolicyOptions: ParsableArguments {
     var isGiven: Bool {
         mode != nil || refusal != nil || whenFull != nil || outsiders != nil || lookUp != nil
             || discover != nil || whenExhausted != nil || tableSize != nil || strict != nil
+            || ports != nil
     }
 
     func validate() throws {
         if strict == true && mode == .observe {
             throw ValidationError("--strict refuses, --mode observe does not: choose one of them")
         }
+        if ports?.range != nil && mode == .observe {
+            throw ValidationError(
+                "--ports chooses ports, --mode observe changes nothing: choose one of them")
+        }
         if let tableSize, !GuardError.tableSizes.contains(tableSize) {
             throw ValidationError(GuardError.tableSize(tableSize).description)
         }
+    }
+}
+
+/// The ports that a cgroup gets: its own, or any.
+struct PortChoice: Equatable {
+    /// Nil for any.
+    let range: ClosedRange<UInt16>?
+
+    /// "20000-29999", or "any"
+    init(_ text: String) throws {
+        if text == "any" {
+            range = nil
+            return
+        }
+        let ends = text.split(separator: "-", omittingEmptySubsequences: false).map { end in
+            end.allSatisfy(\.isNumber) ? UInt16(end) : nil
+        }
+        guard ends.count == 2, let low = ends[0], let high = ends[1], low > 0 else {
+            throw ValidationError(
+                "write two ports between 1 and 65535 as LOW-HIGH, such as 20000-29999, or any")
+        }
+        guard low <= high else {
+            throw ValidationError("the lower port comes first, as in \(high)-\(low)")
+        }
+        range = low...high
     }
 }
 

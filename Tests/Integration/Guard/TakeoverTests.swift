@@ -36,11 +36,11 @@ extension IntegrationTests {
         }
 
         /// A program that does nothing but answer.
-        private func makeProgram(_ hook: Hook) throws -> OwnedDescriptor {
+        private func makeProgram(_ hook: Hook, allowing: Bool = false) throws -> OwnedDescriptor {
             let isRelease = hook == .release
             var instructions = [bpf_insn(), bpf_insn()]
             instructions[0].code = UInt8(BPF_ALU64 | BPF_MOV | BPF_K)
-            instructions[0].imm = isRelease ? 1 : 0
+            instructions[0].imm = isRelease || allowing ? 1 : 0
             instructions[1].code = UInt8(BPF_JMP | BPF_EXIT)
             var options = bpf_prog_load_opts()
             options.sz = MemoryLayout<bpf_prog_load_opts>.size
@@ -57,7 +57,7 @@ extension IntegrationTests {
         }
 
         private func attachOlder(
-            to cgroup: Cgroup, in state: GuardState, abi: UInt32 = 2, looksUp: Bool = false
+            to cgroup: Cgroup, in state: GuardState, abi: UInt32 = 3, looksUp: Bool = false
         ) throws {
             let folder = "\(state.folder)/cgroup-\(cgroup.id)"
             if access(state.folder, F_OK) != 0 { mkdir(state.folder, 0o750) }
@@ -74,23 +74,37 @@ extension IntegrationTests {
                 }
             }
             mkdir(folder, 0o750)
-            var policy = tg_policy_abi2()
+            var policy = tg_policy_abi3()
             policy.attachment = cgroup.id
             policy.grace_ns = 1_000_000_000
             policy.error = UInt32(EADDRNOTAVAIL)
             policy.refuse_when_full = 1
             policy.look_up = looksUp ? 1 : 0
             policy.look_up_auto = policy.look_up
+            policy.outsiders = (looksUp ? TG_OUTSIDERS_OBSERVE : TG_OUTSIDERS_IGNORE).rawValue
             policy.discover = TG_DISCOVER_ALL.rawValue
             policy.exhausted = UInt32(EAGAIN)
-            let map = try makeMap("policy", valueSize: MemoryLayout<tg_policy_abi2>.size, &policy)
+            let map = try makeMap("policy", valueSize: MemoryLayout<tg_policy_abi3>.size, &policy)
             try pin(map, "\(folder)/policy")
             let counters = try makeMap("counters", valueSize: 272)
             try pin(counters, "\(folder)/counters")
-            for hook in [Hook.release, .connect6, .connect4] {
-                let program = try makeProgram(hook)
+            for hook in Hook.allCases {
+                let program = try makeProgram(
+                    hook, allowing: hook == .bind4 || hook == .bind6)
                 let link = try Link(attaching: program.raw, to: cgroup, at: hook)
                 try link.pin("\(folder)/\(hook.rawValue)")
+            }
+        }
+
+        /// The older guard's programs for sockets outside, which let all through.
+        private func attachOlderOutside(to top: Cgroup, in state: GuardState) throws {
+            mkdir(state.outsidersFolder, 0o750)
+            let counters = try makeMap("counters", valueSize: 312)
+            try pin(counters, "\(state.outsidersFolder)/counters")
+            for hook in Hook.outer {
+                let program = try makeProgram(hook, allowing: true)
+                let link = try Link(attaching: program.raw, to: top, at: hook)
+                try link.pin("\(state.outsidersFolder)/\(hook.outerName)")
             }
         }
 
@@ -174,17 +188,18 @@ extension IntegrationTests {
 
         /// Killed between any two of its steps, it leaves what the next one can finish, and the
         /// cgroups guarded all the time.
-        @Test(arguments: 0..<8)
+        @Test(arguments: 0..<9)
         func aTakeoverThatIsInterruptedIsFinished(afterMoves moves: Int) throws {
             try Sandbox.run { sandbox in
                 let holder = try sandbox.socket(bound: "127.0.0.1:5000")
                 #expect(holder.connect("127.0.0.1:6000") == nil)
                 try attachOlder(to: sandbox.cgroup, in: sandbox.state, looksUp: true)
                 try attachOlder(to: sandbox.outside, in: sandbox.state)
+                try attachOlderOutside(to: sandbox.top, in: sandbox.state)
                 var interrupted = sandbox.state
                 interrupted.movesBeforeCrash = moves
-                // Two maps folders, one for outsiders, and two of each cgroup.
-                #expect(((try? interrupted.takeOver()) == nil) == (moves < 7))
+                // Two folders of maps, two for outsiders, and two of each cgroup.
+                #expect(((try? interrupted.takeOver()) == nil) == (moves < 8))
                 let second = try sandbox.socket(bound: "127.0.0.1:5000")
                 #expect(second.connect("127.0.0.1:6000") != nil)
 
@@ -195,7 +210,7 @@ extension IntegrationTests {
                 let folders = [sandbox.cgroup, sandbox.outside].map { "cgroup-\($0.id)" }
                 #expect(
                     Set(names(in: sandbox.state.folder)) == Set(folders + ["maps", "outside"]))
-                for cgroup in [sandbox.cgroup, sandbox.outside] {
+                for cgroup in [sandbox.cgroup, sandbox.outside, sandbox.top] {
                     #expect(try programsAttached(to: cgroup) == 1)
                 }
                 #expect(second.connect("127.0.0.1:6000") == "EADDRNOTAVAIL")
