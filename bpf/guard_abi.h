@@ -248,9 +248,9 @@ struct tg_counters {
 	__u64 allowed_table_full;
 	__u64 exempt_multicast;
 	__u64 exempt_broadcast;
-	__u64 bound;	  /* binds without a port that were given a free one */
-	__u64 discovered; /* of the claimed and reclaimed */
-	__u64 given_tcp;  /* TCP connects that were given a port of the attachment's own */
+	__u64 bound;	      /* binds without a port that were given a free one */
+	__u64 discovered;     /* of the claimed and reclaimed */
+	__u64 given_tcp;      /* TCP connects that were given a port of the attachment's own */
 	__u64 ports_bypassed; /* connects from another port than those, which the program chose */
 	__u64 discovery_probes[TG_PROBE_BUCKETS];
 	__u64 unresolved;

@@ -57,7 +57,7 @@ struct CounterTests {
     func refused() {
         let counters = Counters(perCPU: [powers])
         let expected = Self.names.indices.filter { Self.names[$0].hasPrefix("refused") }
-        #expect(expected.count == 10)
+        #expect(expected.count == 11)
         #expect(counters.refused == expected.reduce(0) { $0 + 1 << UInt64($1) })
         #expect(Counters().refused == 0)
     }
