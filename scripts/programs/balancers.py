@@ -2,6 +2,7 @@
 """Balancers and proxies: a socket, or many, for each server behind them."""
 import json
 import socket
+import time
 
 from suite.peers import address_text
 from suite.program import Program, Result
@@ -130,6 +131,10 @@ backend back
             return found and "" not in found.values()
 
         place.wait("HAProxy resolves all names", all_found, haproxy)
+        # It asks again each second.
+        for _ in range(30):
+            time.sleep(0.1)
+            all_found()
         right = sum(found.get(server) == address for server, address in expected.items())
         return Result(asked=len(expected), right=right, wrong=len(expected) - right,
                       dropped=place.dropped())

@@ -58,7 +58,7 @@ class Place:
         self.state, self.run_folder = f"{BPF}/{self.name}", f"{RUN}/{self.name}"
         self.top = f"{hierarchy()}/{self.name}"
         self.cgroup, self.peers_cgroup = f"{self.top}/program", f"{self.top}/peers"
-        self.processes, self.census, self.refused_before = [], None, 0
+        self.processes, self.census = [], None
 
     # MARK: - Made and removed
 
@@ -74,7 +74,6 @@ class Place:
             if WAYS[self.way] is not None:
                 os.mkdir(self.run_folder)
                 self.tupleguard("attach", self.cgroup, "--config", "/dev/null", *WAYS[self.way])
-            self.census = Census(f"{NAMESPACES}/{self.name}", self.cgroup)
             return self
         except BaseException:
             self.close()
@@ -95,13 +94,20 @@ class Place:
                          self.run_folder)
 
     def refused(self):
-        """Connects that the guard has refused since this was asked last."""
+        """Connects that the guard has refused."""
         if WAYS[self.way] is None:
             return 0
         counters = json.loads(self.tupleguard("stats", "--json"))["total"]
-        before = self.refused_before
-        self.refused_before = sum(n for name, n in counters.items() if name.startswith("refused_"))
-        return self.refused_before - before
+        return sum(number for name, number in counters.items() if name.startswith("refused_"))
+
+    def observe(self, run):
+        """What run(place) returns, with what was seen from outside meanwhile."""
+        refused = self.refused()
+        self.census = Census(f"{NAMESPACES}/{self.name}", self.cgroup)
+        result = run(self)
+        result.look, result.looks = self.census.stop(), self.census.looks
+        result.refused = self.refused() - refused
+        return result
 
     def check_guard(self):
         """Whether a second socket is refused a tuple here: only where there is a guard."""

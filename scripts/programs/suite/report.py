@@ -54,7 +54,7 @@ def plain(text):
 def print_result(program, version, results, judgement):
     print(f"{program.name} ({program.title}, {version}): {plain(judgement.verdict)}")
     for way, result in results.items():
-        print(f"  {way:<8} {plain(described(result, program.unit))}; {result.looks} looks")
+        print(f"  {way:<8} {plain(described(result, program.unit))} ({result.looks} looks)")
     for failure in judgement.failures:
         print(f"  FAILED   {failure}")
     sys.stdout.flush()
