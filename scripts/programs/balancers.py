@@ -17,6 +17,8 @@ class Dnsdist(Program):
     ports = (40_000, 40_049)
     unit = "questions"
     complete = ("all",)
+    # (After two seconds it gives up on an answer.)
+    strays = 0.01
     short = True
     seconds = 25
     source = ""
@@ -45,6 +47,7 @@ class DnsdistWithSource(Dnsdist):
     """The same from an address: it binds to port 0 there, with SO_REUSEADDR."""
     name, title = "dnsdist-source", "dnsdist, the same with `source=`"
     source = SOURCE
+    complete = ("default", "all")
     ports = (40_000, 40_299)
 
 

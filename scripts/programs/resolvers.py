@@ -62,8 +62,8 @@ class Bind(Resolver):
     name, title = "bind", "BIND, forwarding"
     packages = ("bind9",)
     short = True
-    rate, load_seconds, outstanding = 5000, 8, 2500
-    seconds = 50
+    rate, load_seconds, outstanding = 5000, 5, 2500
+    seconds = 40
 
     def command(self, place):
         config = place.write("named.conf", f"""

@@ -58,7 +58,7 @@ class Place:
         self.state, self.run_folder = f"{BPF}/{self.name}", f"{RUN}/{self.name}"
         self.top = f"{hierarchy()}/{self.name}"
         self.cgroup, self.peers_cgroup = f"{self.top}/program", f"{self.top}/peers"
-        self.processes, self.census = [], None
+        self.processes, self.census, self.backlogs_before = [], None, backlogs()
 
     # MARK: - Made and removed
 
@@ -216,10 +216,17 @@ class Place:
         return path.read_text(errors="replace") if name and path.is_file() else ""
 
     def dropped(self):
-        """Datagrams that the kernel threw away here, since a receiver did not keep up."""
+        """Datagrams that the kernel threw away while this place was, since a receiver or a processor
+        did not keep up."""
         lines = self.inside_call("cat", "/proc/net/snmp").splitlines()
         names, values = (line.split() for line in lines if line.startswith("Udp:"))
-        return int(dict(zip(names, values))["RcvbufErrors"])
+        return int(dict(zip(names, values))["RcvbufErrors"]) + backlogs() - self.backlogs_before
+
+
+def backlogs():
+    """What the machine's processors have thrown away, since they had too much to deliver."""
+    lines = pathlib.Path("/proc/net/softnet_stat").read_text().splitlines()
+    return sum(int(line.split()[1], 16) for line in lines)
 
 
 def remove(name, program):

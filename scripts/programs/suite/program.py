@@ -160,7 +160,8 @@ def is_better(program, result, without):
 def judge(program, results):
     """Compares the ways. Nothing that depends on chance is a failure: of time, and of luck."""
     without = results["without"]
-    broken = {way: broken_promises(program, way, results[way], without) for way in ("default", "all")}
+    broken = {way: broken_promises(program, way, result, without)
+              for way, result in results.items() if way != "without"}
     worse = [way for way, found in broken.items() if found]
     if worse:
         reasons = "; ".join(f"{way}: {program.known.get(way, 'a defect')}" for way in worse)
