@@ -17,7 +17,6 @@ class Dnsdist(Program):
     ports = (40_000, 40_049)
     unit = "questions"
     complete = ("all",)
-    # (After two seconds it gives up on an answer.)
     strays = 0.01
     short = True
     seconds = 25
@@ -38,7 +37,8 @@ class Dnsdist(Program):
         config = place.write("dnsdist.conf", self.configuration())
         program = place.program("dnsdist", "-C", config, "--supervised", "--disable-syslog")
         place.wait_for_dns(ADDRESS, self.port, program)
-        asked = place.ask(ADDRESS, self.port, 2000, 1000)
+        # (It waits two seconds for a server.)
+        asked = place.ask(ADDRESS, self.port, 2000, 1000, 4)
         log = place.read("program.log").lower()
         return Result(**asked, dropped=place.dropped(), errors=log.count("error connecting"))
 
