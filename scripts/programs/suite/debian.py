@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs from Debian: this machine's own packages, or those of another release in a folder."""
+import fcntl
 import os
 import pathlib
 import subprocess
@@ -97,12 +98,14 @@ def mirror():
 def root_of(release):
     """The folder of another release; made by debootstrap when it is asked for first, and kept."""
     root = CACHE / release
-    if (root / "complete").exists():
-        return str(root)
-    install(["debootstrap"])
-    print(f"making {root}: Debian's {release}, for programs that are newer there", flush=True)
-    subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
-    root.mkdir(parents=True)
-    inside("/", [AGAIN, "debootstrap", "--variant=minbase", release, str(root), mirror()])
-    (root / "complete").write_text("")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "complete").exists():
+            install(["debootstrap"])
+            print(f"making {root}: Debian's {release}, for programs that are newer there (minutes)",
+                  flush=True)
+            subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True)
+            inside("/", [AGAIN, "debootstrap", "--variant=minbase", release, str(root), mirror()])
+            (root / "complete").write_text("")
     return str(root)

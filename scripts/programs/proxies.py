@@ -51,6 +51,12 @@ class DnsdistWithSource(Dnsdist):
     ports = (40_000, 40_299)
 
 
+class DnsdistNextRelease(DnsdistWithSource):
+    name, title = "dnsdist-next", "dnsdist of Debian 13 with `source=`"
+    release = "trixie"
+    short = False
+
+
 class NginxStream(Program):
     """A socket for each client, and ten servers behind it."""
     name, title = "nginx", "nginx, UDP to 10 servers, 50 ports"
@@ -77,7 +83,7 @@ stream {{
     def run(self, place):
         place.peer("echo", "0.0.0.0", self.server_port)
         config = place.write("nginx.conf", self.configuration(place.folder))
-        nginx = place.program("nginx", "-c", config, "-p", place.folder)
+        nginx = place.program("nginx", "-c", config, "-p", place.folder, "-e", "error.log")
         place.wait("nginx has started its worker",
                    lambda: "start worker process " in place.read("error.log"), nginx)
         asked = json.loads(place.finish(place.peer("clients", ADDRESS, self.port, self.clients)))
@@ -156,4 +162,4 @@ backend back
         return {field[3]: field[4].replace("-", "") for field in fields}
 
 
-PROGRAMS = [Dnsdist(), DnsdistWithSource(), NginxStream(), NginxStreamBound(), HaproxyResolvers()]
+PROGRAMS = [Dnsdist(), DnsdistWithSource(), DnsdistNextRelease(), NginxStream(), NginxStreamBound(), HaproxyResolvers()]

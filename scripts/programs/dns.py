@@ -70,6 +70,8 @@ class Bind(Resolver):
 options {{
     directory "{place.folder}";
     pid-file none;
+    lock-file none;
+    session-keyfile none;
     listen-on port {PORT} {{ {ADDRESS}; }};
     listen-on-v6 {{ none; }};
     recursion yes;
