@@ -5,9 +5,12 @@
 dns ADDRESS PORT MILLISECONDS    answers each question that late, with an address made of its name
 ask ADDRESS PORT COUNT RATE [S]  asks for as many names, checks each address, prints JSON; waits S seconds
 echo ADDRESS PORT                sends back what comes, from the address that it came to
+echo_tcp ADDRESS PORT            sends back what comes over connections
 clients ADDRESS PORT COUNT       as many clients, each on an address of its own: send, compare, print JSON
 twice                            two sockets on one tuple: prints what the second connect() said
 """
+import asyncio
+import contextlib
 import errno
 import heapq
 import json
@@ -61,6 +64,21 @@ def echo(address, port):
         select.select([one], [], [])
         for data, local, peer in receive_all(one):
             send(one, data, local, peer)
+
+
+def echo_tcp(address, port):
+    async def send_back(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(4096):
+                writer.write(data)
+        writer.close()
+
+    async def serve():
+        one = await asyncio.start_server(send_back, address, int(port), backlog=4096)
+        print("ready", flush=True)
+        await one.serve_forever()
+
+    asyncio.run(serve())
 
 
 def end_of_name(message):

@@ -154,7 +154,7 @@ class Place:
     def peer(self, *arguments):
         """A client or server of suite/peers.py, not guarded; a server is ready when this returns."""
         process = self.start(*self.python(*arguments), guarded=False)
-        if arguments[0] in ("dns", "echo"):
+        if arguments[0] in ("dns", "echo", "echo_tcp"):
             if process.stdout.readline() != b"ready\n":
                 raise Failed(f"the server {' '.join(map(str, arguments))} does not start")
         return process
