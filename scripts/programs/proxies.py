@@ -18,7 +18,6 @@ class Dnsdist(Program):
     unit = "questions"
     complete = ("all",)
     strays = 0.01
-    short = True
     seconds = 25
     source = ""
     servers, sockets = 10, 20
@@ -48,6 +47,7 @@ class DnsdistWithSource(Dnsdist):
     name, title = "dnsdist-source", "dnsdist, the same with `source=`"
     source = SOURCE
     complete = ("default", "all")
+    short = True
     ports = (40_000, 40_299)
 
 
