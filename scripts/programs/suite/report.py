@@ -83,13 +83,27 @@ def conditions(seconds):
             f"{datetime.date.today():%d %B %Y}; the whole took {duration(seconds)}.")
 
 
-def write_table(path, rows, seconds):
-    """Between the marks of a guide's article, or into a file that is not there yet."""
-    text = f"{BEGIN}\n\n{conditions(seconds)}\n\n{table(rows)}\n\n{END}"
+def write_table(path, rows, titles, conditions_or_none):
+    """Between the marks of a guide's article, in the order of the titles.
+
+    Rows of programs that did not run now stay as they are there, and so does where and when the
+    whole was taken, if this is only a part of it.
+    """
     file = pathlib.Path(path)
-    if file.exists():
-        before, _, rest = file.read_text().partition(BEGIN)
-        text = before + text + rest.partition(END)[2]
-    else:
-        text += "\n"
-    file.write_text(text)
+    before, _, rest = file.read_text().partition(BEGIN)
+    old, _, after = rest.partition(END)
+    lines = [line for line in old.splitlines() if line]
+    known = {title_of(line): line for line in lines if line.startswith("| ")}
+    known |= {title_of(line): line for line in rows}
+    taken = conditions_or_none or next((line for line in lines if line.startswith("Linux")), "")
+    ordered = [known[title] for title in titles if title in known]
+    file.write_text(f"{before}{BEGIN}\n\n{taken}\n\n{table(ordered)}\n\n{END}{after}")
+
+
+def title_of(line):
+    return line.split(" | ")[0].removeprefix("| ")
+
+
+def has_marks(path):
+    file = pathlib.Path(path)
+    return file.is_file() and BEGIN in file.read_text() and END in file.read_text()
