@@ -17,9 +17,9 @@ func product(_ name: String, _ package: String, trait: String = "Command") -> Ta
 /// What the targets of the fuzzers look into.
 let fuzzed: [Target.Dependency] = [
     "Connectx", "ConnectxCore", "TupleguardABI", "TupleguardAgent", "TupleguardAgentClient",
-    "TupleguardConntrack", "TupleguardHostSurvey", "TupleguardKernel", "TupleguardLinux",
-    "TupleguardMetrics",
-    "TupleguardRecords", "TupleguardSocketDiag", "TupleguardSockets",
+    "TupleguardConntrack", "TupleguardDeferral", "TupleguardHostSurvey", "TupleguardKernel",
+    "TupleguardLinux", "TupleguardMetrics", "TupleguardPictures", "TupleguardRecords",
+    "TupleguardSocketDiag", "TupleguardSockets",
     product("NIOCore", "swift-nio"), product("NIOEmbedded", "swift-nio"),
 ]
 

@@ -89,7 +89,9 @@ private final class HeldCalls: Sendable {
     // MARK: - bind()
 
     private func lookAtBind(_ call: seccomp_call) throws(Errno) {
-        guard let name = try address(of: call), name.endpoint.port == 0 else { return }
+        let name = try SocketName.read(
+            fromThread: call.thread, at: call.address, length: call.length)
+        guard let name, name.endpoint.port == 0 else { return }
         let socket = try takeSocket(of: call)
         guard let transport = transport(of: socket.raw), deferral.transports.contains(transport),
             try SocketOption.bindAddressNoPort.get(socket.raw) == 0
@@ -99,21 +101,6 @@ private final class HeldCalls: Sendable {
         state.withLock {
             $0.counts.deferred[transport, default: 0] += 1
             $0.recent.insert(cookie)
-        }
-    }
-
-    /// Nil where it is none of IP.
-    private func address(of call: seccomp_call) throws(Errno) -> SocketName? {
-        try withUnsafeTemporaryAllocation(
-            byteCount: MemoryLayout<sockaddr_in6>.size,
-            alignment: MemoryLayout<sockaddr_in6>.alignment
-        ) { bytes throws(Errno) in
-            // A longer one is as good (inet6_bind).
-            let length = min(Int(call.length), bytes.count)
-            let count = try Errno.check {
-                seccomp_read_memory(call.thread, call.address, bytes.baseAddress, length)
-            }
-            return try? SocketName(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
         }
     }
 

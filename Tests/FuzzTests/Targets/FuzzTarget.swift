@@ -14,6 +14,7 @@ struct FuzzTarget: Sendable {
 
     static let all: [FuzzTarget] = [
         FuzzTarget(name: "agent-answers", accepts: acceptsAgentAnswer),
+        FuzzTarget(name: "bind-addresses", accepts: acceptsBindAddress),
         FuzzTarget(name: "configuration", accepts: acceptsConfiguration),
         FuzzTarget(name: "endpoints", accepts: acceptsEndpoints),
         FuzzTarget(name: "http", accepts: acceptsHTTP),

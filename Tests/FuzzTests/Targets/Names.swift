@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names that others chose, of files, cgroups and programs: shown, quoted, sent as JSON, read back.
+// Names that others chose, of files, cgroups and programs: shown, quoted, put in a page, sent as
+// JSON, read back.
 
 import TupleguardLinux
+import TupleguardPictures
 import TupleguardRecords
 
 @testable import TupleguardHostSurvey
 
-/// A name of any bytes does nothing to a terminal or a shell, and is read back as it was.
+/// A name of any bytes does nothing to a terminal, a shell or a page, and is read back as it was.
 @Sendable func acceptsName(_ input: UnsafeRawBufferPointer) throws -> Bool {
     let name = fileName(input)
     if !input.contains(UInt8(ascii: "\\")) {
@@ -15,6 +17,10 @@ import TupleguardRecords
     let shown = printable(name)
     try require(!shown.unicodeScalars.contains(where: \.isUnfitToBeShown), "unfit to be shown")
     try require(unquoted(shellWord(name)) == shown, "a shell reads another word than \(shown)")
+    let markup = Markup(name).description.unicodeScalars
+    try require(
+        !markup.contains { "<>\"'".unicodeScalars.contains($0) || $0.isUnfitToBeShown },
+        "a name that is markup")
     let json = encodeJSON([name])
     try require(!json.unicodeScalars.contains(where: \.isUnfitToBeShown), "JSON unfit to be shown")
     try require(decodeJSON(json) == [name], "\(json) is read as another name")

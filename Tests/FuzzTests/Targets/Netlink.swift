@@ -4,7 +4,9 @@
 import TupleguardConntrack
 import TupleguardSocketDiag
 
-/// One reply of SOCK_DIAG or of connection tracking, of any number of messages.
+@testable import ConnectxCore
+
+/// One reply of SOCK_DIAG, connection tracking or rtnetlink, of any number of messages.
 @Sendable func acceptsNetlink(_ input: UnsafeRawBufferPointer) throws -> Bool {
     var messages = NetlinkMessages(input)
     var (count, records) = (0, 0)
@@ -15,6 +17,7 @@ import TupleguardSocketDiag
         try walkAttributes(message.payload)
         if SocketRecord(message.payload) != nil { records += 1 }
         if ConntrackRecord(message.payload) != nil { records += 1 }
+        if message.preferredSource != nil { records += 1 }
     }
     try require(messages.next() == nil, "a message after the last")
     try walkAttributes(input)
