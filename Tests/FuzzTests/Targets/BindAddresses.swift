@@ -27,7 +27,7 @@ import TupleguardSockets
         family: name.family, scope: name.scope, flowInfo: name.flowInfo
     ) { address, size in
         let bytes = UnsafeRawBufferPointer(start: address, count: Int(size))
-        // The rest of sockaddr_in is padding. That of sockaddr_in6 is a scope, which may be left out.
+        // The rest of sockaddr_in is padding. That of sockaddr_in6, a scope, may be left out.
         let size = name.family == AF_INET ? 8 : min(bytes.count, readable)
         try require(size <= readable, "\(size) bytes of \(readable)")
         try require(bytes.prefix(size).elementsEqual(memory.prefix(size)), "another address")
