@@ -235,11 +235,14 @@ static __always_inline __u8 seed(__u64 sk, struct claimant *me)
 static __always_inline void tell(struct bpf_iter_meta *meta, __u64 cookie, __u8 result)
 {
 	__u8 yes = 1;
+	/* No more than an int comes back before Linux 6.4: the other half is no sign. */
+	int error;
 
-	if (result == TG_SEEDED_NOT_DUE ||
-	    bpf_map_update_elem(&told, &cookie, &yes, BPF_NOEXIST) == -EEXIST)
+	if (result == TG_SEEDED_NOT_DUE)
 		return;
-	bpf_seq_write(meta->seq, &result, sizeof(result));
+	error = bpf_map_update_elem(&told, &cookie, &yes, BPF_NOEXIST);
+	if (error != -EEXIST)
+		bpf_seq_write(meta->seq, &result, sizeof(result));
 }
 
 /* Every thread, for the network namespaces that guarded processes are in. */
