@@ -17,6 +17,7 @@ class Resolver(Program):
     """Started by command(), loaded by dnsperf with names that are asked for once."""
     tools = ("dnsperf",)
     unit = "questions"
+    alone = True
     # (unbound lets a client wait for a thousand answers at a time.)
     rate, load_seconds = 1500, 5
     clients, outstanding = 10, 900
@@ -63,7 +64,7 @@ class Bind(Resolver):
     packages = ("bind9",)
     short = True
     rate, load_seconds, outstanding = 5000, 5, 2500
-    seconds = 40
+    seconds = 50
 
     def command(self, place):
         config = place.write("named.conf", f"""

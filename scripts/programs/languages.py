@@ -169,7 +169,7 @@ class Asyncio(Dial):
     packages = ("python3",)
     count, servers = 200, 200
     short = True
-    seconds = 60
+    seconds = 25
 
     def command(self):
         return [PYTHON, str(SOURCES / "dial.py")]

@@ -5,12 +5,14 @@ The program is in one cgroup, which is guarded or not; clients and servers that 
 in the other, which never is. All that is made has a name that begins with PREFIX and this process's
 number, and goes when it is closed; what a killed run has left goes when the next one begins.
 """
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 from suite.kernel import Census
@@ -22,6 +24,8 @@ PEERS = str(pathlib.Path(__file__).with_name("peers.py"))
 WAYS = {"without": None, "default": [], "all": ["--discover", "all"]}
 # For what a busy machine may be late with.
 PATIENCE_SECONDS = 120
+# Set when the suite is interrupted: then nothing is waited for any more.
+STOPPING = threading.Event()
 
 
 class Failed(Exception):
@@ -39,6 +43,8 @@ def wait_for(what, condition, seconds=PATIENCE_SECONDS):
         result = condition()
         if result:
             return result
+        if STOPPING.is_set():
+            raise Failed(f"interrupted: {what}")
         time.sleep(0.05)
     raise Failed(f"not within {seconds} s: {what}")
 
@@ -53,7 +59,7 @@ class Place:
     def __init__(self, program, way, ports=None, root="/"):
         self.way, self.ports, self.root = way, ports, root
         self.command = program
-        self.name = f"{PREFIX}{os.getpid()}"
+        self.name = f"{PREFIX}{os.getpid()}-{way}"
         self.folder = f"{TEMPORARY}/{self.name}"
         self.state, self.run_folder = f"{BPF}/{self.name}", f"{RUN}/{self.name}"
         self.top = f"{hierarchy()}/{self.name}"
@@ -242,19 +248,29 @@ def remove(name, program):
             shutil.rmtree(f"{BPF}/{name}", ignore_errors=True)
     if os.path.exists(top):
         for below, _, _ in os.walk(top, topdown=False):
-            wait_for(f"{below} can be removed", lambda below=below: removed(below))
+            remove_cgroup(below)
     if os.path.exists(f"{NAMESPACES}/{name}"):
         quietly("ip", "netns", "delete", name)
     for folder in (f"{BPF}/{name}", f"{RUN}/{name}", f"{TEMPORARY}/{name}"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def removed(folder):
-    try:
-        os.rmdir(folder)
-    except OSError:
-        return False
-    return True
+def stop_all():
+    """Ends what runs in this process's places; those who wait for it then find it ended."""
+    STOPPING.set()
+    for way in WAYS:
+        path = pathlib.Path(f"{hierarchy()}/{PREFIX}{os.getpid()}-{way}/cgroup.kill")
+        with contextlib.suppress(OSError):
+            path.write_text("1")
+
+
+def remove_cgroup(folder):
+    """Once who was killed in there has gone."""
+    for _ in range(20 * PATIENCE_SECONDS):
+        with contextlib.suppress(OSError):
+            return os.rmdir(folder)
+        time.sleep(0.05)
+    raise Failed(f"{folder} cannot be removed")
 
 
 def remove_left_overs(program):
@@ -262,6 +278,6 @@ def remove_left_overs(program):
     folders = [hierarchy(), BPF, RUN, NAMESPACES, TEMPORARY]
     names = {name for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)}
     for name in sorted(names):
-        owner = name.removeprefix(PREFIX)
+        owner = name.removeprefix(PREFIX).partition("-")[0]
         if name.startswith(PREFIX) and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
             remove(name, program)

@@ -62,6 +62,8 @@ class Program:
     strays = 0.0
     # The share by which other ways may differ, where a program goes by chance.
     tolerance = 0.02
+    # Whether its ways run one after the other: for loads that want the machine to themselves.
+    alone = False
     # Whether it is one of --short.
     short = False
     # Seconds that its three ways take together.

@@ -26,15 +26,15 @@ class Progress:
         self.begun = time.monotonic()
         self.planned = sum(self.left.values())
 
-    def show(self, program, way):
+    def show(self, program):
         """On a terminal a line that is written anew; else one for each program."""
         todo = sum(self.left.values())
         done = self.planned - todo
         pace = max(1, (time.monotonic() - self.begun) / done) if done else 1
         text = f"about {duration(todo * pace)} left: {program.name}"
         if sys.stdout.isatty():
-            print(f"\r\033[K{text}, {way}", end="", flush=True)
-        elif way == "without":
+            print(f"\r\033[K{text}", end="", flush=True)
+        else:
             print(text, flush=True)
 
     def finished(self, program):
