@@ -109,6 +109,13 @@ static __always_inline enum exemption complete(struct bpf_sock_addr *ctx, struct
 	return NOT_EXEMPT;
 }
 
+/* The cookie of a socket that is being released; 0: nobody ever asked for it. */
+static __always_inline __u64 released_cookie(struct bpf_sock *ctx)
+{
+	return HAS_CASTS ? as_sock(as_number(ctx))->__sk_common.skc_cookie.counter
+			 : bpf_get_socket_cookie(ctx);
+}
+
 /* Gives back whatever the socket has claimed. */
 static __always_inline int on_release(struct bpf_sock *ctx)
 {
@@ -119,8 +126,7 @@ static __always_inline int on_release(struct bpf_sock *ctx)
 
 	if (ctx->protocol != IPPROTO_UDP)
 		return ALLOW;
-	cookie = HAS_CASTS ? as_sock(as_number(ctx))->__sk_common.skc_cookie.counter
-			   : bpf_get_socket_cookie(ctx);
+	cookie = released_cookie(ctx);
 	if (!cookie)
 		return ALLOW;
 	home = find_home(cookie);

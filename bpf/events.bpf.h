@@ -35,6 +35,9 @@ struct {
 	__type(value, struct tg_abi_info);
 } abi SEC(".maps");
 
+/* Tells keys of `conflicts` of TCP from those of UDP; the event has the namespace as it is. */
+#define TCP_CONFLICTS (1U << 31)
+
 /* Atomic: a program in task context may be preempted by itself. */
 #define COUNT(counters, name) __sync_fetch_and_add(&(counters)->name, 1)
 #define COUNT_MORE(counters, name, n) __sync_fetch_and_add(&(counters)->name, n)
@@ -76,6 +79,9 @@ static __always_inline void count_refusal(struct tg_counters *counters, __u32 re
 	case TG_REASON_REWRITTEN:
 		COUNT(counters, refused_rewritten);
 		break;
+	case TG_REASON_BUDGET:
+		COUNT(counters, refused_budget);
+		break;
 	default:
 		COUNT(counters, refused_busy);
 	}
@@ -95,6 +101,20 @@ static __noinline int describe_owner(const struct tg_claim *claim, struct tg_pro
 	return 0;
 }
 
+/* The conflict as it is known already; NULL where it is new, and kept. */
+static __always_inline struct tg_conflict *keep_conflict(const struct tg_tuple *key,
+							 const struct tg_conflict *fresh)
+{
+	struct tg_conflict *known = bpf_map_lookup_elem(&conflicts, key);
+
+	/* Looked up first: an LRU map gives an element up before it finds that the key exists. */
+	if (known)
+		return known;
+	if (!bpf_map_update_elem(&conflicts, key, fresh, BPF_NOEXIST))
+		return NULL;
+	return bpf_map_lookup_elem(&conflicts, key);
+}
+
 /* Tells of a connect that met a conflict. */
 static __noinline int report(struct claimant *me, __u64 attachment, bool allowed,
 			     struct tg_counters *counters)
@@ -102,6 +122,7 @@ static __noinline int report(struct claimant *me, __u64 attachment, bool allowed
 	struct tg_conflict fresh = {.count = 1};
 	struct tg_event *event = &fresh.last;
 	struct tg_conflict *known;
+	__u32 mark;
 
 	if (!counters)
 		return 0;
@@ -110,7 +131,7 @@ static __noinline int report(struct claimant *me, __u64 attachment, bool allowed
 	event->attachment = attachment;
 	event->reason = me->reason;
 	event->allowed = allowed;
-	event->protocol = IPPROTO_UDP;
+	event->protocol = SOCK_FIELD(me->wanted.claim.sock, sk_protocol);
 	event->tuple = me->tuple;
 	event->claimant_cookie = me->wanted.claim.cookie;
 	event->holder_cookie = me->holder.cookie;
@@ -118,15 +139,12 @@ static __noinline int report(struct claimant *me, __u64 attachment, bool allowed
 	describe_owner(&me->holder, &event->holder);
 	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
 		COUNT(counters, events_dropped);
-	/* Looked up first: an LRU map gives an element up before it finds that the key exists. */
-	known = bpf_map_lookup_elem(&conflicts, &me->tuple);
-	if (!known) {
-		if (!bpf_map_update_elem(&conflicts, &me->tuple, &fresh, BPF_NOEXIST))
-			return 0;
-		known = bpf_map_lookup_elem(&conflicts, &me->tuple);
-		if (!known)
-			return 0;
-	}
+	mark = event->protocol == IPPROTO_TCP ? TCP_CONFLICTS : 0;
+	me->tuple.netns ^= mark;
+	known = keep_conflict(&me->tuple, &fresh);
+	me->tuple.netns ^= mark;
+	if (!known)
+		return 0;
 	__sync_fetch_and_add(&known->count, 1);
 	known->last = *event;
 	return 0;

@@ -3,13 +3,15 @@
  * The guard: refuses a connect() that would give two UDP sockets one 4-tuple.
  *
  * connect4 and connect6 claim the tuple before the kernel connects the socket,
- * sock_release gives it back. bind4 and bind6 choose a port for sockets that
+ * sock_release gives it back. Where the cgroup has a budget of connections they
+ * count, TCP too; it is not touched otherwise. bind4 and bind6 choose a port for sockets that
  * would share the one that the kernel chooses. Attached to a cgroup they see the
  * sockets that were created in it; outsiders.bpf.c sees the others. seed.bpf.c
  * claims for the sockets that exist already, and sweep.bpf.c drops claims whose
  * socket left without a release hook.
  */
 #include "bind.bpf.h"
+#include "budget.bpf.h"
 #include "connect.bpf.h"
 #include "discovery.bpf.h"
 #include "reserve.bpf.h"
@@ -61,7 +63,7 @@ static __always_inline int reject(struct claimant *me, struct tg_counters *count
 	}
 	if (policy.observe)
 		return ALLOW;
-	if (me->reason == TG_REASON_EXHAUSTED)
+	if (me->reason == TG_REASON_EXHAUSTED || me->reason == TG_REASON_BUDGET)
 		bpf_set_retval(-(int)policy.exhausted);
 	else if (policy.error != EPERM) /* which a bare rejection gives */
 		bpf_set_retval(-(int)policy.error);
@@ -195,28 +197,21 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 	return UNANSWERED;
 }
 
-static __always_inline int
-on_connect(struct bpf_sock_addr *ctx,
-	   bool (*read_remote)(struct bpf_sock_addr *, struct tg_tuple *),
-	   void (*write_remote)(struct bpf_sock_addr *, const struct tg_tuple *))
+/* Claims the tuple that a UDP socket asks for. */
+static __always_inline int claim_for(struct search *search, struct tg_counters *counters,
+				     bool (*read_remote)(struct bpf_sock_addr *, struct tg_tuple *),
+				     void (*write_remote)(struct bpf_sock_addr *,
+							  const struct tg_tuple *))
 {
-	struct tg_counters *counters;
-	struct search search = {.ctx = ctx};
-	struct claimant *me = &search.me;
+	struct bpf_sock_addr *ctx = search->ctx;
+	struct claimant *me = &search->me;
 	struct bpf_sock *sk = ctx->sk;
-	__u64 number;
 	int answer = UNANSWERED;
+	__u64 number;
 	bool v4;
 
-	if (ctx->protocol != IPPROTO_UDP || !sk)
+	if (!sk)
 		return ALLOW;
-	counters = find_counters();
-	if (!counters) /* cannot happen: the map has one element */
-		return ALLOW;
-	if (bpf_get_retval()) {
-		COUNT(counters, already_rejected);
-		return ALLOW; /* which leaves the rejection as it is */
-	}
 	me->tuple.local_port = sk->src_port;
 	number = as_number(sk);
 	v4 = read_remote(ctx, &me->tuple);
@@ -235,7 +230,7 @@ on_connect(struct bpf_sock_addr *ctx,
 		break;
 	}
 	if (!me->tuple.local_port) {
-		answer = without_port(&search, counters);
+		answer = without_port(search, counters);
 	} else if (policy.strict && !is_port_locked(number)) {
 		me->reason = TG_REASON_UNLOCKED;
 		answer = reject(me, counters);
@@ -246,6 +241,60 @@ on_connect(struct bpf_sock_addr *ctx,
 		COUNT_MORE(counters, pruned, me->pruned);
 	if (me->taken_over)
 		COUNT_MORE(counters, taken_over, me->taken_over);
+	return answer;
+}
+
+/* Refuses one connection more than the cgroup may have; of its tuple the destination is known. */
+static __always_inline int
+reject_over_budget(struct search *search, int counted, struct tg_counters *counters,
+		   bool (*read_remote)(struct bpf_sock_addr *, struct tg_tuple *))
+{
+	struct bpf_sock_addr *ctx = search->ctx;
+	struct claimant *me = &search->me;
+
+	if (!ctx->sk)
+		return ALLOW;
+	read_remote(ctx, &me->tuple);
+	me->tuple.remote_port = bpf_ntohs(ctx->user_port);
+	introduce(ctx, me, as_number(ctx->sk));
+	me->reason = counted == OVER_BUDGET ? TG_REASON_BUDGET : TG_REASON_TABLE_FULL;
+	return reject(me, counters);
+}
+
+/* Whether the policy has anything to say of such sockets. */
+static __always_inline bool has_to_be_seen(__u32 protocol)
+{
+	return protocol == IPPROTO_UDP || (policy.max_connections && protocol == IPPROTO_TCP);
+}
+
+static __always_inline int
+on_connect(struct bpf_sock_addr *ctx,
+	   bool (*read_remote)(struct bpf_sock_addr *, struct tg_tuple *),
+	   void (*write_remote)(struct bpf_sock_addr *, const struct tg_tuple *))
+{
+	int counted = COUNTED_BEFORE, answer = ALLOW;
+	struct tg_counters *counters;
+	struct search search = {.ctx = ctx};
+
+	if (!has_to_be_seen(ctx->protocol) || !ctx->sk)
+		return ALLOW;
+	counters = find_counters();
+	if (!counters) /* cannot happen: the map has one element */
+		return ALLOW;
+	if (bpf_get_retval()) {
+		COUNT(counters, already_rejected);
+		return ALLOW; /* which leaves the rejection as it is */
+	}
+	if (policy.max_connections) {
+		counted = count_connection(ctx, counters);
+		if ((counted == OVER_BUDGET || counted == NOT_COUNTABLE) &&
+		    reject_over_budget(&search, counted, counters, read_remote) == REJECT)
+			return REJECT;
+	}
+	if (ctx->protocol == IPPROTO_UDP)
+		answer = claim_for(&search, counters, read_remote, write_remote);
+	if (answer == REJECT && counted == COUNTED_NOW && ctx->sk)
+		end_counting(bpf_get_socket_cookie(ctx));
 	return answer;
 }
 
@@ -276,5 +325,8 @@ int guard_bind6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_release")
 int guard_release(struct bpf_sock *ctx)
 {
+	if (policy.max_connections &&
+	    (ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_UDP))
+		end_counting(released_cookie(ctx));
 	return on_release(ctx);
 }

@@ -202,6 +202,7 @@ enum tg_reason {
 	TG_REASON_SHADOW = 10, /* found while seeding: both hold it, one of them without a claim */
 	TG_REASON_OUTSIDER = 11,  /* the claimant is outside, and the holder in a guarded cgroup */
 	TG_REASON_REWRITTEN = 12, /* the holder went elsewhere: its destination was rewritten */
+	TG_REASON_BUDGET = 13,	  /* the cgroup has as many connections open as it may */
 };
 
 /* One conflict, as sent through the ring buffer. */
@@ -243,6 +244,7 @@ struct tg_counters {
 	__u64 refused_outsider;
 	__u64 refused_rewritten;
 	__u64 refused_exhausted_tcp;
+	__u64 refused_budget;
 	__u64 self_tests; /* of connectx; not counted as refused or observed */
 	__u64 observed;
 	__u64 allowed_table_full;
@@ -257,6 +259,8 @@ struct tg_counters {
 	__u64 exclusive_port;
 	__u64 undiscoverable;
 	__u64 already_rejected;
+	__u64 counted;	 /* sockets that came to count as connections */
+	__u64 uncounted; /* those found not to be connected, when another wanted to be */
 	__u64 events_dropped;
 };
 
@@ -301,6 +305,8 @@ struct tg_policy {
 	__u32 outsiders;  /* enum tg_outsiders */
 	__u16 first_port; /* of the ports of its own that TCP and UDP sockets get; 0: none */
 	__u16 last_port;
+	__u32 max_connections;	/* open at one time; 0: any number, and none is counted */
+	__u32 connections_mask; /* elements of `connections`, a power of two, less one */
 	__u32 reserved;
 };
 
@@ -320,6 +326,28 @@ struct tg_policy_abi3 {
 	__u32 exhausted;
 	__u32 strict;
 	__u32 outsiders;
+};
+
+/* How many of the connections that a cgroup may have it has. */
+struct tg_budget {
+	__u64 used;
+	__u64 cursor; /* where in `connections` the next look for one that is over begins */
+};
+
+/*
+ * One of those that are used, in the array `connections`. Its word is
+ * [id:45][unused:17][BUSY:1][COUNTED:1], the id new whenever the socket connects; 0: free.
+ */
+#define TG_CONNECTION_COUNTED 1ULL
+#define TG_CONNECTION_BUSY 2ULL /* it is being written */
+
+struct tg_connection {
+	__u64 word;
+	__u64 cookie;
+	__u64 sock;    /* as in struct tg_claim */
+	__u64 time_ns; /* when it connected, as in struct tg_claim */
+	__u32 thread;  /* id of the thread that did; 0: several have */
+	__u32 protocol;
 };
 
 /* The maps of limited size. */

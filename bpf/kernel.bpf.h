@@ -20,10 +20,13 @@ enum answer {
 
 #define AF_INET 2
 #define AF_INET6 10
+#define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define SOCK_BINDADDR_LOCK 4
 #define SOCK_BINDPORT_LOCK 8
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h: also a connected UDP socket */
+#define TCP_CLOSE 7	  /* also a UDP socket that is not connected */
+#define TCP_LISTEN 10
 #define IFF_UP 1
 #define RTCF_BROADCAST 0x10000000
 #define INET_FLAGS_BIND_ADDRESS_NO_PORT 18 /* include/net/inet_sock.h, an enum without a name */

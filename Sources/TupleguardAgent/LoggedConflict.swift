@@ -34,7 +34,7 @@ struct LogParty: Hashable, Sendable, CustomStringConvertible {
 /// Conflicts that are alike in this are one that happens again.
 struct ConflictKey: Hashable, Sendable {
     enum Kind: Hashable, Sendable {
-        case `guard`(GuardEvent.Action, Reason, networkNamespace: UInt32)
+        case `guard`(GuardEvent.Action, Reason, Transport, networkNamespace: UInt32)
         case connectx(Notice.Kind, Transport)
         case scan(ScanEvent.Action, Set<String>)
     }
@@ -87,7 +87,8 @@ extension GuardEvent: LoggedConflict {
 
     var key: ConflictKey {
         ConflictKey(
-            tuple: tuple, kind: .guard(action, reason, networkNamespace: networkNamespace),
+            tuple: tuple,
+            kind: .guard(action, reason, transport, networkNamespace: networkNamespace),
             party: party)
     }
 
@@ -95,6 +96,7 @@ extension GuardEvent: LoggedConflict {
         Self.journalFields(of: tuple) + [
             JournalField("TUPLEGUARD_ACTION", action.rawValue),
             JournalField("TUPLEGUARD_REASON", reason.rawValue),
+            JournalField("TUPLEGUARD_TRANSPORT", transport.name),
             JournalField("TUPLEGUARD_NETWORK_NAMESPACE", "\(networkNamespace)"),
         ]
             + (guardedCgroup.map { [JournalField("TUPLEGUARD_GUARDED_CGROUP", printable($0))] }

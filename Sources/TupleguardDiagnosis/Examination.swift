@@ -48,6 +48,7 @@ extension Evidence {
         case .attached(let facts):
             findings += guardTooLowFinding(facts) + guardFollowedFinding(facts)
             findings += guardTableFinding(facts)
+            findings += ownPortsFindings(facts) + connectionsFindings(facts)
             findings += guardEventsFinding(facts) + guardWithoutAgentFinding()
         }
         // sort(by:) keeps no order among equals; the index does.

@@ -41,6 +41,10 @@ package struct Finding: Encodable, Sendable {
         case guardTableFull = "guard-table-full"
         case guardEventsDropped = "guard-events-dropped"
         case guardWithoutAgent = "guard-without-agent"
+        case ownPortsFilling = "own-ports-filling"
+        case ownPortsUnreserved = "own-ports-unreserved"
+        case ownPortsOverlap = "own-ports-overlap"
+        case connectionsFilling = "connections-filling"
     }
 
     /// What to do, and how.

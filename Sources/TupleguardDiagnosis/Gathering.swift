@@ -16,7 +16,9 @@ extension Evidence {
         _ selection: NetworkNamespace.Selection, sample: Double, guardState: GuardState,
         runFolder: RunFolder
     ) throws -> Evidence {
-        let earlier = sample > 0 ? try Survey(selection, [.ports, .translations]) : nil
+        let ranges = guardState.ownRanges
+        let earlier =
+            sample > 0 ? try Survey(selection, [.ports, .translations], ranges: ranges) : nil
         // What does not change in a second is looked at in between.
         let owners = earlier.map { SocketOwners(of: $0.inodes) }
         let descriptors = DescriptorUse.all(selection)
@@ -25,7 +27,7 @@ extension Evidence {
             let passed = Double(KernelClock.monotonic - earlier.time) / 1e9
             sleep(seconds: max(0, sample - passed))
         }
-        let survey = try Survey(selection, [.ports, .shadows, .translations])
+        let survey = try Survey(selection, [.ports, .shadows, .translations], ranges: ranges)
         let hierarchy = try? CgroupHierarchy()
         var evidence = Evidence(
             survey: survey, earlier: earlier, owners: owners ?? SocketOwners(of: survey.inodes),

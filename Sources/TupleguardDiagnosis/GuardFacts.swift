@@ -21,10 +21,35 @@ package struct GuardFacts: Sendable {
     package let refusedRewritten: Int
     /// Connects that found no room in the table, let through or refused.
     package let withoutRoom: Int
+    /// Those of the guarded cgroups that have ports of their own, or a budget of connections.
+    package let limited: [Limited]
+
+    /// A guarded cgroup that may not have what it likes.
+    package struct Limited: Sendable {
+        package let path: String
+        package let ports: ClosedRange<UInt16>?
+        package let connections: ConnectionBudget?
+        /// Connects that were one too many, since it was attached.
+        package let refusedByBudget: Int
+        /// The errno of these, and of those that found no port.
+        package let errno: String
+
+        package init(
+            path: String, ports: ClosedRange<UInt16>? = nil, connections: ConnectionBudget? = nil,
+            refusedByBudget: Int = 0, errno: String = "EADDRNOTAVAIL"
+        ) {
+            self.path = path
+            self.ports = ports
+            self.connections = connections
+            self.refusedByBudget = refusedByBudget
+            self.errno = errno
+        }
+    }
 
     package init(
         cgroups: [String], claims: Int, tableSize: Int, largestTable: Int, eventsDropped: Int,
-        refusedOutside: Int, withoutRoom: Int, remarks: [String] = [], refusedRewritten: Int = 0
+        refusedOutside: Int, withoutRoom: Int, remarks: [String] = [], refusedRewritten: Int = 0,
+        limited: [Limited] = []
     ) {
         self.cgroups = cgroups
         self.claims = claims
@@ -35,6 +60,7 @@ package struct GuardFacts: Sendable {
         self.withoutRoom = withoutRoom
         self.remarks = remarks
         self.refusedRewritten = refusedRewritten
+        self.limited = limited
     }
 
     /// Whether a cgroup is guarded, itself or by one above it.
@@ -58,6 +84,20 @@ extension GuardFacts {
             withoutRoom: Int(clamping: counters[.allowedTableFull])
                 + Int(clamping: counters[.refusedTableFull]),
             remarks: try state.remarks(on: attachments),
-            refusedRewritten: Int(clamping: counters[.refusedRewritten]))
+            refusedRewritten: Int(clamping: counters[.refusedRewritten]),
+            limited: try counted.compactMap { try Self.Limited($0, $1, of: state) })
+    }
+}
+
+extension GuardFacts.Limited {
+    /// Nil for a cgroup without limits, and for one that is gone.
+    fileprivate init?(_ attachment: Attachment, _ counters: Counters, of state: GuardState) throws {
+        let policy = attachment.policy
+        guard let path = attachment.path, policy.ports != nil || policy.maxConnections != nil
+        else { return nil }
+        self.init(
+            path: path, ports: policy.ports, connections: try state.connections(of: attachment),
+            refusedByBudget: Int(clamping: counters[.refusedBudget]),
+            errno: policy.whenExhausted.rawValue)
     }
 }

@@ -101,6 +101,28 @@ extension Survey {
     }
 }
 
+extension Survey {
+    /// The destinations of the sockets in a range of ports, namespace by namespace, busiest first.
+    ///
+    /// - Parameters:
+    ///   - range: one that was looked at by itself.
+    ///   - earlier: a look some time before, for rates.
+    package func pressures(
+        in range: ClosedRange<UInt16>, since earlier: Survey?
+    ) -> [DestinationPressure] {
+        namespaces.compactMap { $0.confined(to: range) }.flatMap {
+            pressures($0, since: earlier?.confined(to: range))
+        }
+    }
+
+    /// What was seen as if that range were all that there is to choose from.
+    private func confined(to range: ClosedRange<UInt16>) -> Survey {
+        var confined = self
+        confined.namespaces = namespaces.compactMap { $0.confined(to: range) }
+        return confined
+    }
+}
+
 extension Evidence {
     /// The destinations of one namespace, busiest first.
     package func pressures(_ namespace: NamespaceSurvey) -> [DestinationPressure] {

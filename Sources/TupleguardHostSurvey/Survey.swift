@@ -8,7 +8,7 @@ import TupleguardSockets
 
 /// What was seen of the host, and what was not.
 package struct Survey: Sendable {
-    package internal(set) var namespaces: [NamespaceSurvey] = []
+    package var namespaces: [NamespaceSurvey] = []
     /// Namespaces that could not be entered, each with the reason.
     package internal(set) var unseen: [(namespace: NetworkNamespace, why: String)] = []
     /// Whether there are processes of which we may not know in which namespace they are.
@@ -37,10 +37,17 @@ package struct Survey: Sendable {
 
     /// The sockets whose owners are worth naming, save those of `shadows`.
     package var inodes: [UInt32] {
-        namespaces.flatMap { namespace in
-            namespace.tcp.solePorts.map(\.inode) + namespace.udp.inodes
-                + namespace.tcp.destinations.flatMap(\.inodes)
+        var inodes: [UInt32] = []
+        for namespace in namespaces {
+            inodes += namespace.tcp.solePorts.map(\.inode)
+            inodes += namespace.udp.inodes
+            inodes += namespace.tcp.destinations.flatMap(\.inodes)
+            for range in namespace.ranges {
+                inodes += range.tcp.destinations.flatMap(\.inodes)
+                inodes += range.udp.destinations.flatMap(\.inodes)
+            }
         }
+        return inodes
     }
 
     /// What to look at.
@@ -58,15 +65,19 @@ package struct Survey: Sendable {
 
     /// Looks at the namespaces one after the other. Costs about a microsecond for each socket.
     ///
+    /// - Parameter ranges: of ports to look at by themselves too.
     /// - Throws: `SurveyError` for our own namespace. Others that fail are among `unseen`.
-    package init(_ selection: NetworkNamespace.Selection, _ scope: Scope) throws {
+    package init(
+        _ selection: NetworkNamespace.Selection, _ scope: Scope,
+        ranges: [ClosedRange<UInt16>] = []
+    ) throws {
         time = KernelClock.monotonic
         let selected = NetworkNamespace.find(selection)
         hasHiddenProcesses = selected.hasHidden
         for namespace in selected.namespaces {
             do {
                 namespaces.append(
-                    try namespace.inside { try NamespaceSurvey(of: namespace, scope) })
+                    try namespace.inside { try NamespaceSurvey(of: namespace, scope, ranges) })
             } catch {
                 if namespace.isOwn { throw (error as? Errno).map(SurveyError.init) ?? error }
                 // One that is gone has no sockets either.

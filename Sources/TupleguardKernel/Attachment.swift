@@ -43,6 +43,7 @@ extension GuardState {
             }
             try check(
                 .counters, at: "\(folder)/counters", try MapShape.all(tableSize: 64, buckets: nil))
+            try checkCount(in: folder)
             var programs: [ProgramInfo] = []
             var isAttached = true
             for hook in Hook.allCases.reversed() {
@@ -124,14 +125,18 @@ extension GuardState {
     func loadHooks(
         for cgroup: Cgroup, policy: Policy, tableSize: Int, keepingCounters: Bool
     ) throws -> LoadedPrograms {
-        let values = policy.forPrograms(
+        var values = policy.forPrograms(
             cgroup: cgroup, buckets: fewBuckets ?? Self.buckets(for: tableSize),
             looksUp: try looksUp(policy, for: cgroup))
+        let keepsCount = keepingCounters ? try keepCount(of: cgroup, for: &values) : false
         let sharedExist = exists
         do {
             return try LoadedPrograms(.hooks, policy: values, tableSize: tableSize) { name in
                 if name == .counters && keepingCounters {
                     return "\(attachmentFolder(cgroup.id))/counters"
+                }
+                if MapName.counting.contains(name) && keepsCount {
+                    return "\(attachmentFolder(cgroup.id))/\(name.rawValue)"
                 }
                 return sharedExist && MapName.shared.contains(name) ? map(name) : nil
             }
@@ -189,6 +194,10 @@ extension GuardState {
         let counters = programs.map(.counters)
         try perform("pin the policy") { bpf_obj_pin(policy, "\(folder)/policy") }
         try perform("pin the counters") { bpf_obj_pin(counters, "\(folder)/counters") }
+        for name in MapName.counting {
+            let map = programs.map(name)
+            try perform("pin map \(name)") { bpf_obj_pin(map, "\(folder)/\(name.rawValue)") }
+        }
         for hook in Hook.allCases {
             let link = try Link(attaching: programs.program(hook.rawValue), to: cgroup, at: hook)
             try link.pin("\(folder)/\(hook.rawValue)")
@@ -203,10 +212,19 @@ extension GuardState {
                 programs.program(hook.rawValue), at: hook, of: cgroup,
                 pin: "\(folder)/\(hook.rawValue)")
         }
-        let policy = programs.map(.policy)
-        unlink("\(folder)/new-policy")
-        try perform("pin the policy") { bpf_obj_pin(policy, "\(folder)/new-policy") }
-        try perform("replace the policy") { rename("\(folder)/new-policy", "\(folder)/policy") }
+        for name in MapName.counting {
+            try repin(programs.map(name), name.rawValue, in: folder)
+        }
+        try repin(programs.map(.policy), "policy", in: folder)
+    }
+
+    /// Puts a pin in the place of another, with no moment without one.
+    private func repin(_ map: Int32, _ name: String, in folder: String) throws(GuardError) {
+        unlink("\(folder)/new-\(name)")
+        try perform("pin map \(name)") { bpf_obj_pin(map, "\(folder)/new-\(name)") }
+        try perform("replace the pin of map \(name)") {
+            rename("\(folder)/new-\(name)", "\(folder)/\(name)")
+        }
     }
 
     /// Gives an existing attachment this version's programs, if they differ from its own.

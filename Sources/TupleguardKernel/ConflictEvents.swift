@@ -21,6 +21,7 @@ extension Reason {
         case TG_REASON_SHADOW: self = .shadow
         case TG_REASON_OUTSIDER: self = .outsider
         case TG_REASON_REWRITTEN: self = .rewritten
+        case TG_REASON_BUDGET: self = .budget
         default: return nil
         }
     }
@@ -47,6 +48,7 @@ extension GuardEvent {
             reason: reason, tuple: FourTuple(event.tuple), networkNamespace: event.tuple.netns,
             guardedCgroupId: event.attachment, claimant: ProcessIdentity(event.claimant),
             holder: ProcessIdentity(event.holder))
+        transport = UInt8(exactly: event.protocol).flatMap(Transport.init) ?? .udp
         (claimantCookie, holderCookie) = (event.claimant_cookie, event.holder_cookie)
     }
 

@@ -18,6 +18,7 @@ package enum Counter: String, CaseIterable, Sendable {
     case refusedOutsider = "refused_outsider"
     case refusedRewritten = "refused_rewritten"
     case refusedExhaustedTCP = "refused_exhausted_tcp"
+    case refusedBudget = "refused_budget"
     case selfTests = "self_tests"
     case observed
     case allowedTableFull = "allowed_table_full"
@@ -36,6 +37,8 @@ package enum Counter: String, CaseIterable, Sendable {
     case exemptMulticast = "exempt_multicast"
     case exemptBroadcast = "exempt_broadcast"
     case alreadyRejected = "already_rejected"
+    case counted
+    case uncounted
     case eventsDropped = "events_dropped"
     // `discovered` in detail: how many ports were looked at before one was found.
     case probes1 = "probes_1"
@@ -112,6 +115,11 @@ package enum Counter: String, CaseIterable, Sendable {
                 .refusal, \.refused_exhausted_tcp,
                 "refused to TCP: every port of the cgroup's own is taken for the destination"
             )
+        case .refusedBudget:
+            (
+                .refusal, \.refused_budget,
+                "refused: the cgroup has as many connections open as it may (--max-connections)"
+            )
         case .selfTests:
             (
                 .other, \.self_tests,
@@ -166,6 +174,13 @@ package enum Counter: String, CaseIterable, Sendable {
             (.other, \.exempt_broadcast, "let through: a subnet's broadcast address")
         case .alreadyRejected:
             (.other, \.already_rejected, "left alone: another program had rejected the connect")
+        case .counted:
+            (.other, \.counted, "sockets, TCP and UDP, that came to count as open connections")
+        case .uncounted:
+            (
+                .other, \.uncounted,
+                "of those, found not to be connected any more when others wanted to be"
+            )
         case .eventsDropped:
             (
                 .other, \.events_dropped,
@@ -230,6 +245,12 @@ package struct Counters: Equatable, Sendable {
 }
 
 extension GuardState {
+    /// The ports of their own that guarded cgroups have; none where that cannot be seen.
+    package var ownRanges: [ClosedRange<UInt16>] {
+        guard exists else { return [] }
+        return ((try? attachments()) ?? []).compactMap(\.policy.ports)
+    }
+
     /// All attachments, and what each has counted.
     package func countedAttachments() throws -> [(attachment: Attachment, counters: Counters)] {
         try attachments().map { ($0, try counters(of: $0.id)) }

@@ -40,6 +40,8 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
     case tableSize(Int)
     /// The table exists already with another size.
     case tableSizeFixed(existing: Int, asked: Int)
+    /// The count of connections was made for a lower limit.
+    case budgetOutgrown(asked: Int, most: Int)
     /// Another process holds the lock.
     case locked(path: String, by: String)
     /// A system call or libbpf failed; `detail` says more where there is more to say.
@@ -106,6 +108,9 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
         case .tableSizeFixed(let existing, let asked):
             return
                 "the claim table has \(existing) entries already, not \(asked); its size is fixed by the first attach: `tupleguard detach --all`, then attach anew"
+        case .budgetOutgrown(let asked, let most):
+            return
+                "\(asked) connections are more than the count that goes on has room for (\(most)): choose \(most) or fewer, or detach the cgroup and attach it anew, which does not count the connections that are open then"
         case .locked(let path, let by):
             return "\(by) (lock on \(path)); wait for it, or stop it"
         case .failed(let what, let errno, let detail):

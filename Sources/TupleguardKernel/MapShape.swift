@@ -42,6 +42,9 @@ struct MapShape: Equatable, Sendable, CustomStringConvertible {
         "\(name) (type \(type), key \(keySize), value \(valueSize), \(entries) entries)"
     }
 
+    /// The same with as many elements as another.
+    func sized(as other: MapShape) -> MapShape { MapShape(self, entries: Int(other.entries)) }
+
     private init(_ other: MapShape, entries: Int) {
         self = other
         self.entries = UInt32(entries)
@@ -73,7 +76,7 @@ struct MapShape: Equatable, Sendable, CustomStringConvertible {
         let set = ProgramSet.hooks.object
         let object = try BPFObject(set.words, length: set.length, name: "tupleguard")
         var shapes: [MapName: MapShape] = [:]
-        for name in MapName.shared + [.counters] {
+        for name in MapName.shared + [.counters] + MapName.counting {
             guard let map = bpf_object__find_map_by_name(object.pointer, name.rawValue) else {
                 continue
             }

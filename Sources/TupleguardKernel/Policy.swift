@@ -92,6 +92,9 @@ package struct Policy: Hashable, Sendable {
     /// other guarded cgroup is given; nil: those that the kernel chooses from.
     package var ports: ClosedRange<UInt16>?
 
+    /// Connections that the cgroup may have open at one time, TCP and UDP; nil: any number.
+    package var maxConnections: Int?
+
     package init() {}
 
     /// Claims that can be held at once, when nothing else is asked for.
@@ -125,6 +128,7 @@ package struct Policy: Hashable, Sendable {
         policy.outsiders = outsiders.number
         policy.first_port = ports?.lowerBound ?? 0
         policy.last_port = ports?.upperBound ?? 0
+        ConnectionBudget.write(maxConnections, to: &policy)
         return policy
     }
 
@@ -159,5 +163,6 @@ package struct Policy: Hashable, Sendable {
         ports =
             policy.first_port > 0 && policy.first_port <= policy.last_port
             ? policy.first_port...policy.last_port : nil
+        maxConnections = policy.max_connections > 0 ? Int(policy.max_connections) : nil
     }
 }

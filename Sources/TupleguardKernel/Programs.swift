@@ -93,12 +93,16 @@ enum MapName: String, CaseIterable {
     case ids, usage, conflicts, events
     case guarded, strongest, sides, seeded
     case counters
+    case budget, connections
+    case connectionOf = "connection_of"
     case policy = ".rodata"
 
     static let shared: [MapName] = [
         .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .busy, .busyTags,
         .ids, .usage, .conflicts, .events, .guarded, .strongest, .sides, .seeded,
     ]
+    /// An attachment's own, by which its connections are counted.
+    static let counting: [MapName] = [.budget, .connections, .connectionOf]
     /// Those that have as many elements as there can be claims.
     static let sized: [MapName] = [.groups, .claimsMore, .socketRecordsMore]
     /// Elements of one of those.
@@ -182,6 +186,11 @@ struct LoadedPrograms: ~Copyable {
             } else if name == .socketRecords || name == .buckets {
                 try performByLibbpf("size the table") {
                     bpf_map__set_max_entries(map, policy.table_mask + 1)
+                }
+            } else if name == .connections || name == .connectionOf {
+                let room = UInt32(ConnectionBudget.room(policy))
+                try performByLibbpf("size the count of connections") {
+                    bpf_map__set_max_entries(map, room)
                 }
             } else if MapName.sized.contains(name) {
                 let elements = UInt32(name.elements(tableSize: tableSize))

@@ -57,6 +57,22 @@ package struct PortSettings: Hashable, Sendable {
             .sorted { $0.lowerBound < $1.lowerBound }
     }
 
+    /// The same where ports are chosen from another range, whatever is reserved: see `--ports`.
+    package func confined(to range: ClosedRange<UInt16>) -> PortSettings {
+        var settings = self
+        settings.range = range
+        settings.reserved = []
+        return settings
+    }
+
+    /// Whether all of `ports` that lie in the range are reserved.
+    package func reserves(_ ports: ClosedRange<UInt16>) -> Bool {
+        guard ports.overlaps(range) else { return true }
+        return ports.clamped(to: range).allSatisfy { port in
+            reserved.contains { $0.contains(port) }
+        }
+    }
+
     /// How many ports there are to choose from.
     package var possible: Int { range.count - reservedCount }
 

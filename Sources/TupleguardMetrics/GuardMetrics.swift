@@ -2,8 +2,11 @@
 // The guard's and the agent's counters as metrics.
 
 import TupleguardAgentClient
+import TupleguardDiagnosis
 import TupleguardKernel
 import TupleguardLinux
+import TupleguardRecords
+import TupleguardSockets
 
 extension HostSample {
     /// Everything there is to scrape, in a fixed order.
@@ -47,7 +50,7 @@ extension HostSample {
         // What could not be seen is not 0.
         if unseenGuard != nil { return [build] }
         guard let `guard` else { return [build, cgroups] }
-        return [build, cgroups] + Self.counterFamilies(`guard`) + [
+        return [build, cgroups] + Self.counterFamilies(`guard`) + limitFamilies(`guard`) + [
             MetricFamily(
                 "tupleguard_claims", .gauge, "Claims in the table, one for each 4-tuple.",
                 `guard`.claims),
@@ -56,6 +59,35 @@ extension HostSample {
                 "Claims that the table has room for, at the least.",
                 `guard`.tableSize),
         ]
+    }
+
+    /// Of the cgroups that may not have what they like: their ports, and their connections.
+    private func limitFamilies(_ guard: Guard) -> [MetricFamily] {
+        var connections = MetricFamily(
+            "tupleguard_connections", .gauge,
+            "Connections that a cgroup with --max-connections has open, TCP and UDP.")
+        var limit = MetricFamily(
+            "tupleguard_connections_limit", .gauge, "Connections that it may have open.")
+        var ports = MetricFamily(
+            "tupleguard_own_ports", .gauge, "Ports of its own that a cgroup has (--ports).")
+        var used = MetricFamily(
+            "tupleguard_own_ports_used", .gauge,
+            "Those of them in use to the destination that has most, or in TIME_WAIT.")
+        for (counted, budget) in zip(`guard`.cgroups, `guard`.connections) {
+            let cgroup = ("cgroup", counted.attachment.path ?? "(gone)")
+            if let budget {
+                connections.add([cgroup], budget.used)
+                limit.add([cgroup], budget.limit)
+            }
+            guard let range = counted.attachment.policy.ports else { continue }
+            ports.add([cgroup], range.count)
+            let pressures = survey.pressures(in: range, since: nil)
+            for transport in [Transport.tcp, .udp] {
+                let most = pressures.filter { $0.transport == transport }.map(\.filling.used).max()
+                used.add([cgroup, ("protocol", transport.name)], most ?? 0)
+            }
+        }
+        return [connections, limit, ports, used]
     }
 
     private static func counterFamilies(_ guard: Guard) -> [MetricFamily] {
@@ -128,6 +160,7 @@ extension HostSample {
             dropped.add([("from", "connectx")], .integer(agent.totals.limited))
         }
         if let total {
+            exhausted.add([("protocol", "tcp")], .integer(total[.refusedExhaustedTCP]))
             exhausted.add([("protocol", "udp")], .integer(total[.refusedExhausted]))
             dropped.add([("from", "guard")], .integer(total[.eventsDropped]))
         }

@@ -14,6 +14,8 @@ package struct HostSample: Sendable {
         /// Connect programs of others that run after the guard, for each of `cgroups`; empty where
         /// nobody asked.
         package let programsAfter: [Int]
+        /// What each of `cgroups` has open of its budget of connections; nil where it has none.
+        package let connections: [ConnectionBudget?]
         package let claims: Int
         /// The programs with most claims, the one with most first; as many as were asked for.
         package let owners: [ClaimOwner]
@@ -24,6 +26,7 @@ package struct HostSample: Sendable {
             programsAfter = (findsPrograms ? cgroups : []).map {
                 state.surroundings(of: $0.attachment).count(where: \.runsAfter)
             }
+            connections = try cgroups.map { try state.connections(of: $0.attachment) }
             (claims, owners) = try state.claimCountAndOwners(most)
             tableSize = try state.tableSize()
         }
@@ -54,7 +57,7 @@ package struct HostSample: Sendable {
             try Guard(of: state, owners: owners, findsPrograms: findsPrograms)
         }
         self.agent = agent
-        survey = try Survey(selection, scope)
+        survey = try Survey(selection, scope, ranges: state.ownRanges)
         nanoseconds = KernelClock.monotonic - begun
     }
 

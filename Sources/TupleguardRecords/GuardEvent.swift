@@ -18,6 +18,7 @@ package struct GuardEvent: ConflictEvent {
     package let time: Timestamp
     package let action: Action
     package let reason: Reason
+    package var transport = Transport.udp
     package let tuple: FourTuple
     /// Low half of the network namespace's cookie (SO_NETNS_COOKIE).
     package let networkNamespace: UInt32
@@ -55,15 +56,17 @@ package struct GuardEvent: ConflictEvent {
         return named
     }
 
-    /// What it is about: the tuple, or the destination where no port was left for it.
+    /// What it is about: the tuple, or the destination where no port, or no connection of the
+    /// cgroup's budget, was left for it.
     package var subject: String {
-        reason == .exhausted ? "\(tuple.remote)" : "\(tuple)"
+        let subject = reason.concernsDestination ? "\(tuple.remote)" : "\(tuple)"
+        return transport == .udp ? subject : "\(subject) (\(transport.name))"
     }
 
     package var line: String {
         let claimant = claimant?.description ?? "unknown"
         // Where no port is left, there are thousands of holders.
-        let holder = reason == .exhausted ? nil : holder
+        let holder = reason.concernsDestination ? nil : holder
         // Of a full table there is no holder, but there may be one who has most of it.
         let words = reason == .tableFull ? "most of the table is held by" : "held by"
         let held = holder.map { ", \(words) \($0)" } ?? ""
@@ -73,8 +76,8 @@ package struct GuardEvent: ConflictEvent {
 
 extension GuardEvent {
     private enum CodingKeys: CodingKey {
-        case source, time, action, reason, networkNamespace, guardedCgroup, guardedCgroupId
-        case claimant, holder
+        case source, time, action, reason, transport, networkNamespace
+        case guardedCgroup, guardedCgroupId, claimant, holder
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -84,6 +87,7 @@ extension GuardEvent {
         try container.encode(time, forKey: .time)
         try container.encode(action, forKey: .action)
         try container.encode(reason, forKey: .reason)
+        try container.encode(transport.name, forKey: .transport)
         try container.encode(networkNamespace, forKey: .networkNamespace)
         try container.encodeIfPresent(guardedCgroup, forKey: .guardedCgroup)
         try container.encode(guardedCgroupId, forKey: .guardedCgroupId)
@@ -103,5 +107,12 @@ extension GuardEvent {
             claimant: try container.decodeIfPresent(ProcessIdentity.self, forKey: .claimant),
             holder: try container.decodeIfPresent(ProcessIdentity.self, forKey: .holder))
         guardedCgroup = try container.decodeIfPresent(String.self, forKey: .guardedCgroup)
+        // An agent that knew of UDP alone did not name it.
+        let name = try container.decodeIfPresent(String.self, forKey: .transport)
+        guard let transport = Transport.allCases.first(where: { $0.name == name ?? "udp" }) else {
+            throw DecodingError.dataCorruptedError(
+                forKey: .transport, in: container, debugDescription: "of another version")
+        }
+        self.transport = transport
     }
 }

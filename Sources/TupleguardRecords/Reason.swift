@@ -17,6 +17,7 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
     case shadow
     case outsider
     case rewritten
+    case budget
 
     /// For people, after "because".
     package var explanation: String {
@@ -35,8 +36,13 @@ package enum Reason: String, Codable, CaseIterable, Sendable {
             "a socket in a guarded cgroup is connected with this tuple, and this one is outside"
         case .rewritten:
             "the socket that claimed it was sent to another destination after the guard had seen it"
+        case .budget: "the cgroup has as many connections open as it may"
         }
     }
+
+    /// Whether it is about a destination, and no one socket is in the way: every port, or all that
+    /// the cgroup may have open, are.
+    package var concernsDestination: Bool { self == .exhausted || self == .budget }
 
     /// Whether both sockets held the tuple when it was found out: nothing was refused, nor let
     /// through.

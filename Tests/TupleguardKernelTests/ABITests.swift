@@ -28,9 +28,11 @@ struct LayoutTests {
         #expect(MemoryLayout<tg_busy_tags>.size == 64 * 8)
         #expect(MemoryLayout<tg_event>.size == 144)
         #expect(MemoryLayout<tg_conflict>.size == 160)
-        #expect(MemoryLayout<tg_counters>.size == 42 * 8)
+        #expect(MemoryLayout<tg_counters>.size == 45 * 8)
+        #expect(MemoryLayout<tg_budget>.size == 16)
+        #expect(MemoryLayout<tg_connection>.size == 40)
         #expect(MemoryLayout<tg_side>.size == 24)
-        #expect(MemoryLayout<tg_policy>.size == 80)
+        #expect(MemoryLayout<tg_policy>.size == 88)
     }
 
     @Test("No struct ends in padding, which would be written to maps as it happens to be")

@@ -12,12 +12,12 @@ struct CounterTests {
         "claimed", "reclaimed", "released", "pruned", "taken_over", "refused_held",
         "refused_in_flight", "refused_ambiguous", "refused_outside", "refused_table_full",
         "refused_busy", "refused_exhausted", "refused_unlocked", "refused_outsider",
-        "refused_rewritten", "refused_exhausted_tcp", "self_tests", "observed",
+        "refused_rewritten", "refused_exhausted_tcp", "refused_budget", "self_tests", "observed",
         "allowed_table_full", "exempt_multicast", "exempt_broadcast", "bound", "discovered",
         "given_tcp", "ports_bypassed", "probes_1", "probes_2", "probes_4", "probes_8",
         "probes_16", "probes_32", "probes_64", "probes_128", "probes_256", "probes_512",
         "probes_1024", "probes_more", "unresolved", "exclusive_port", "undiscoverable",
-        "already_rejected", "events_dropped",
+        "already_rejected", "counted", "uncounted", "events_dropped",
     ]
 
     private static let wordCount = MemoryLayout<tg_counters>.size / 8
@@ -57,7 +57,7 @@ struct CounterTests {
     func refused() {
         let counters = Counters(perCPU: [powers])
         let expected = Self.names.indices.filter { Self.names[$0].hasPrefix("refused") }
-        #expect(expected.count == 11)
+        #expect(expected.count == 12)
         #expect(counters.refused == expected.reduce(0) { $0 + 1 << UInt64($1) })
         #expect(Counters().refused == 0)
     }

@@ -68,6 +68,7 @@ struct EventTests {
             (TG_REASON_EXISTING, .existing), (TG_REASON_EXHAUSTED, .exhausted),
             (TG_REASON_UNLOCKED, .unlocked), (TG_REASON_SHADOW, .shadow),
             (TG_REASON_OUTSIDER, .outsider), (TG_REASON_REWRITTEN, .rewritten),
+            (TG_REASON_BUDGET, .budget),
         ]
         for (number, reason) in expected {
             #expect(decode(bytes(of: makeEvent(reason: number.rawValue)))?.reason == reason)
@@ -82,7 +83,7 @@ struct EventTests {
         #expect(
             Reason.allCases.map(\.rawValue) == [
                 "held", "in-flight", "ambiguous", "outside", "table-full", "busy", "existing",
-                "exhausted", "unlocked", "shadow", "outsider", "rewritten",
+                "exhausted", "unlocked", "shadow", "outsider", "rewritten", "budget",
             ])
     }
 

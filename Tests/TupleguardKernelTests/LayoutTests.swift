@@ -75,11 +75,11 @@ struct MemberTests {
             claimed@0 reclaimed@8 released@16 pruned@24 taken_over@32 refused_held@40 \
             refused_in_flight@48 refused_ambiguous@56 refused_outside@64 \
             refused_table_full@72 refused_busy@80 refused_exhausted@88 refused_unlocked@96 \
-            refused_outsider@104 refused_rewritten@112 refused_exhausted_tcp@120 self_tests@128 \
-            observed@136 allowed_table_full@144 exempt_multicast@152 exempt_broadcast@160 \
-            bound@168 discovered@176 given_tcp@184 ports_bypassed@192 discovery_probes@200 \
-            unresolved@296 exclusive_port@304 undiscoverable@312 already_rejected@320 \
-            events_dropped@328
+            refused_outsider@104 refused_rewritten@112 refused_exhausted_tcp@120 \
+            refused_budget@128 self_tests@136 observed@144 allowed_table_full@152 \
+            exempt_multicast@160 exempt_broadcast@168 bound@176 discovered@184 given_tcp@192 \
+            ports_bypassed@200 discovery_probes@208 unresolved@304 exclusive_port@312 \
+            undiscoverable@320 already_rejected@328 counted@336 uncounted@344 events_dropped@352
             """
         ),
         ("tg_side", "generation@0 guard@8 outsiders@16 error@20"),
@@ -89,9 +89,11 @@ struct MemberTests {
             attachment@0 attached_ns@8 grace_ns@16 secret@24 observe@32 error@36 \
             refuse_when_full@40 look_up@44 look_up_auto@48 table_mask@52 discover@56 \
             exhausted@60 strict@64 outsiders@68 first_port@72 last_port@74 \
-            reserved@76
+            max_connections@76 connections_mask@80 reserved@84
             """
         ),
+        ("tg_budget", "used@0 cursor@8"),
+        ("tg_connection", "word@0 cookie@8 sock@16 time_ns@24 thread@32 protocol@36"),
     ]
 
     @Test("Pinned structs are as they were when the ABI got its number")
@@ -117,6 +119,7 @@ struct MemberTests {
             view("tg_bucket", tg_bucket()), view("tg_further", tg_further()),
             view("tg_event", tg_event()), view("tg_conflict", tg_conflict()),
             view("tg_counters", tg_counters()), view("tg_policy", tg_policy()),
+            view("tg_budget", tg_budget()),
         ]
         let object = try OpenedObject()
         for view in views {

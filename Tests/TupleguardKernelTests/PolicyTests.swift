@@ -30,6 +30,7 @@ struct PolicyTests {
                             policy.discover = discover
                             policy.whenExhausted = whenExhausted
                             policy.isStrict = discover == .off
+                            policy.maxConnections = whenExhausted == .eagain ? 300 : nil
                             return policy
                         }
                     }
@@ -49,6 +50,7 @@ struct PolicyTests {
         #expect(policy.discover == .reuseaddr)
         #expect(policy.whenExhausted == .eaddrnotavail)
         #expect(!policy.isStrict)
+        #expect(policy.maxConnections == nil)
         #expect(GuardError.tableSizes.contains(Policy.defaultTableSize))
     }
 
@@ -102,6 +104,9 @@ struct PolicyTests {
         #expect(values.discover == policy.discover.number)
         #expect(values.exhausted == UInt32(policy.whenExhausted.number))
         #expect(values.table_mask == 1023)
+        #expect(values.max_connections == UInt32(policy.maxConnections ?? 0))
+        // Half of what is looked through is free.
+        #expect(values.connections_mask == (policy.maxConnections == nil ? 0 : 1023))
     }
 
     @Test("What another hand wrote into the policy is read as something sensible")

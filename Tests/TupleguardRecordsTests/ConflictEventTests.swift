@@ -48,7 +48,8 @@ struct GuardEventTests {
         + #""guarded_cgroup":"/a.slice","guarded_cgroup_id":11,"#
         + #""holder":{"cgroup":"/c","cgroup_id":13,"command":"ser\"v\\er","pid":815,"uid":0},"#
         + #""local":"192.0.2.1:40000","network_namespace":3,"reason":"held","#
-        + #""remote":"[2001:db8::7]:53","source":"guard","time":"2026-01-31T12:00:00.012Z"}"#
+        + #""remote":"[2001:db8::7]:53","source":"guard","time":"2026-01-31T12:00:00.012Z","#
+        + #""transport":"udp"}"#
 
     @Test("The fields are stable")
     func fields() {
@@ -62,7 +63,7 @@ struct GuardEventTests {
             encodeJSON(makeEvent(.outside, claimant: nil, holder: nil))
                 == #"{"action":"refused","guarded_cgroup_id":11,"local":"192.0.2.1:40000","#
                 + #""network_namespace":3,"reason":"outside","remote":"[2001:db8::7]:53","#
-                + #""source":"guard","time":"2026-01-31T12:00:00.012Z"}"#)
+                + #""source":"guard","time":"2026-01-31T12:00:00.012Z","transport":"udp"}"#)
     }
 
     @Test("What was encoded decodes to the same again")
@@ -75,6 +76,26 @@ struct GuardEventTests {
         for reason in Reason.allCases {
             let json = encodeJSON(makeEvent(reason))
             #expect((followed(json) as? GuardEvent)?.reason == reason)
+        }
+    }
+
+    @Test("TCP is named; earlier agents knew of UDP alone, and did not say so")
+    func transports() throws {
+        let tcp = Self.complete.replacing(#""udp""#, with: #""tcp""#)
+        let event = try #require(followed(tcp) as? GuardEvent)
+        #expect(event.transport == .tcp)
+        #expect(event.subject.hasSuffix("(tcp)"))
+        #expect(encodeJSON(event) == tcp)
+        let earlier = Self.complete.replacing(#","transport":"udp""#, with: "")
+        #expect((followed(earlier) as? GuardEvent)?.transport == .udp)
+    }
+
+    @Test("What no single socket is in the way of is about the destination")
+    func destinations() {
+        for reason in [Reason.exhausted, .budget] {
+            let event = makeEvent(reason)
+            #expect(event.subject == "[2001:db8::7]:53")
+            #expect(!event.line.contains("held by"))
         }
     }
 
@@ -116,6 +137,7 @@ struct GuardEventTests {
             complete.replacing("held", with: "eclipse"),
             complete.replacing("refused", with: "refuted"),
             complete.replacing("192.0.2.1:40000", with: "192.0.2.1"),
+            complete.replacing(#""udp""#, with: #""sctp""#),
             complete.replacing(#""guard""#, with: #""oracle""#),
         ] {
             #expect(followed(json) == nil, "\(json)")

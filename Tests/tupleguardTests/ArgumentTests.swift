@@ -106,7 +106,7 @@ struct AttachArgumentTests {
     @Test("Every part of the policy arrives")
     func policy() throws {
         let line =
-            "attach --replace --mode observe --errno EADDRINUSE --when-full refuse --look-up off --discover all --when-exhausted EAGAIN --table-size 1024 a"
+            "attach --replace --mode observe --errno EADDRINUSE --when-full refuse --look-up off --discover all --when-exhausted EAGAIN --max-connections 300 --table-size 1024 a"
         let attach = try parse(Attach.self, line)
         #expect(attach.replace)
         #expect(attach.policyOptions.tableSize == 1024)
@@ -117,7 +117,22 @@ struct AttachArgumentTests {
         policy.lookUp = .off
         policy.discover = .all
         policy.whenExhausted = .eagain
+        policy.maxConnections = 300
         #expect(attach.policyOptions.policy == policy)
+    }
+
+    @Test("A number of connections that can be counted, or 0 for no limit")
+    func maxConnections() throws {
+        func limit(_ text: String) throws -> Int? {
+            try parse(Attach.self, "attach --max-connections \(text) a").policyOptions.policy
+                .maxConnections
+        }
+        #expect(try limit("1") == 1)
+        #expect(try limit("1048576") == 1_048_576)
+        #expect(try limit("0") == nil)
+        for text in ["-1", "1048577", "many"] {
+            expectRefusal("attach --max-connections=\(text) a", "max-connections")
+        }
     }
 
     @Test("--strict refuses where the table is full, and does not go with observing")

@@ -40,6 +40,7 @@ struct ConfigurationFileTests {
             discover = all
             when-exhausted = EAGAIN
             ports = any
+            max-connections = 300
             table-size = 1024
             strict = no
             sweep-interval = 5
@@ -52,6 +53,7 @@ struct ConfigurationFileTests {
             "--cgroup", "system.slice", "--cgroup", "user.slice/with = and # in it", "--mode",
             "observe", "--errno", "EADDRINUSE", "--when-full", "refuse", "--look-up", "off",
             "--discover", "all", "--when-exhausted", "EAGAIN", "--table-size", "1024",
+            "--max-connections", "300",
             "--sweep-interval", "5", "--on-shadow", "destroy", "--on-detach", "fail",
             "--detach-on-exit",
         ]).settings.guardConfiguration(state: GuardState(folder: "/none"))

@@ -35,27 +35,43 @@ struct Stats: ParsableCommand {
             let cgroup: String?
             let cgroupId: UInt64
             let counters: [String: UInt64]
+            /// Absent where connections are not counted.
+            let connections: OfBudget?
+        }
+
+        /// What a cgroup has open of the connections that it may have.
+        struct OfBudget: Encodable {
+            let used: Int
+            let limit: Int
+
+            init(_ budget: ConnectionBudget) {
+                (used, limit) = (budget.used, budget.limit)
+            }
         }
 
         let time: Timestamp
         let total: [String: UInt64]
         let cgroups: [OfCgroup]
         let exhausted: [Exhausted]
+        /// Destinations that a cgroup's budget had no connection left for.
+        let overBudget: [Exhausted]
         /// What programs gave the agent notice of; nil when none runs.
         let connectx: NoticeTotals?
         /// What an agent without a guard found by looking.
         let scan: ScanTotals?
     }
 
-    /// A destination for which no local port was left.
+    /// A destination for which nothing was left.
     private struct Exhausted: Encodable {
         let destination: String
+        let transport: String
         let networkNamespace: UInt32
         let count: UInt64
         let lastTime: Timestamp
 
         init(_ conflict: Conflict<GuardEvent>) {
             destination = conflict.last.tuple.remote.description
+            transport = conflict.last.transport.name
             networkNamespace = conflict.last.networkNamespace
             count = conflict.count
             lastTime = conflict.last.time
@@ -72,16 +88,18 @@ struct Stats: ParsableCommand {
         var before: Counters?
         while true {
             let summary = folders.askAgent(AgentSummary.read)
-            let (kept, exhausted) = try folders.unlessAgentAnswers(
+            let (kept, wants) = try folders.unlessAgentAnswers(
                 summary != nil, else: ([], [])
-            ) { (try folders.guardState.countedAttachments(), try readExhausted()) }
+            ) { (try folders.guardState.countedAttachments(), try readWants()) }
             let total = kept.reduce(Counters()) { $0 + $1.counters }
             if json {
-                print(encodeJSON(report(total, kept, exhausted, summary)))
+                print(encodeJSON(report(total, kept, wants, summary)))
             } else {
                 if watch != nil { Terminal.clear() }
                 if !kept.isEmpty || summary == nil { show(total, kept, before) }
-                show(exhausted)
+                show(connectionsOf: kept)
+                show("NO PORT LEFT FOR", wants, .exhausted)
+                show("NO CONNECTION LEFT FOR", wants, .budget)
                 if let totals = summary?.totals { show(totals) }
                 if let scan = summary?.scan { show(scan) }
             }
@@ -92,46 +110,72 @@ struct Stats: ParsableCommand {
         }
     }
 
-    private func readExhausted() throws -> [Conflict<GuardEvent>] {
-        try folders.guardState.conflicts().filter { $0.last.reason == .exhausted }
+    private func readWants() throws -> [Conflict<GuardEvent>] {
+        try folders.guardState.conflicts().filter(\.last.reason.concernsDestination)
+    }
+
+    /// Nil where they are not counted, and where the guard was taken off meanwhile.
+    private func connections(of attachment: Attachment) -> ConnectionBudget? {
+        try? folders.guardState.connections(of: attachment)
     }
 
     private func report(
         _ total: Counters, _ kept: [(attachment: Attachment, counters: Counters)],
-        _ exhausted: [Conflict<GuardEvent>], _ summary: AgentSummary?
+        _ wants: [Conflict<GuardEvent>], _ summary: AgentSummary?
     ) -> Report {
+        func all(_ reason: Reason) -> [Exhausted] {
+            wants.filter { $0.last.reason == reason }.map(Exhausted.init)
+        }
         return Report(
             time: .now,
             total: total.byName,
             cgroups: kept.map {
                 .init(
                     cgroup: $0.attachment.path, cgroupId: $0.attachment.id,
-                    counters: $0.counters.byName)
+                    counters: $0.counters.byName,
+                    connections: connections(of: $0.attachment).map(Report.OfBudget.init))
             },
-            exhausted: exhausted.map(Exhausted.init), connectx: summary?.totals, scan: summary?.scan
-        )
+            exhausted: all(.exhausted), overBudget: all(.budget), connectx: summary?.totals,
+            scan: summary?.scan)
     }
 
-    private func show(_ exhausted: [Conflict<GuardEvent>]) {
+    private func show(_ title: String, _ wants: [Conflict<GuardEvent>], _ reason: Reason) {
         let most = 10
-        guard !exhausted.isEmpty else { return }
+        let wants = wants.filter { $0.last.reason == reason }
+        guard !wants.isEmpty else { return }
         print("")
         var table = Table(columns: [
-            .init(title: "NO PORT LEFT FOR", isFlexible: true),
+            .init(title: title, isFlexible: true),
             .init(title: "TIMES", alignment: .right), .init(title: "LAST"),
         ])
-        for conflict in exhausted.prefix(most) {
+        for conflict in wants.prefix(most) {
             table.rows.append([
-                conflict.last.tuple.remote.description, grouped(conflict.count),
-                conflict.last.time.clock,
+                conflict.last.subject, grouped(conflict.count), conflict.last.time.clock,
             ])
         }
         table.print()
-        if exhausted.count > most {
+        if wants.count > most {
             print(
-                "and \(amount(exhausted.count - most, "destination")) more: see `tupleguard conflicts`"
+                "and \(amount(wants.count - most, "destination")) more: see `tupleguard conflicts`"
             )
         }
+    }
+
+    private func show(connectionsOf kept: [(attachment: Attachment, counters: Counters)]) {
+        var table = Table(columns: [
+            .init(title: "CGROUP", isFlexible: true), .init(title: "CONNECTIONS"),
+            .init(title: "REFUSED", alignment: .right),
+        ])
+        for (attachment, counters) in kept {
+            guard let budget = connections(of: attachment) else { continue }
+            table.rows.append([
+                attachment.path ?? "(gone: cgroup \(attachment.id))", budget.description,
+                grouped(counters[.refusedBudget]),
+            ])
+        }
+        if table.rows.isEmpty { return }
+        print("")
+        table.print()
     }
 
     private func show(

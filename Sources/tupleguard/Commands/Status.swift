@@ -54,6 +54,9 @@ struct Status: ParsableCommand {
             let strict: Bool
             /// Absent where it has none of its own.
             let ports: OwnPorts?
+            /// Connections that it may have open, and those it has; absent where none are counted.
+            let maxConnections: Int?
+            let connections: Int?
             let outsiders: String
             let since: Timestamp
             let programs: [Program]
@@ -170,6 +173,8 @@ struct Status: ParsableCommand {
                     ports: attachment.policy.ports.map {
                         Report.OwnPorts(first: $0.lowerBound, last: $0.upperBound)
                     },
+                    maxConnections: attachment.policy.maxConnections,
+                    connections: connections(of: attachment)?.used,
                     outsiders: attachment.policy.outsiders.rawValue,
                     since: attachment.since,
                     programs: attachment.programs.map(Program.init),
@@ -191,6 +196,11 @@ struct Status: ParsableCommand {
         case (_, .observe): "\(policy.discover.rawValue) (not while observing)"
         default: "\(policy.discover.rawValue), else \(policy.whenExhausted.rawValue)"
         }
+    }
+
+    /// Nil where they are not counted, and where the guard was taken off meanwhile.
+    private func connections(of attachment: Attachment) -> ConnectionBudget? {
+        try? folders.guardState.connections(of: attachment)
     }
 
     /// From which ports discovery chooses, in each network namespace.
@@ -262,7 +272,8 @@ struct Status: ParsableCommand {
         var table = Table(columns: [
             .init(title: "CGROUP", isFlexible: true), .init(title: "MODE"), .init(title: "ERRNO"),
             .init(title: "WHEN FULL"), .init(title: "OUTSIDERS"), .init(title: "LOOK-UP"),
-            .init(title: "DISCOVER"), .init(title: "PORTS"), .init(title: "SINCE"),
+            .init(title: "DISCOVER"), .init(title: "PORTS"), .init(title: "CONNECTIONS"),
+            .init(title: "SINCE"),
         ])
         for attachment in attachments {
             let policy = attachment.policy
@@ -273,6 +284,7 @@ struct Status: ParsableCommand {
                 policy.refusal.rawValue, policy.whenFull.rawValue, policy.outsiders.rawValue,
                 policy.lookUp == .auto ? "auto (\(lookUp))" : lookUp, Self.discovery(policy),
                 policy.ports.map { "\($0.lowerBound)-\($0.upperBound)" } ?? "any",
+                connections(of: attachment)?.description ?? "any",
                 attachment.since.clock,
             ])
         }

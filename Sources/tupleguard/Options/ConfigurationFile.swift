@@ -42,6 +42,7 @@ enum ConfigurationFile {
         "pod-labels": .flag, "pod-logs": .once, "pod-cgroup": .once,
         "outsiders": .once, "when-exhausted": .once, "table-size": .once, "strict": .flag,
         "ports": .once,
+        "max-connections": .once,
     ]
 
     static var names: [String] { options.keys.sorted() }

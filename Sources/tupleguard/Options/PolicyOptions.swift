@@ -74,6 +74,15 @@ struct PolicyOptions: ParsableArguments {
     var ports: PortChoice?
 
     @Option(
+        help: ArgumentHelp(
+            """
+            Connections that the cgroup and those below it may have open at one time, TCP and UDP; \
+            one more fails as --when-exhausted says. Sockets count that connect() while the guard \
+            is attached, not those that a server accepts. 0: any number. (default: 0)
+            """, valueName: "number"))
+    var maxConnections: Int?
+
+    @Option(
         help: """
             Claims that the table has room for (default \(Policy.defaultTableSize)); shared by all \
             guarded cgroups and fixed by the first attach.
@@ -101,6 +110,7 @@ struct PolicyOptions: ParsableArguments {
         policy.discover = discover ?? policy.discover
         policy.whenExhausted = whenExhausted ?? policy.whenExhausted
         policy.ports = ports?.range
+        policy.maxConnections = maxConnections == 0 ? nil : maxConnections
         return policy
     }
 
@@ -115,6 +125,7 @@ struct PolicyOptions: ParsableArguments {
         all.discover = discover ?? others.discover
         all.whenExhausted = whenExhausted ?? others.whenExhausted
         all.ports = ports ?? others.ports
+        all.maxConnections = maxConnections ?? others.maxConnections
         all.tableSize = tableSize ?? others.tableSize
         all.strict = strict ?? others.strict
         try all.validate()
@@ -125,7 +136,7 @@ struct PolicyOptions: ParsableArguments {
     var isGiven: Bool {
         mode != nil || refusal != nil || whenFull != nil || outsiders != nil || lookUp != nil
             || discover != nil || whenExhausted != nil || tableSize != nil || strict != nil
-            || ports != nil
+            || ports != nil || maxConnections != nil
     }
 
     func validate() throws {
@@ -138,6 +149,13 @@ struct PolicyOptions: ParsableArguments {
         }
         if let tableSize, !GuardError.tableSizes.contains(tableSize) {
             throw ValidationError(GuardError.tableSize(tableSize).description)
+        }
+        if let maxConnections, maxConnections != 0,
+            !ConnectionBudget.limits.contains(maxConnections)
+        {
+            throw ValidationError(
+                "--max-connections \(maxConnections): choose between 1 and \(ConnectionBudget.limits.upperBound), or 0 for any number"
+            )
         }
     }
 }

@@ -77,9 +77,13 @@ enum KnownConflict: Encodable {
     private var heading: String {
         switch self {
         case .guard(let conflict):
-            let isExhausted = conflict.last.reason == .exhausted
-            return Terminal.bold(
-                isExhausted ? "no port left for \(conflict.last.subject)" : conflict.last.subject)
+            let words =
+                switch conflict.last.reason {
+                case .exhausted: "no port left for "
+                case .budget: "no connection left for "
+                default: ""
+                }
+            return Terminal.bold(words + conflict.last.subject)
         case .connectx(let conflict):
             let transport = conflict.last.notice.transport.name
             return "\(Terminal.bold(conflict.last.subject)) (connectx, \(transport))"
@@ -104,7 +108,7 @@ enum KnownConflict: Encodable {
             ("because", last.reason.explanation),
         ]
         // Where no port is left, there are thousands of them.
-        if last.reason == .exhausted { details.remove(at: 2) }
+        if last.reason.concernsDestination { details.remove(at: 2) }
         return details
     }
 

@@ -14,6 +14,7 @@ const char general_help[] =
     "  throng      as many connects for the same few tuples as the machine can do\n"
     "  shared      several threads connect and disconnect the same sockets\n"
     "  samesocket  the same, and they bind these sockets and change how they share a port\n"
+    "  budget      connections, TCP too, in a cgroup that may have so many\n"
     "  hostile     attackers without privileges want the answers of another user's socket\n"
     "  outsiders   sockets inside and outside of the guarded cgroup meet\n"
     "  rewriters   a BPF program sends several destinations to one place\n"
@@ -105,6 +106,17 @@ const char samesocket_help[] =
     "\n"
     "Only a guard that is attached with --strict promises that nothing is found.\n"
     "\n" CREW_HELP;
+
+const char budget_help[] =
+    "usage: tupleguard-stress budget --limit N [--seconds S] [OPTION...]\n"
+    "\n"
+    "TCP and UDP sockets connect, fail to, disconnect and close, in a cgroup that may have N\n"
+    "connections at one time. Violations are connections beyond N, refusals while there cannot\n"
+    "have been N, and another number than N that gets through when all is closed.\n"
+    "\n"
+    "  --limit N        that of the cgroup (attach --max-connections), 1 to 4096. Its errno\n"
+    "                   should be one that nothing else gives: --when-exhausted EAGAIN\n"
+    "                   there, and --errno EAGAIN here\n" CREW_HELP;
 
 const char hostile_help[] =
     "usage: tupleguard-stress hostile [--seconds S] [--attacks LIST] [OPTION...]\n"

@@ -30,6 +30,8 @@ static const struct mode {
     {"shared", shared_help, " --threads --rounds --seed --unbound ", 2, 16, 3, run_shared},
     {"samesocket", samesocket_help, " --seconds --threads --processes --seed ", 2, 16, 4,
      run_samesocket},
+    {"budget", budget_help, " --limit --seconds --threads --processes --seed ", 1, 64, 4,
+     run_budget},
     {"hostile", hostile_help, " --seconds --threads --processes --seed --attacks ", 1, 64, 2,
      run_hostile},
     {"outsiders", outsiders_help, " --seconds --threads --processes --seed --outside --hold ", 1,
@@ -140,6 +142,8 @@ static bool parse_contest(struct options *options, const char *option, const cha
 		options->others = (unsigned)parse_number(option, text, 0, 50000);
 	else if (!strcmp(option, "--hold"))
 		options->hold_us = (unsigned)parse_number(option, text, 0, 1000000);
+	else if (!strcmp(option, "--limit"))
+		options->limit = (unsigned)parse_number(option, text, 1, 4096);
 	else if (!strcmp(option, "--successes"))
 		options->successes = parse_number(option, text, 1, UINT64_MAX);
 	else

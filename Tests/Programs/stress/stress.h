@@ -45,6 +45,7 @@ struct options {
 	bool idle;	/* does nothing but rewrite */
 	const char *rewriter, *attacks;
 	unsigned services;
+	unsigned limit; /* connections that the cgroup may have open */
 	/* Of `connectx`, some of others too. */
 	const char *technique, *mix, *library, *outside;
 	uint64_t successes; /* 0: until `seconds` are over */
@@ -61,6 +62,7 @@ int run_shared(const struct options *options);
 int run_samesocket(const struct options *options);
 int run_outsiders(const struct options *options);
 int run_rewriters(const struct options *options);
+int run_budget(const struct options *options);
 int run_hostile(const struct options *options);
 int run_connectx(const struct options *options);
 
