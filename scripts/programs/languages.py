@@ -51,8 +51,7 @@ class Dial(Program):
 
         outcome = place.wait("what came of the sockets", said, client)
         # They are all open still.
-        looks = place.census.looks
-        place.wait("a look at all of them", lambda: place.census.looks > looks + 1, client)
+        place.wait_for_look(client)
         return Result(**json.loads(outcome[0]), dropped=place.dropped())
 
     def under(self, _):
@@ -223,7 +222,9 @@ class LookUp(Program):
 
 class LookUpWithoutPorts(LookUp):
     """More at a time than there are ports, to three servers."""
-    name, title = "getaddrinfo-ports", "the same, 60 threads, 3 servers, 30 ports"
+    name, title = "getaddrinfo-ports", "glibc's getaddrinfo, 60 threads, 3 servers, 30 ports"
+    # (Who finds a port is a matter of chance.)
+    tolerance = 0.2
     ports = (40_000, 40_029)
     complete = ("all",)
     short = False

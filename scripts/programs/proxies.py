@@ -44,7 +44,7 @@ class Dnsdist(Program):
 
 class DnsdistWithSource(Dnsdist):
     """The same from an address: it binds to port 0 there, with SO_REUSEADDR."""
-    name, title = "dnsdist-source", "dnsdist, the same with `source=`"
+    name, title = "dnsdist-source", "dnsdist with `source=`, 300 ports"
     source = SOURCE
     complete = ("default", "all")
     short = True
@@ -52,7 +52,7 @@ class DnsdistWithSource(Dnsdist):
 
 
 class DnsdistNextRelease(DnsdistWithSource):
-    name, title = "dnsdist-next", "dnsdist of Debian 13 with `source=`"
+    name, title = "dnsdist-next", "dnsdist 1.9 with `source=`, 300 ports"
     release = "trixie"
     short = False
 
@@ -87,12 +87,13 @@ stream {{
         place.wait("nginx has started its worker",
                    lambda: "start worker process " in place.read("error.log"), nginx)
         asked = json.loads(place.finish(place.peer("clients", ADDRESS, self.port, self.clients)))
+        place.wait_for_look(nginx)
         log = place.read("error.log")
         return Result(**asked, dropped=place.dropped(), errors=log.count(") failed ("))
 
 
 class NginxStreamBound(NginxStream):
-    name, title = "nginx-bind", "nginx, the same with `proxy_bind`"
+    name, title = "nginx-bind", "nginx with `proxy_bind`, 50 ports"
     bind = f"proxy_bind {SOURCE};"
 
 

@@ -90,7 +90,8 @@ class Place:
 
     def close(self):
         if self.census:
-            self.census.stop()
+            with contextlib.suppress(OSError):
+                self.census.stop()
         remove(self.name, self.command)
 
     # MARK: - The guard
@@ -198,6 +199,11 @@ class Place:
                              f"{self.read(process.log)[-1500:]}")
             return result
         return wait_for(what, holds)
+
+    def wait_for_look(self, process):
+        """Until all that is open now has been counted."""
+        looks = self.census.looks
+        self.wait("a look at its sockets", lambda: self.census.looks > looks + 1, process)
 
     def inside_call(self, *command):
         """A short command in the namespace, neither guarded nor counted; its output."""

@@ -110,7 +110,7 @@ def described(result, unit):
     elif result.slowest is not None:
         parts.append(f"none late, the slowest {result.slowest:.2f} s")
     if result.errors:
-        parts.append(f"{result.errors:,} errors in its log")
+        parts.append(f"{result.errors:,} errors")
     look = result.look
     if look.sharing:
         parts.append(f"**{look.sharing:,} of {count(look.sockets, 'sockets')} share a tuple**")
