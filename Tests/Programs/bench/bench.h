@@ -195,6 +195,13 @@ int bench_choices(int repetitions);
 /* So many sockets without a port, under the guard, and the same again bound by hand without. */
 int bench_scale(int sockets);
 
+/* ---- deferral.c ---- */
+
+/* What `exec --defer-bind` costs the calls that it holds, and others. */
+int bench_deferral(const char *tupleguard, int repetitions, bool json);
+/* What it runs under each variant. */
+int deferral_worker(void);
+
 /* ---- flood.c ---- */
 
 /* Makes connects that a guard, attached already, is to refuse, and counts. */

@@ -23,6 +23,7 @@ static const char usage_text[] =
     "       tupleguard-bench discovery [--tupleguard PROGRAM] [--repetitions "
     "N]\n"
     "       tupleguard-bench scale [--tupleguard PROGRAM] [--sockets N]\n"
+    "       tupleguard-bench deferral [--tupleguard PROGRAM] [--repetitions N] [--json]\n"
     "       tupleguard-bench flood --seconds N [--threads N] [--json]\n"
     "\n"
     "guard  Times connects without programs, with empty ones, with the guard "
@@ -46,6 +47,8 @@ static const char usage_text[] =
     "under the\n"
     "       guard; then binds the same sockets to the same ports by hand "
     "without a guard.\n"
+    "deferral  Times the calls that `tupleguard exec --defer-bind` holds, and others, with it\n"
+    "       and without, by turns.\n"
     "flood  Holds one 4-tuple and asks for it again as fast as it can, where "
     "it was\n"
     "       started, then says how many connects were refused.\n";
@@ -112,6 +115,14 @@ static int run_discovery(int cgroup, void *argument)
 	srandom(time(NULL));
 	load_variants(1u << DISCOVERY, options->tupleguard, NULL, options->table, cgroup);
 	return bench_choices(options->repetitions);
+}
+
+static int run_deferral(int cgroup, void *argument)
+{
+	const struct options *options = argument;
+
+	(void)cgroup;
+	return bench_deferral(options->tupleguard, options->repetitions, options->json);
 }
 
 static int run_scale(int cgroup, void *argument)
@@ -243,6 +254,10 @@ int main(int argc, char **argv)
 		return run_and_unload(run_discovery, &options, options.tupleguard);
 	if (!strcmp(command, "scale"))
 		return run_and_unload(run_scale, &options, options.tupleguard);
+	if (!strcmp(command, "deferral"))
+		return run_apart(run_deferral, &options);
+	if (!strcmp(command, "deferral-worker"))
+		return deferral_worker();
 	if (!strcmp(command, "flood") && options.seconds)
 		return flood(options.seconds, options.threads, options.json);
 	fputs(usage_text, stderr);

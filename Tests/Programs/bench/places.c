@@ -135,6 +135,28 @@ static int wait_for(pid_t child, const sigset_t *signals)
 	return 128 + reason;
 }
 
+/* What the child has started and not ended is ended first: it takes a moment. */
+static void remove_cgroup(const char *path)
+{
+	enum { ATTEMPTS = 1000, PAUSE_MICROSECONDS = 10000 };
+	char kill[PATH_MAX + 16];
+	int file;
+
+	if (rmdir(path) == 0)
+		return;
+	snprintf(kill, sizeof(kill), "%s/cgroup.kill", path);
+	file = open(kill, O_WRONLY | O_CLOEXEC);
+	if (file >= 0 && write(file, "1", 1) != 1)
+		die("cannot end what is left in %s", path);
+	close(file);
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (rmdir(path) == 0)
+			return;
+		usleep(PAUSE_MICROSECONDS);
+	}
+	die("cannot remove the cgroup %s", path);
+}
+
 int run_apart(int (*body)(int cgroup, void *argument), void *argument)
 {
 	char path[PATH_MAX];
@@ -160,7 +182,6 @@ int run_apart(int (*body)(int cgroup, void *argument), void *argument)
 		_exit(status);
 	}
 	status = child < 0 ? 1 : wait_for(child, &signals);
-	if (rmdir(path))
-		die("cannot remove the cgroup %s", path);
+	remove_cgroup(path);
 	return status;
 }
