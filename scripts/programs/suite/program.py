@@ -115,7 +115,8 @@ def described(result, unit):
     if look.sharing:
         parts.append(f"**{look.sharing:,} of {count(look.sockets, 'sockets')} share a tuple**")
     elif look.sockets:
-        ports = f" on {count(look.ports, 'ports')}" if look.ports < look.sockets else ""
+        ports = f" on {count(look.ports, 'ports' if look.ports > 1 else 'port')}" \
+            if look.ports < look.sockets else ""
         parts.append(f"{count(look.sockets, 'sockets')}{ports}, none share")
     if result.refused:
         parts.append(f"{count(result.refused, 'connects')} refused")
