@@ -191,9 +191,8 @@ class Uvloop(Asyncio):
     short = False
 
 
-class UvloopDeferred(Deferred, Uvloop):
-    name, title = "uvloop-deferred", "Python, uvloop, `--defer-bind=udp`, 50 ports"
-    local = "-"
+class UvloopFromAddress(Deferred, Uvloop):
+    name, title = "uvloop-local", "Python, uvloop, `local_addr=`, `--defer-bind=udp`, 50 ports"
 
 
 class LookUp(Program):
@@ -234,4 +233,4 @@ class LookUpWithoutPorts(LookUp):
 
 PROGRAMS = [Go(), GoFromAddress(), GoOverTCP(), Java(), JavaDeferred(), JavaOverTCP(), Node(),
             NodeDeferred(), NodeOverTCP(), Rust(), RustDeferred(), Asyncio(), AsyncioFromAddress(),
-            AsyncioOverTCP(), Uvloop(), UvloopDeferred(), LookUp(), LookUpWithoutPorts()]
+            AsyncioOverTCP(), Uvloop(), UvloopFromAddress(), LookUp(), LookUpWithoutPorts()]
