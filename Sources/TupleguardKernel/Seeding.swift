@@ -69,7 +69,7 @@ extension GuardState {
     /// - Parameter again: it was done before, so two sockets that are found to share a tuple came
     ///   to it past the guard: a conflict for the reason `shadow` instead of `existing`.
     @discardableResult
-    package func seed(after swept: Swept, again: Bool = false) throws -> Seeded {
+    package func seed(after swept: Swept, again: Bool) throws -> Seeded {
         let share = try tableSize() / Self.outsidersPart
         let began = KernelClock.monotonic
         let seeded = try Seeder(self).seed(
@@ -114,7 +114,7 @@ struct Seeder: ~Copyable {
         self.programs = programs
     }
 
-    func seed(roomForOutsiders room: Int, again: Bool = false) throws -> Seeded {
+    func seed(roomForOutsiders room: Int, again: Bool) throws -> Seeded {
         var seeded = Seeded()
         for outsiders in [false, true] {
             try begin(outsiders: outsiders, room: room, again: again)
@@ -126,7 +126,7 @@ struct Seeder: ~Copyable {
     }
 
     /// What follows is about sockets of guarded cgroups, or about others, which get so many claims.
-    func begin(outsiders: Bool, room: Int = 0, again: Bool = false) throws(GuardError) {
+    func begin(outsiders: Bool, room: Int = 0, again: Bool) throws(GuardError) {
         var seeding = tg_seeding(
             outsiders: outsiders ? 1 : 0, again: again ? 1 : 0, room: UInt64(room))
         var zero: UInt32 = 0

@@ -156,7 +156,7 @@ extension IntegrationTests {
                 }
                 try sandbox.attach(tableSize: 4096)
                 let seeder = try Seeder(sandbox.state)
-                try seeder.begin(outsiders: false)
+                try seeder.begin(outsiders: false, again: false)
                 #expect(try seeder.seedNamespaces(pieceSize: pieceSize).claimed == 1000)
                 #expect(
                     try sandbox.claims().count { $0.tuple.remote.port < 20000 } == 1000)
