@@ -49,6 +49,11 @@ enum {
 	FREE_PROBES = 64,
 	/* Elements that one connect looks at for a socket that is not connected any more. */
 	EXAMINED = 4096,
+	/*
+	 * Grace periods that a UDP connect has to happen: no second look finds out here that
+	 * one took longer, on a machine that has no time for it.
+	 */
+	GRACE_PERIODS = 10,
 };
 
 /* What became of a connect. */
@@ -138,7 +143,7 @@ enum standing {
 /*
  * A TCP connect has the socket's lock from the hook until it has left the state
  * TCP_CLOSE, or failed (inet_stream_connect). A UDP connect lets go of it in between:
- * it is over when its thread is here, or when the grace period is and no thread has
+ * it is over when its thread is here, or when ten grace periods are and no thread has
  * the lock or waits for it. The lock is looked at before the state: who let go of it
  * in between is seen connected.
  */
@@ -159,7 +164,8 @@ static __always_inline enum standing judge_connection(const struct tg_connection
 	if (locked)
 		return STANDS;
 	if (connection->protocol == IPPROTO_UDP && connection->thread != me->thread &&
-	    (__s64)(me->now_ns - READ_WORD(&connection->time_ns)) < (__s64)policy.grace_ns)
+	    (__s64)(me->now_ns - READ_WORD(&connection->time_ns)) <
+		(__s64)policy.grace_ns * GRACE_PERIODS)
 		return STANDS;
 	return is_socket(sk, cookie) ? IS_OVER : HAS_GONE;
 }
