@@ -132,10 +132,21 @@ def question(number, name):
     return struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 0) + wire + b"\0\1\0\1", wire
 
 
-def ask(address, port, count, rate, patience=LOST_SECONDS):
+def bound_to_a_low_port():
+    """Of no ephemeral range, which may be used up by what is tried, and of no other peer's."""
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # Of no ephemeral range: those may be used up by what is tried.
-    one.bind(("127.9.0.1", 10_000 + os.getpid() % 20_000))
+    for port in range(600, 1024):
+        try:
+            one.bind(("127.9.0.1", port))
+            return one
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    sys.exit("no port from 600 to 1023 is free")
+
+
+def ask(address, port, count, rate, patience=LOST_SECONDS):
+    one = bound_to_a_low_port()
     one.connect((address, int(port)))
     count, rate, results, expected, number = int(count), float(rate), {}, {}, 0
     begun = time.monotonic()
