@@ -365,7 +365,7 @@ package final class RunningProgram: Sendable {
 }
 
 /// How long to wait for what is to come about: five minutes, because a machine with few processors
-/// has many programs of other tests to run. Where it is known not to come, scripts/faults says less.
+/// has many programs of other tests to run. Where it is known not to come, scripts/faults says so.
 private let patienceSeconds =
     ProcessInfo.processInfo.environment["TUPLEGUARD_TEST_PATIENCE"].flatMap { UInt64($0) } ?? 300
 
