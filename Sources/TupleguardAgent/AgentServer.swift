@@ -95,7 +95,7 @@ final class AgentServer: Service, Sendable {
 }
 
 /// Places for connections: whoever holds them open gets no more than there are.
-private final class Places: Sendable {
+final class Places: Sendable {
     private let limit: Int
     private let taken = Atomic<Int>(0)
 

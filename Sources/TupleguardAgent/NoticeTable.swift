@@ -28,7 +28,8 @@ struct NoticeTable: Sendable {
     }
 
     private var entries: [Key: Conflict<ConnectxEvent>] = [:]
-    private var ofUser: [UInt32: Int] = [:]
+    /// How many entries each user has; of those who have none, nothing.
+    private(set) var ofUser: [UInt32: Int] = [:]
     private(set) var totals = NoticeTotals()
 
     mutating func countInvalid() { totals.invalid &+= 1 }

@@ -15,7 +15,7 @@ import TupleguardSockets
             .conflict, EADDRINUSE, FourTuple(local: local, remote: remote))
         #expect(
             named.description.hasPrefix(
-                "cannot connect 127.0.0.1:4000 -> [2001:db8::1]:53: Address already in use (EADDRINUSE): another socket"
+                "cannot connect 127.0.0.1:4000 -> [2001:db8::1]:53: Address already in use (EADDRINUSE): another socket has this source"
             ))
         let chosen = ConnectError(
             .exhausted, EAGAIN,
@@ -29,6 +29,14 @@ import TupleguardSockets
             open.description
                 == "cannot connect [2001:db8::1]:53: Connection refused (ECONNREFUSED): nothing listens there"
         )
+    }
+
+    @Test func aHostsNameIsFitForATerminal() throws {
+        let tuple = FourTuple(
+            local: Endpoint(.unspecified, 0), remote: Endpoint(.unspecified, 53))
+        var error = ConnectError(.unknownHost, ENOENT, tuple)
+        error.host = "a b\u{1b}[31m\u{7f}\u{e9}~"
+        #expect(error.description.hasPrefix("cannot connect a?b?[31m??~:53: "))
     }
 
     @Test func namesAreDistinctAndStable() {

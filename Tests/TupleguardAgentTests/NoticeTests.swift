@@ -92,6 +92,17 @@ struct NoticeTableTests {
         )
     }
 
+    @Test("Of a user whose last entry made way nothing is kept")
+    func forgotten() {
+        var table = NoticeTable()
+        for uid in 1...UInt32(NoticeTable.limit) + 3 {
+            record(&table, makeNotice(), uid: uid, time: start + UInt64(uid))
+        }
+        #expect(table.conflicts.count == NoticeTable.limit)
+        #expect(table.ofUser.count == NoticeTable.limit)
+        #expect(table.ofUser[3] == nil && table.ofUser[4] == 1)
+    }
+
     @Test("One user has a quarter of the room; then his own oldest makes way")
     func boundedForAUser() {
         var table = NoticeTable()

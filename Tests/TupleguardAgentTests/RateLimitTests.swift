@@ -95,6 +95,17 @@ struct TokenBucketsTests {
         #expect(takes(&buckets, 3, now: second + 2))
         #expect(!takes(&buckets, 3, now: second + 3))
     }
+
+    @Test("A table without room is looked through ten times a second")
+    func lookedThrough() {
+        // Each bucket is full again after ten milliseconds.
+        var buckets = TokenBuckets<Int>(Rate(perSecond: 100, burst: 2), limit: 10)
+        for key in 0..<11 { #expect(takes(&buckets, key, now: 0)) }
+        _ = buckets.hasToken(for: 11, now: second / 10 - 1)
+        #expect(buckets.count == 10)
+        _ = buckets.hasToken(for: 11, now: second / 10)
+        #expect(buckets.count == 0)
+    }
 }
 
 struct LayeredLimitTests {

@@ -53,6 +53,14 @@ struct ServiceManagerTests {
         }
     }
 
+    @Test("It waits for signs of life where it listens, and asks for them")
+    func watchdog() {
+        let second = Duration.seconds(1)
+        #expect(ServiceManager(path: "/run/notify", watchdog: second).watchdog == second)
+        #expect(ServiceManager(path: "/run/notify", watchdog: nil).watchdog == nil)
+        #expect(ServiceManager(path: nil, watchdog: second).watchdog == nil)
+    }
+
     @Test("Where nobody listens nothing happens")
     func nobody() throws {
         try withTemporaryFolder { folder in

@@ -4,6 +4,7 @@
 import Glibc
 import Synchronization
 import Testing
+import TupleguardABI
 import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
@@ -19,6 +20,28 @@ struct GuardStateTests {
         #expect(state.map(.groups) == "/sys/fs/bpf/x/maps/groups")
         #expect(state.attachmentFolder(4711) == "/sys/fs/bpf/x/cgroup-4711")
         #expect(state.attachmentFolder(.max) == "/sys/fs/bpf/x/cgroup-18446744073709551615")
+    }
+
+    @Test("How full it is: the fullest map, as a share of what everybody may use")
+    func filling() {
+        #expect(tg_usage().filling == 0)
+        var usage = tg_usage(tableSize: 1000)
+        #expect(usage.filling == 0)
+        usage.elements.0 = 375
+        #expect(usage.filling == 0.5)
+        usage.elements.2 = 1500  // of the records there may be twice as many
+        #expect(usage.filling == 1)
+    }
+
+    @Test("What libbpf says of an object that it cannot read stands in the error")
+    func libbpfsWords() {
+        let error = #expect(throws: GuardError.self) {
+            _ = try BPFObject([1, 2, 3], length: 24, name: "nothing")
+        }
+        let words = error.map { "\($0)" } ?? ""
+        #expect(words.contains("libbpf says: "), "\(words)")
+        // What it says of itself in passing is not kept.
+        #expect(!words.contains("loading object"), "\(words)")
     }
 
     @Test("Nothing is there")

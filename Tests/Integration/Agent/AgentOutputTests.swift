@@ -50,6 +50,40 @@ extension IntegrationTests {
             }
         }
 
+        /// Other users' programs have to come to the notices' socket.
+        @Test(arguments: [(mode_t(0o750), true), (0o751, false)])
+        func whoCannotReportIsNamed(_ mode: mode_t, _ isSaid: Bool) throws {
+            try Sandbox.run { sandbox in
+                try Errno.check { mkdir(sandbox.runFolder, mode) }
+                try Errno.check { chmod(sandbox.runFolder, mode) }
+                let agent = try sandbox.start(tupleguard, ["run", "--scan"])
+                sandbox.endWithSandbox(agent)
+                #expect(eventually { agent.errorsSoFar.contains("ready, looking") })
+                agent.signal(SIGTERM)
+                let words = "only root's programs can report"
+                #expect(agent.wait().errors.contains(words) == isSaid, "\(agent.errorsSoFar)")
+            }
+        }
+
+        /// systemd says which stream is the journal's (JOURNAL_STREAM). Where no journal listens its
+        /// entries come to standard error all the same, with a priority in front.
+        @Test(
+            .enabled(
+                if: access("/run/systemd/journal/socket", F_OK) != 0,
+                "a journal listens here, and would have the entries"),
+            arguments: [("$(stat -L -c %d:%i /proc/self/fd/2)", true), ("1:1", false)])
+        func theJournalIsWrittenToWhereItReads(_ stream: String, _ isJournal: Bool) throws {
+            try Sandbox.run { sandbox in
+                let script = "JOURNAL_STREAM=\(stream); export JOURNAL_STREAM; exec \"$@\""
+                let agent = try sandbox.start(
+                    "/bin/sh", ["-c", script, "sh", tupleguard, "run", "--scan"])
+                sandbox.endWithSandbox(agent)
+                #expect(eventually { agent.errorsSoFar.contains("ready, looking") })
+                agent.signal(SIGTERM)
+                #expect(agent.wait().errors.hasPrefix("<") == isJournal, "\(agent.errorsSoFar)")
+            }
+        }
+
         /// Two sockets on one tuple, made by a process in a cgroup that is gone afterwards.
         private func collideAndGo(_ sandbox: Sandbox, _ name: String) throws -> Cgroup {
             let child = try sandbox.makeChild(name)
