@@ -166,7 +166,7 @@ class Asyncio(Dial):
     """It takes the kernel's EAGAIN for a connect that goes on, and then sends in vain, all the time."""
     name, title = "asyncio", "Python asyncio, `remote_addr=`, 50 ports"
     packages = ("python3",)
-    count, servers = 200, 200
+    count, servers = 100, 100
     short = True
     seconds = 25
 
