@@ -35,6 +35,7 @@ enum variant {
 	GUARD,	    /* for its cgroup alone: outsiders are ignored, no port is chosen */
 	BY_DEFAULT, /* as it is attached without any option */
 	DISCOVERY,  /* as GUARD, and chooses ports for all sockets */
+	BUDGET,	    /* as GUARD, and counts connections, TCP too */
 	VARIANTS,
 };
 
@@ -85,7 +86,7 @@ struct workload {
 	void (*finish)(const struct workload *workload);
 };
 
-enum { PLAIN_WORKLOADS = 12, CROWD_WORKLOADS = 2 };
+enum { PLAIN_WORKLOADS = 15, CROWD_WORKLOADS = 2 };
 extern const struct workload plain_workloads[PLAIN_WORKLOADS];
 /* Need gather_crowds() first, and their sockets claimed under each variant. */
 extern const struct workload crowd_workloads[CROWD_WORKLOADS];

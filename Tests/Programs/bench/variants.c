@@ -28,13 +28,16 @@ const struct variant_name variant_names[VARIANTS] = {
     [GUARD] = {"guard", "guard"},
     [BY_DEFAULT] = {"default", "default"},
     [DISCOVERY] = {"discovery", "discovery"},
+    [BUDGET] = {"budget", "budget"},
 };
 
 /* How the guards are attached. */
-static const char *const attach_options[VARIANTS][8] = {
+static const char *const attach_options[VARIANTS][9] = {
     [GUARD] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "off"},
     [BY_DEFAULT] = {NULL},
     [DISCOVERY] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "all"},
+    [BUDGET] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "off",
+		"--max-connections", "100000"},
 };
 
 enum { MOST_PROGRAMS = 16 };
@@ -53,7 +56,7 @@ static int own_cgroup, root_cgroup;
 
 bool is_guard(enum variant variant)
 {
-	return variant == GUARD || variant == BY_DEFAULT || variant == DISCOVERY;
+	return variant != BARE && variant != EMPTY;
 }
 
 static void keep(enum variant variant, int program, enum bpf_attach_type hook, int target)

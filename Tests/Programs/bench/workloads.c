@@ -115,6 +115,46 @@ static void run_unbound_cycles(const struct workload *workload, int first, int e
 	}
 }
 
+/* ---- the same for TCP, on loopback: with the server's part of it ---- */
+
+static int listening = -1;
+
+static void prepare_connections(const struct workload *workload, enum variant variant)
+{
+	struct address server = loopback(workload->family, REMOTE_PORT);
+	int on = 1;
+
+	(void)variant;
+	listening = socket(workload->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listening < 0 || setsockopt(listening, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    bind(listening, &server.any, server.length) || listen(listening, 16))
+		die("cannot listen");
+}
+
+static void run_connections(const struct workload *workload, int first, int end)
+{
+	struct address remote = loopback(workload->family, REMOTE_PORT);
+	/* Reset at its end: TIME_WAIT would use up the ports. */
+	const struct linger at_once = {.l_onoff = 1};
+
+	for (int i = first; i < end; i++) {
+		int fd = socket(workload->family, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
+
+		if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)))
+			die("cannot make a socket");
+		must_connect(fd, &remote);
+		accepted = accept(listening, NULL, NULL);
+		close(fd);
+		close(accepted);
+	}
+}
+
+static void finish_connections(const struct workload *workload)
+{
+	(void)workload;
+	close(listening);
+}
+
 /* ---- reconnects: one socket, some destinations in turn ---- */
 
 static int reconnecting = -1;
@@ -287,6 +327,21 @@ static void run_in_crowd(const struct workload *workload, int first, int end)
 		.judged = DISCOVERY, .goal = 1.10, .operations = 300, .warm_up = 50,               \
 		.prepare = prepare_nothing, .run = run_unbound_cycles, .finish = finish_nothing    \
 	}
+#define BUDGETED (BIT(BARE) | BIT(EMPTY) | BIT(GUARD) | BIT(BUDGET))
+#define CONNECTION(title_, family_)                                                                \
+	{                                                                                          \
+		.title = title_, .name = "tcp", .family = family_, .variants = BUDGETED,           \
+		.judged = BUDGET, .goal = 1.08, .operations = 200, .warm_up = 50,                  \
+		.prepare = prepare_connections, .run = run_connections,                            \
+		.finish = finish_connections                                                       \
+	}
+#define BUDGETED_CYCLE(title_, family_)                                                            \
+	{                                                                                          \
+		.title = title_, .name = "budget", .family = family_, .tuples = 1,                 \
+		.variants = BUDGETED, .judged = BUDGET, .goal = 1.20, .operations = 300,           \
+		.warm_up = 50, .prepare = prepare_nothing, .run = run_cycles,                      \
+		.finish = finish_nothing                                                           \
+	}
 #define RECONNECT(title_, family_, tuples_, goal_)                                                 \
 	{                                                                                          \
 		.title = title_, .name = "reconnect", .family = family_, .tuples = tuples_,        \
@@ -321,6 +376,9 @@ const struct workload plain_workloads[PLAIN_WORKLOADS] = {
     REFUSAL("refused, IPv6", AF_INET6),
     UNBOUND_CYCLE("without a port, IPv4", AF_INET),
     UNBOUND_CYCLE("without a port, IPv6", AF_INET6),
+    BUDGETED_CYCLE("cycle, counted, IPv4", AF_INET),
+    CONNECTION("TCP connection, IPv4", AF_INET),
+    CONNECTION("TCP connection, IPv6", AF_INET6),
 };
 
 const struct workload crowd_workloads[CROWD_WORKLOADS] = {
