@@ -33,6 +33,18 @@ extension IntegrationTests {
             }
         }
 
+        /// As bpftool shows them, so that one can be told from another version's.
+        @Test func eachProgramHasATagOfSixteenDigits() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let programs = try #require(try sandbox.state.attachments().first).programs
+                #expect(programs.count == Hook.allCases.count)
+                for program in programs {
+                    #expect(program.tag.contains(/^[0-9a-f]{16}$/), "\(program)")
+                }
+            }
+        }
+
         @Test func aSocketInFlightKeepsItsClaim() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach()
@@ -49,6 +61,19 @@ extension IntegrationTests {
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 close(received)
                 #expect(b.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        /// It holds its old tuple until its connect is over, and knows at the next that it does not.
+        @Test func whatASocketHasLeftIsFreeAtItsNextConnect() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let a = try sandbox.socket(bound: "127.0.0.1:5000")
+                for port in 6000...6002 { #expect(a.connect("127.0.0.1:\(port)") == nil) }
+                #expect(try sandbox.counters()[.pruned] == 1)
+                let b = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(b.connect("127.0.0.1:6000") == nil)
+                #expect(b.connect("127.0.0.1:6002") == "EPERM")
             }
         }
 

@@ -103,6 +103,16 @@ extension IntegrationTests {
             }
         }
 
+        @Test func onlyABPFFileSystemCanHoldAGuard() throws {
+            try withTemporaryFolder { folder in
+                let state = GuardState(folder: "\(folder)/guard")
+                #expect(throws: GuardError.noBPFFileSystem(path: folder, errno: Errno(EINVAL))) {
+                    try state.checkPlace()
+                }
+                #expect(access(state.folder, F_OK) != 0)
+            }
+        }
+
         @Test func detachingLetsGoAndLeavesNothing() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach()

@@ -129,6 +129,29 @@ extension IntegrationTests {
             }
         }
 
+        @Test func theAgentSaysItOnceAndThatItIsOver() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.start(
+                    Sandbox.program("tupleguard"),
+                    ["run", "--cgroup", sandbox.cgroup.folder, "--table-size", "1024"])
+                sandbox.endWithSandbox(agent)
+                #expect(eventually { agent.errorsSoFar.contains("ready, guarding") })
+                try hoarding(2000, in: sandbox.cgroup, of: sandbox) { process in
+                    #expect(
+                        eventually {
+                            agent.errorsSoFar.contains("the claim table runs short")
+                                && agent.errorsSoFar.contains("pid \(process.pid), ")
+                        }, "\(agent.errorsSoFar)")
+                }
+                #expect(eventually { agent.errorsSoFar.contains("the claim table has room again") })
+                #expect(agent.errorsSoFar.components(separatedBy: "table runs short").count == 2)
+                // Of sockets outside, which there are none of here, nothing is said.
+                #expect(!agent.errorsSoFar.contains("such get a quarter of the table"))
+                agent.signal(SIGTERM)
+                #expect(agent.wait().status == 0)
+            }
+        }
+
         @Test func nobodyIsLimitedWhileThereIsRoom() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach(withoutLookUp, tableSize: 8192)
