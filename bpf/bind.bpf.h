@@ -22,6 +22,8 @@ enum {
 	STRICT_BIND_PROBES = 4096,
 };
 
+#define MOST_BIND_PROBES (policy.strict || policy.first_port ? STRICT_BIND_PROBES : BIND_PROBES)
+
 /* What a bind looks through. */
 struct free_port {
 	struct port_table table;
@@ -29,10 +31,14 @@ struct free_port {
 	__u16 port; /* 0: none found */
 };
 
+static __always_inline __u16 draw_port(const struct discovery *range)
+{
+	return range->low + ((__u64)draw() * count_ports(range) >> 32);
+}
+
 static long try_port(__u32 round, struct free_port *it)
 {
-	__u32 count = it->range.high - it->range.low + 1;
-	__u16 port = it->range.low + ((__u64)draw() * count >> 32);
+	__u16 port = draw_port(&it->range);
 
 	if (is_reserved(&it->range, port) || is_port_used(&it->table, port))
 		return 0;
@@ -58,10 +64,11 @@ static __always_inline bool is_to_be_chosen(__u64 sk)
 {
 	if (policy.observe)
 		return false;
-	return policy.strict || (policy.discover != TG_DISCOVER_OFF && shares_port(sk));
+	return policy.strict || policy.first_port ||
+	       (policy.discover != TG_DISCOVER_OFF && shares_port(sk));
 }
 
-/* Always lets the bind go on; at most it has a port then. */
+/* Always lets the bind go on, unless no port is the cgroup's own and the socket's. */
 static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 {
 	struct free_port it = {};
@@ -73,13 +80,23 @@ static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 	sk = as_number(ctx->sk);
 	if (!is_to_be_chosen(sk) || binds_without_port(sk))
 		return ALLOW;
-	if (!read_ports(sk, &it.range) || !find_port_table(sk, &it.table))
-		return ALLOW;
-	bpf_loop(policy.strict ? STRICT_BIND_PROBES : BIND_PROBES, try_port, &it, 0);
+	counters = find_counters();
+	if (!read_ports(sk, &it.range)) {
+		if (!policy.first_port)
+			return ALLOW;
+		if (counters)
+			COUNT(counters, refused_exhausted);
+		bpf_set_retval(-EADDRINUSE);
+		return REJECT;
+	}
+	if (find_port_table(sk, &it.table))
+		bpf_loop(MOST_BIND_PROBES, try_port, &it, 0);
+	/* The kernel then says whether it can be had; of ours it would choose none itself. */
+	if (!it.port && policy.first_port)
+		it.port = draw_port(&it.range);
 	if (!it.port)
 		return ALLOW;
 	ctx->user_port = bpf_htons(it.port);
-	counters = find_counters();
 	if (counters)
 		COUNT(counters, bound);
 	return ALLOW;

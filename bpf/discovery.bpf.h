@@ -61,7 +61,7 @@ static __always_inline bool is_to_be_discovered(bool shares)
 {
 	if (policy.observe) /* nothing is to change for the program */
 		return false;
-	return policy.strict || policy.discover == TG_DISCOVER_ALL ||
+	return policy.strict || policy.first_port || policy.discover == TG_DISCOVER_ALL ||
 	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
 }
 
@@ -114,6 +114,20 @@ static __always_inline __u32 read_socket_range(__u64 sk)
 }
 
 /*
+ * The cgroup's own ports, as far as IP_LOCAL_PORT_RANGE agrees. That they are reserved in
+ * the namespace (ip_local_reserved_ports) keeps others out of them, and not us.
+ */
+static __always_inline bool read_own_ports(__u64 sk, struct discovery *out)
+{
+	__u32 asked = read_socket_range(sk), low = asked & 0xffff, high = asked >> 16;
+
+	out->reserved = 0;
+	out->low = low > policy.first_port ? low : policy.first_port;
+	out->high = high && high < policy.last_port ? high : policy.last_port;
+	return out->low <= out->high;
+}
+
+/*
  * The ports that the kernel itself would choose from (inet_sk_get_local_port_range):
  * each end that the socket asks for counts if it is inside the namespace's range.
  */
@@ -123,6 +137,9 @@ static __noinline int read_ports(__u64 sk, struct discovery *out)
 	struct net *net = READ(HAS_CASTS, it, __sk_common.skc_net.net);
 	__u32 range = read_namespace_range(net), own = read_socket_range(sk);
 	__u32 low = range & 0xffff, high = range >> 16;
+
+	if (policy.first_port)
+		return read_own_ports(sk, out);
 	if (!low || low > high)
 		return false;
 	if (own) {
@@ -138,10 +155,10 @@ static __noinline int read_ports(__u64 sk, struct discovery *out)
 }
 
 /* Binds the socket to its own address and this port; 0 gives it its address back. */
-static __noinline int bind_port(struct bpf_sock_addr *ctx, struct claimant *me, __u16 port)
+static __noinline int bind_port(struct bpf_sock_addr *ctx, const struct discovery *it, __u16 port)
 {
 	struct socket_name name = {.port = bpf_htons(port)};
-	const __u32 *address = me->discovery.address;
+	const __u32 *address = it->address;
 
 	/* Its own family, whichever the destination's is. */
 	if (ctx->family == AF_INET) {
@@ -175,7 +192,7 @@ static __noinline int take_port(struct bpf_sock_addr *ctx, struct claimant *me)
 
 	if (it->make_share && !it->failed_binds)
 		set_sharing(ctx, true);
-	return bind_port(ctx, me, me->tuple.local_port);
+	return bind_port(ctx, it, me->tuple.local_port);
 }
 
 /* The ports are all looked at: which others are there? False when there are none. */
@@ -266,16 +283,15 @@ static long attempt_once(__u32 round, struct search *search)
 }
 
 /* Gives a socket that stays without a port what it had. */
-static __noinline int restore(struct bpf_sock_addr *ctx, struct claimant *me)
+static __noinline int restore(struct bpf_sock_addr *ctx, const struct discovery *it)
 {
-	me->tuple.local_port = 0;
-	if (!me->discovery.failed_binds)
+	if (!it->failed_binds)
 		return 0;
-	if (me->discovery.make_share)
+	if (it->make_share)
 		set_sharing(ctx, false);
 	/* A bind that fails takes the address away. */
-	if (!is_zero(me->discovery.address))
-		bind_port(ctx, me, 0);
+	if (!is_zero(it->address))
+		bind_port(ctx, it, 0);
 	return 0;
 }
 
@@ -311,6 +327,16 @@ static __always_inline bool claim_first_port(struct claimant *me)
 	return claim_at_once(me);
 }
 
+/* The address that the socket is bound to. */
+static __always_inline void read_own_address(struct bpf_sock_addr *ctx, __u64 sk,
+					     struct discovery *out)
+{
+	if (ctx->family == AF_INET)
+		out->address[0] = ctx->sk->src_ip4;
+	else
+		read_local(sk, false, out->address);
+}
+
 /*
  * Looks for a port, claims it, and binds the socket to it. Without success the
  * verdict is CONFLICT where all ports are taken, NO_ROOM where the claim table
@@ -326,10 +352,7 @@ static __always_inline int discover(struct search *search, bool shares)
 	me->is_discovering = true;
 	if (!read_ports(sk, &me->discovery))
 		return 0;
-	if (ctx->family == AF_INET)
-		me->discovery.address[0] = ctx->sk->src_ip4;
-	else
-		read_local(sk, false, me->discovery.address);
+	read_own_address(ctx, sk, &me->discovery);
 	me->discovery.make_share = !shares && policy.discover == TG_DISCOVER_ALL;
 	me->discovery.alone = !shares && policy.discover != TG_DISCOVER_ALL;
 	me->discovery.random = draw();
@@ -343,8 +366,10 @@ static __always_inline int discover(struct search *search, bool shares)
 		bpf_loop(ATTEMPTS, attempt_once, search, 0);
 	if (me->verdict == UNDECIDED)
 		me->verdict = CONFLICT;
-	if (!me->is_discovered)
-		restore(ctx, me);
+	if (!me->is_discovered) {
+		me->tuple.local_port = 0;
+		restore(ctx, &me->discovery);
+	}
 	me->probes = me->discovery.probes;
 	__builtin_memset(&me->holder, 0, sizeof(me->holder)); /* it shares memory with the search */
 	me->is_discovering = false;

@@ -14,6 +14,7 @@
 #include "budget.bpf.h"
 #include "connect.bpf.h"
 #include "discovery.bpf.h"
+#include "own.bpf.h"
 #include "reserve.bpf.h"
 #include "sides.bpf.h"
 
@@ -187,11 +188,11 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 	case NO_ROOM:
 		return on_full_table(me, counters);
 	case IMPOSSIBLE:
+		me->reason = policy.first_port ? TG_REASON_EXHAUSTED : TG_REASON_UNLOCKED;
+		if (policy.first_port)
+			return reject(me, counters);
 		COUNT(counters, undiscoverable);
-		if (!policy.strict)
-			return ALLOW;
-		me->reason = TG_REASON_UNLOCKED;
-		return reject(me, counters);
+		return policy.strict ? reject(me, counters) : ALLOW;
 	}
 	count_probes(counters, me->probes);
 	return UNANSWERED;
@@ -329,4 +330,23 @@ int guard_release(struct bpf_sock *ctx)
 	    (ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_UDP))
 		end_counting(released_cookie(ctx));
 	return on_release(ctx);
+}
+
+/* Loaded and attached where the cgroup has ports of its own. */
+SEC("cgroup/connect4")
+int own_connect4(struct bpf_sock_addr *ctx)
+{
+	return on_own_connect(ctx, read_remote4);
+}
+
+SEC("cgroup/connect6")
+int own_connect6(struct bpf_sock_addr *ctx)
+{
+	return on_own_connect(ctx, read_remote6);
+}
+
+SEC("cgroup/sock_release")
+int own_release(struct bpf_sock *ctx)
+{
+	return on_own_release(ctx);
 }

@@ -23,6 +23,10 @@ enum {
 	/* Destinations that can have a bitmap of their taken ports at one time. */
 	TG_BUSY = 64,
 	TG_PORTS = 65536,
+	/* Places for TCP connects under way from ports of a cgroup's own; a power of two. */
+	TG_RESERVATIONS = 65536,
+	/* Destinations whose routes' local addresses are known; a power of two. */
+	TG_SOURCES = 4096,
 	/* Guarded cgroups at one time. */
 	TG_GUARDED_MAX = 4096,
 };
@@ -55,6 +59,28 @@ struct tg_tuple {
 	__u32 remote[4];
 	__u32 local[4]; /* all zero: not known yet, or not final */
 } __attribute__((aligned(8)));
+
+/* A TCP connect from a port of the cgroup's own, under way or the last that came here. */
+struct tg_reservation {
+	__u64 id;   /* new with every change; 0: nobody was here, 1: being written */
+	__u64 hash; /* of the tuple without the local address */
+	__u64 sock; /* as in struct tg_claim */
+	__u64 cookie;
+};
+
+/* From which local addresses sockets without one connected to a destination. */
+struct tg_source {
+	__u64 hash; /* of network namespace, bound device and destination; 0: none */
+	__u64 sock; /* the last that went there, as in struct tg_claim; 0: none */
+	__u64 cookie;
+	__u32 address[2][4]; /* the later one last; all zero: none */
+	__u64 reserved;
+};
+
+/* Ports that guarded cgroups have for their own, a bit for each. */
+struct tg_kept_ports {
+	__u64 taken[TG_PORTS / 64];
+};
 
 /* Who was part of a conflict. */
 struct tg_process {

@@ -25,7 +25,10 @@ enum answer {
 #define SOCK_BINDADDR_LOCK 4
 #define SOCK_BINDPORT_LOCK 8
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h: also a connected UDP socket */
-#define TCP_CLOSE 7	  /* also a UDP socket that is not connected */
+#define TCP_SYN_SENT 2
+#define TCP_FIN_WAIT2 5
+#define TCP_TIME_WAIT 6
+#define TCP_CLOSE 7 /* also a UDP socket that is not connected */
 #define TCP_LISTEN 10
 #define IFF_UP 1
 #define RTCF_BROADCAST 0x10000000
@@ -97,6 +100,8 @@ struct netns_ipv4 {
 	struct local_ports ip_local_ports;
 	struct udp_table *udp_table;		    /* since 6.2 */
 	unsigned long *sysctl_local_reserved_ports; /* a bit for each port */
+	__u8 sysctl_tcp_tw_reuse;
+	unsigned int sysctl_tcp_tw_reuse_delay; /* since 6.14, in milliseconds */
 };
 
 struct net {
@@ -138,6 +143,7 @@ struct sock_common {
 	unsigned char skc_state;
 	unsigned char skc_reuse : 4;
 	unsigned char skc_reuseport : 1;
+	int skc_bound_dev_if;
 	struct hlist_node skc_node; /* among those of the port */
 	struct proto *skc_prot;
 	unsigned long skc_flags;
@@ -203,6 +209,16 @@ struct inet_sock___pair {
 	struct {
 		__u16 lo, hi;
 	} local_port_range;
+};
+
+struct inet_timewait_sock {
+	unsigned char tw_substate;
+	__u32 tw_entry_stamp; /* in milliseconds since 6.14 */
+};
+
+struct tcp_timewait_sock {
+	struct inet_timewait_sock tw_sk;
+	int tw_ts_recent_stamp; /* in seconds; 0: without timestamps */
 };
 
 struct rtable {

@@ -30,23 +30,43 @@ enum {
 /* No bitmap, and none to be asked for. */
 #define DENIED (NO_SLOT - 1)
 
+/* Ports that guarded cgroups have for their own; written by the user side. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_kept_ports);
+} kept_ports SEC(".maps");
+
+/* 64 bits of them; none where the ports to choose from are the cgroup's own. */
+static __always_inline __u64 kept_word(__u32 index)
+{
+	struct tg_kept_ports *kept;
+	__u32 zero = 0;
+
+	if (policy.first_port)
+		return 0;
+	kept = bpf_map_lookup_elem(&kept_ports, &zero);
+	return kept ? READ_WORD(&kept->taken[index & (TG_PORTS / 64 - 1)]) : 0;
+}
+
 /*
- * 64 bits of net.ipv4.ip_local_reserved_ports. By loads they are read as the
- * smallest struct there is, one counter.
+ * The same of net.ipv4.ip_local_reserved_ports. By loads they are read as the smallest
+ * struct there is, one counter.
  */
 static __always_inline __u64 reserved_word(const struct discovery *it, __u32 index)
 {
-	__u64 address = it->reserved + index * 8, bits = 0;
+	__u64 address = it->reserved + index * 8, bits = kept_word(index), more = 0;
 	struct refcount_struct *low, *high;
 
 	if (!it->reserved)
-		return 0;
-	if (!HAS_CASTS) {
-		bpf_probe_read_kernel(&bits, sizeof(bits), (void *)address);
 		return bits;
+	if (!HAS_CASTS) {
+		bpf_probe_read_kernel(&more, sizeof(more), (void *)address);
+		return bits | more;
 	}
 	low = AT(true, struct refcount_struct, address);
-	bits = (__u32)low->refs.counter;
+	bits |= (__u32)low->refs.counter;
 	high = AT(true, struct refcount_struct, address + 4);
 	return bits | (__u64)(__u32)high->refs.counter << 32;
 }

@@ -66,6 +66,14 @@ static __always_inline bool is_multicast(const __u32 a[4])
 	return (a[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
+/* 127.0.0.0/8 or ::1 */
+static __always_inline bool is_loopback(const __u32 a[4])
+{
+	if (is_mapped(a))
+		return (a[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !(a[0] | a[1] | a[2]) && a[3] == bpf_htonl(1);
+}
+
 /* The local address of `sk`; `v4` where its traffic is IPv4. */
 static __always_inline void read_local(__u64 sk, bool v4, __u32 local[4])
 {
@@ -127,19 +135,29 @@ static __always_inline bool is_remote6(bool casts, struct sock *it, const __u32 
 	       READ_PLACE(casts, halves + 1) == ((const __u64 *)remote)[1];
 }
 
+/* Whether `remote` is the destination of `it`. */
+static __always_inline bool is_remote(bool casts, struct sock *it, const __u32 remote[4])
+{
+	if (READ(casts, it, __sk_common.skc_family) == AF_INET)
+		return is_mapped(remote) && READ(casts, it, __sk_common.skc_daddr) == remote[3];
+	/* The kernel keeps the mapped form here for IPv4 traffic. */
+	return is_remote6(casts, it, remote);
+}
+
+/* Whether `it` has the ports and the destination of `key`, connected or not. */
+static __always_inline bool has_names(bool casts, struct sock *it, const struct tg_group_key *key)
+{
+	return READ(casts, it, __sk_common.skc_num) == key->local_port &&
+	       READ(casts, it, __sk_common.skc_dport) == bpf_htons(key->remote_port) &&
+	       is_remote(casts, it, key->remote);
+}
+
 static __always_inline bool is_connected(bool casts, __u64 sk, const struct tg_group_key *key)
 {
 	struct sock *it = AT(casts, struct sock, sk);
 
-	if (READ(casts, it, __sk_common.skc_state) != TCP_ESTABLISHED ||
-	    READ(casts, it, __sk_common.skc_num) != key->local_port ||
-	    READ(casts, it, __sk_common.skc_dport) != bpf_htons(key->remote_port))
-		return false;
-	if (READ(casts, it, __sk_common.skc_family) == AF_INET)
-		return is_mapped(key->remote) &&
-		       READ(casts, it, __sk_common.skc_daddr) == key->remote[3];
-	/* The kernel keeps the mapped form here for IPv4 traffic. */
-	return is_remote6(casts, it, key->remote);
+	return READ(casts, it, __sk_common.skc_state) == TCP_ESTABLISHED &&
+	       has_names(casts, it, key);
 }
 
 /* With a stack of its own, which probe reads need. */

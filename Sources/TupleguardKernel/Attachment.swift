@@ -46,7 +46,7 @@ extension GuardState {
             try checkCount(in: folder)
             var programs: [ProgramInfo] = []
             var isAttached = true
-            for hook in Hook.allCases.reversed() {
+            for hook in Hook.needed(by: Policy(fromPrograms: policy)).reversed() {
                 let link = try Link(pinned: "\(folder)/\(hook.rawValue)")
                 try link.requireHook(hook, at: folder)
                 programs.append(try link.program(of: hook))
@@ -91,10 +91,11 @@ extension GuardState {
             let programs = try loadHooks(
                 for: cgroup, policy: policy, tableSize: size, keepingCounters: isAttached)
             if isAttached {
-                try replace(cgroup, with: programs)
-                try settleOutsiders(renewing: true)
+                try replace(cgroup, with: programs, policy)
+                try settle(renewing: true)
             } else {
-                try attachAnew(cgroup, programs, makingMapsOf: existing == nil ? size : nil)
+                try attachAnew(
+                    cgroup, programs, policy, makingMapsOf: existing == nil ? size : nil)
             }
         }
     }
@@ -159,7 +160,8 @@ extension GuardState {
     }
 
     private func attachAnew(
-        _ cgroup: Cgroup, _ programs: borrowing LoadedPrograms, makingMapsOf size: Int?
+        _ cgroup: Cgroup, _ programs: borrowing LoadedPrograms, _ policy: Policy,
+        makingMapsOf size: Int?
     ) throws {
         let temporary = "\(folder)/new-\(cgroup.id)"
         do {
@@ -168,11 +170,11 @@ extension GuardState {
                 try pinSharedMaps(of: programs, tableSize: size, in: maps)
                 try perform("move \(maps) into place") { rename(maps, mapsFolder) }
             }
-            try pin(programs, of: cgroup, in: temporary)
+            try pin(programs, Hook.needed(by: policy), of: cgroup, in: temporary)
             try perform("move \(temporary) into place") {
                 rename(temporary, attachmentFolder(cgroup.id))
             }
-            try settleOutsiders()
+            try settle()
         } catch {
             removeFolder(temporary)
             removeFolder("\(folder)/new-maps")
@@ -187,7 +189,8 @@ extension GuardState {
 
     /// Attaches programs to a cgroup, with their pins in a new folder.
     func pin(
-        _ programs: borrowing LoadedPrograms, of cgroup: Cgroup, in folder: String
+        _ programs: borrowing LoadedPrograms, _ hooks: [Hook], of cgroup: Cgroup,
+        in folder: String
     ) throws(GuardError) {
         try perform("make the folder \(folder)") { mkdir(folder, 0o750) }
         let policy = programs.map(.policy)
@@ -198,24 +201,36 @@ extension GuardState {
             let map = programs.map(name)
             try perform("pin map \(name)") { bpf_obj_pin(map, "\(folder)/\(name.rawValue)") }
         }
-        for hook in Hook.allCases {
+        for hook in hooks {
             let link = try Link(attaching: programs.program(hook.rawValue), to: cgroup, at: hook)
             try link.pin("\(folder)/\(hook.rawValue)")
         }
     }
 
     /// Swaps the programs of each link; connects meet either the old or the new ones.
-    private func replace(_ cgroup: Cgroup, with programs: borrowing LoadedPrograms) throws {
+    private func replace(
+        _ cgroup: Cgroup, with programs: borrowing LoadedPrograms, _ policy: Policy
+    ) throws {
         let folder = attachmentFolder(cgroup.id)
-        for hook in Hook.allCases {
-            try putInPlace(
-                programs.program(hook.rawValue), at: hook, of: cgroup,
-                pin: "\(folder)/\(hook.rawValue)")
+        let needed = Hook.needed(by: policy)
+        for hook in needed {
+            let pin = "\(folder)/\(hook.rawValue)"
+            let program = programs.program(hook.rawValue)
+            if access(pin, F_OK) == 0 {
+                try putInPlace(program, at: hook, of: cgroup, pin: pin)
+            } else {
+                try Link(attaching: program, to: cgroup, at: hook).pin(pin)
+            }
         }
         for name in MapName.counting {
             try repin(programs.map(name), name.rawValue, in: folder)
         }
         try repin(programs.map(.policy), "policy", in: folder)
+        for hook in Hook.allCases where !needed.contains(hook) {
+            let pin = "\(folder)/\(hook.rawValue)"
+            if let link = try? Link(pinned: pin) { link.detach() }
+            unlink(pin)
+        }
     }
 
     /// Puts a pin in the place of another, with no moment without one.
@@ -237,13 +252,13 @@ extension GuardState {
             let programs = try loadHooks(
                 for: cgroup, policy: attachment.policy, tableSize: size, keepingCounters: true)
             var differs = false
-            for hook in Hook.allCases {
+            for hook in Hook.needed(by: attachment.policy) {
                 let tag = try programs.info(hook).tag
                 let old = attachment.programs.first { $0.hook == hook }?.tag
                 differs = differs || tag != old
             }
-            if differs { try replace(cgroup, with: programs) }
-            try settleOutsiders(renewing: differs)
+            if differs { try replace(cgroup, with: programs, attachment.policy) }
+            try settle(renewing: differs)
             return differs
         }
     }

@@ -4,12 +4,13 @@
 //   FOLDER/                     mode 0750; locked (flock) by whoever changes it
 //     maps/                     what all guarded cgroups share
 //       abi buckets groups claims_more socket_records socket_records_more busy busy_tags ids
-//       usage conflicts events guarded strongest sides seeded
+//       usage conflicts events guarded strongest sides seeded kept_ports reservations sources
 //     outside/                  for sockets outside of all guarded cgroups, if wanted
 //       outer_connect4 outer_connect6 outer_release    links, to the root cgroup
 //       counters
 //     cgroup-ID/                a guarded cgroup
-//       guard_connect4 guard_connect6 guard_release    links
+//       guard_connect4 guard_connect6 guard_bind4 guard_bind6 guard_release    links
+//       own_connect4 own_connect6 own_release          the same, if it has ports of its own
 //       policy counters                                maps of its own
 //     new-…, old-…              under way; garbage when nobody holds the lock, but for
 //     taking-over               while this is there: new-… is what counts, and old-… is not
@@ -278,7 +279,7 @@ package struct GuardState: Sendable {
     /// Gives an attachment up: out of sight first, so that nobody meets half of it.
     func removeAttachment(_ id: UInt64) throws(GuardError) {
         // From here on its sockets count as outsiders, whose programs look after them.
-        try? settleOutsiders(leaving: id)
+        try? settle(leaving: id)
         let old = "\(folder)/old-\(id)"
         try perform("remove \(attachmentFolder(id))") { rename(attachmentFolder(id), old) }
         removeFolder(old)

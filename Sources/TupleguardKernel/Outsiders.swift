@@ -46,7 +46,8 @@ extension Hook {
 
     /// The hook of the link that is pinned under that name.
     init?(pin name: String) {
-        guard let hook = Hook.allCases.first(where: { $0.rawValue == name || $0.outerName == name })
+        guard
+            let hook = Hook(rawValue: name) ?? Hook.outer.first(where: { $0.outerName == name })
         else { return nil }
         self = hook
     }
@@ -104,20 +105,37 @@ extension GuardState {
         return nil
     }
 
-    /// Brings the programs at the root in line with what is attached. Under the lock.
+    /// Brings what the attachments have in common in line with them. Under the lock.
     ///
     /// - Parameters:
     ///   - leaving: the attachment that is about to go.
     ///   - renewing: whether programs that are there are replaced by this version's.
-    func settleOutsiders(leaving: UInt64? = nil, renewing: Bool = false) throws {
-        let root = try root()
-        var sides: [UInt64: tg_side] = [:]
+    func settle(leaving: UInt64? = nil, renewing: Bool = false) throws {
+        var policies: [UInt64: Policy] = [:]
         for id in attachmentIDs where id != leaving {
             let policy = try BPFMap(pinned: "\(attachmentFolder(id))/policy")
             guard let values = policy.element(0, as: tg_policy.self) else { continue }
-            sides[id] = Policy(fromPrograms: values).side
-            sides[id]?.guard = id
+            policies[id] = Policy(fromPrograms: values)
         }
+        try keepPorts(policies.values.compactMap(\.ports))
+        try settleOutsiders(policies, renewing: renewing)
+    }
+
+    /// Tells the guards which ports are a cgroup's own: they give them to nobody else.
+    private func keepPorts(_ ranges: [ClosedRange<UInt16>]) throws {
+        var kept = tg_kept_ports()
+        withUnsafeMutableBytes(of: &kept) { bytes in
+            let words = bytes.bindMemory(to: UInt64.self)
+            for port in ranges.joined() { words[Int(port) / 64] |= 1 << (UInt64(port) % 64) }
+        }
+        try BPFMap(pinned: map(.keptPorts)).write(kept, at: UInt32(0))
+    }
+
+    /// Brings the programs at the root in line with what is attached.
+    private func settleOutsiders(_ policies: [UInt64: Policy], renewing: Bool) throws {
+        let root = try root()
+        var sides = policies.mapValues(\.side)
+        for id in sides.keys { sides[id]?.guard = id }
         try write(sides)
         let isWanted = sides.values.contains { $0.outsiders >= TG_OUTSIDERS_OBSERVE.rawValue }
         if !isWanted || sides[root.id] != nil {

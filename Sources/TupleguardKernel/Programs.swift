@@ -14,12 +14,28 @@ package enum Hook: String, CaseIterable, Sendable {
     case connect4 = "guard_connect4"
     case bind6 = "guard_bind6"
     case bind4 = "guard_bind4"
+    // For TCP, where the cgroup has ports of its own.
+    case ownRelease = "own_release"
+    case ownConnect6 = "own_connect6"
+    case ownConnect4 = "own_connect4"
+
+    /// Those that a policy needs.
+    static func needed(by policy: Policy) -> [Hook] {
+        policy.ports == nil ? allCases.filter { !$0.isForOwnPorts } : allCases
+    }
+
+    private var isForOwnPorts: Bool {
+        switch self {
+        case .ownRelease, .ownConnect6, .ownConnect4: true
+        case .release, .connect6, .connect4, .bind6, .bind4: false
+        }
+    }
 
     var attachType: bpf_attach_type {
         switch self {
-        case .release: BPF_CGROUP_INET_SOCK_RELEASE
-        case .connect6: BPF_CGROUP_INET6_CONNECT
-        case .connect4: BPF_CGROUP_INET4_CONNECT
+        case .release, .ownRelease: BPF_CGROUP_INET_SOCK_RELEASE
+        case .connect6, .ownConnect6: BPF_CGROUP_INET6_CONNECT
+        case .connect4, .ownConnect4: BPF_CGROUP_INET4_CONNECT
         case .bind6: BPF_CGROUP_INET6_BIND
         case .bind4: BPF_CGROUP_INET4_BIND
         }
@@ -28,9 +44,9 @@ package enum Hook: String, CaseIterable, Sendable {
     /// As bpftool and the kernel's documentation call it.
     package var title: String {
         switch self {
-        case .release: "sock_release"
-        case .connect6: "connect6"
-        case .connect4: "connect4"
+        case .release, .ownRelease: "sock_release"
+        case .connect6, .ownConnect6: "connect6"
+        case .connect4, .ownConnect4: "connect4"
         case .bind6: "bind6"
         case .bind4: "bind4"
         }
@@ -92,6 +108,8 @@ enum MapName: String, CaseIterable {
     case busyTags = "busy_tags"
     case ids, usage, conflicts, events
     case guarded, strongest, sides, seeded
+    case keptPorts = "kept_ports"
+    case reservations, sources
     case counters
     case budget, connections
     case connectionOf = "connection_of"
@@ -99,7 +117,8 @@ enum MapName: String, CaseIterable {
 
     static let shared: [MapName] = [
         .abi, .buckets, .groups, .claimsMore, .socketRecords, .socketRecordsMore, .busy, .busyTags,
-        .ids, .usage, .conflicts, .events, .guarded, .strongest, .sides, .seeded,
+        .ids, .usage, .conflicts, .events, .guarded, .strongest, .sides, .seeded, .keptPorts,
+        .reservations, .sources,
     ]
     /// An attachment's own, by which its connections are counted.
     static let counting: [MapName] = [.budget, .connections, .connectionOf]
@@ -161,6 +180,13 @@ struct LoadedPrograms: ~Copyable {
         let object = try BPFObject(set.object.words, length: set.object.length, name: "tupleguard")
         let pointer = object.pointer
         try Self.prepareMaps(of: pointer, policy: policy, tableSize: tableSize, pinned: pinned)
+        if set == .hooks {
+            let needed = Hook.needed(by: Policy(fromPrograms: policy))
+            for hook in Hook.allCases where !needed.contains(hook) {
+                let program = bpf_object__find_program_by_name(pointer, hook.rawValue)
+                bpf_program__set_autoload(program, false)
+            }
+        }
         try performByLibbpf("load the guard's programs into the kernel") {
             bpf_object__load(pointer)
         }

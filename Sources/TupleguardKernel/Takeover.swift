@@ -51,16 +51,18 @@ extension GuardState {
         var staged = self
         staged.isStaged = true
         for cgroup in cgroups {
+            let policy = try olderPolicy(of: cgroup.id)
             let programs = try staged.loadHooks(
-                for: cgroup, policy: olderPolicy(of: cgroup.id), tableSize: size,
-                keepingCounters: false)
+                for: cgroup, policy: policy, tableSize: size, keepingCounters: false)
             if !staged.exists {
                 try pinSharedMaps(of: programs, tableSize: size, in: staged.mapsFolder)
             }
-            try pin(programs, of: cgroup, in: staged.attachmentFolder(cgroup.id))
+            try pin(
+                programs, Hook.needed(by: policy), of: cgroup,
+                in: staged.attachmentFolder(cgroup.id))
         }
         guard staged.exists else { return }
-        try staged.settleOutsiders()
+        try staged.settle()
         try staged.seed()
         // A connect that passed the old guard alone may not have been over yet. Once its grace
         // period is, nobody has a claim to it.

@@ -198,6 +198,9 @@ struct EmbeddedObjectTests {
             (.strongest, 4, size(tg_side.self)),
             (.sides, 8, size(tg_side.self)),
             (.seeded, 4, 8),
+            (.keptPorts, 4, size(tg_kept_ports.self)),
+            (.reservations, 4, size(tg_reservation.self)),
+            (.sources, 4, size(tg_source.self)),
             (.counters, 4, size(tg_counters.self)),
             (.policy, 4, size(tg_policy.self)),
         ]

@@ -60,6 +60,8 @@ struct MemberTests {
         ("tg_held", "bucket@0 generation@4 kind@7.2 thread@8"),
         ("tg_socket_record", "cookie@0 sock@8 displaced@16 held@20 reserved@56"),
         ("tg_record_key", "cookie@0 index@8"),
+        ("tg_reservation", "id@0 hash@8 sock@16 cookie@24"),
+        ("tg_source", "hash@0 sock@8 cookie@16 address@24 reserved@56"),
         ("tg_process", "cgroup@0 pid@8 uid@12 comm@16"),
         (
             "tg_event",

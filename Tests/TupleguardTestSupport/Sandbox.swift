@@ -152,11 +152,11 @@ package final class Sandbox: Sendable {
     // MARK: - Sockets
 
     package enum Kind: Sendable {
-        case v4, v6, tcp4
+        case v4, v6, tcp4, tcp6
 
-        var family: Int32 { self == .v6 ? AF_INET6 : AF_INET }
+        var family: Int32 { self == .v6 || self == .tcp6 ? AF_INET6 : AF_INET }
         var type: Int32 {
-            Int32(self == .tcp4 ? SOCK_STREAM.rawValue : SOCK_DGRAM.rawValue)
+            Int32(self == .tcp4 || self == .tcp6 ? SOCK_STREAM.rawValue : SOCK_DGRAM.rawValue)
         }
     }
 

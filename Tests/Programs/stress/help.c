@@ -18,6 +18,7 @@ const char general_help[] =
     "  hostile     attackers without privileges want the answers of another user's socket\n"
     "  outsiders   sockets inside and outside of the guarded cgroup meet\n"
     "  rewriters   a BPF program sends several destinations to one place\n"
+    "  ports       connections of a cgroup with ports of its own, TCP too\n"
     "  connectx    threads and processes go for few source ports by a technique of userspace\n"
     "\n"
     "Options of every mode (each mode's --help has its own):\n"
@@ -26,6 +27,21 @@ const char general_help[] =
     "  --json         one JSON object instead of lines\n"
     "\n"
     "Exit status: 0 nothing found, 1 violations, 2 bad arguments, 3 cannot run here.\n";
+
+const char ports_help[] =
+    "usage: tupleguard-stress ports --ports FIRST-LAST [OPTION...]\n"
+    "\n"
+    "To be run in a cgroup that has these ports for its own, with --discover all. Threads in\n"
+    "several processes connect TCP and UDP sockets, unbound or bound to an address, of both\n"
+    "families, and close them. There are never more of a kind to a destination than there are\n"
+    "ports: none may be refused, and none may have another port.\n"
+    "\n"
+    "  --ports F-L      the cgroup's own (40000-40000)\n"
+    "  --seconds S      how long (10)\n"
+    "  --threads T      in each process, 1 to 64 (4)\n"
+    "  --processes P    1 to 64 (2)\n"
+    "  --seed X         repeat a run, as far as the scheduler lets it (the time)\n"
+    "  --netns, --json: as in every mode\n";
 
 const char race_help[] =
     "usage: tupleguard-stress race [--threads N] [--rounds N] [--family FAMILY] [OPTION...]\n"

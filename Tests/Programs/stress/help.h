@@ -5,6 +5,6 @@
 
 extern const char general_help[], race_help[], chaos_help[], reuseport_help[], throng_help[],
     shared_help[], samesocket_help[], hostile_help[], outsiders_help[], rewriters_help[],
-    connectx_help[], budget_help[];
+    connectx_help[], ports_help[], budget_help[];
 
 #endif

@@ -39,6 +39,7 @@ static const struct mode {
     {"rewriters", rewriters_help,
      " --seconds --threads --processes --seed --rewriter --services --hold --idle ", 1, 64, 2,
      run_rewriters},
+    {"ports", ports_help, " --ports --seconds --threads --processes --seed ", 1, 64, 4, run_ports},
     {"connectx", connectx_help,
      " --technique --mix --library --outside --ports --others --hold --seconds --successes"
      " --processes --threads --family --seed ",

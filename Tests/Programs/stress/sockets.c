@@ -169,7 +169,8 @@ static int apply(int fd, const struct shape *shape)
 
 int open_shape(const struct shape *shape)
 {
-	int fd = socket(shape->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int type = shape->type ? shape->type : SOCK_DGRAM;
+	int fd = socket(shape->family, type | SOCK_CLOEXEC, 0);
 	int error;
 
 	if (fd < 0 || !apply(fd, shape))

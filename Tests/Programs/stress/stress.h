@@ -64,6 +64,7 @@ int run_outsiders(const struct options *options);
 int run_rewriters(const struct options *options);
 int run_budget(const struct options *options);
 int run_hostile(const struct options *options);
+int run_ports(const struct options *options);
 int run_connectx(const struct options *options);
 
 /* --- sockets.c: addresses, tuples and the sockets that have them --- */
@@ -81,6 +82,7 @@ struct tuple {
 /* How a socket is made and bound. */
 struct shape {
 	int family;
+	int type;	      /* 0: SOCK_DGRAM */
 	struct address local; /* may be the wildcard of either family */
 	uint16_t port;	      /* 0: the kernel chooses */
 	bool unbound;	      /* no bind() at all */
