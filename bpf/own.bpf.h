@@ -42,7 +42,6 @@ struct {
 /* A TCP socket that looks for a port. */
 struct seeker {
 	struct tg_tuple tuple; /* all but the local port; the local address if it is final */
-	struct bpf_sock_addr *ctx;
 	struct discovery search;
 	__u32 address[2][4]; /* that it may come to have, where none is final */
 	__u64 sock;
@@ -54,6 +53,12 @@ struct seeker {
 	__u32 again;   /* another look may find one: some may be free, or others look too */
 };
 
+/* And its hook, for the callbacks. */
+struct pursuit {
+	struct seeker me;
+	struct bpf_sock_addr *ctx;
+};
+
 /* What there is to know of a port. */
 enum finding {
 	FREE,
@@ -61,11 +66,10 @@ enum finding {
 	TAKEN,
 };
 
+/* As hash_key(): neighbouring ports have neighbouring places. */
 static __always_inline __u64 hash_port(const struct seeker *it)
 {
-	__u64 hash = (it->destination ^ it->tuple.local_port) * 0x9e3779b97f4a7c15;
-
-	return hash ^ hash >> 29;
+	return it->destination + it->tuple.local_port;
 }
 
 /* The kernel's INET_MATCH: a socket bound to a device meets those of its device, and of none. */
@@ -122,13 +126,17 @@ static __always_inline struct tg_reservation *get_place(__u64 hash)
 }
 
 /* FREE: the place is ours now. DOUBTED: we may go without, and the kernel decides. */
-static __noinline int reserve(struct seeker *it)
+__noinline int reserve(struct seeker *it)
 {
-	__u64 hash = hash_port(it), seen, sk, cookie;
-	struct tg_reservation *place = get_place(hash);
+	__u64 hash, seen, sk, cookie;
+	struct tg_reservation *place;
 	enum finding last = FREE;
 	bool ours;
 
+	if (!it)
+		return TAKEN;
+	hash = hash_port(it);
+	place = get_place(hash);
 	if (!place) /* cannot happen: the index is masked */
 		return FREE;
 	seen = READ_WORD(&place->id);
@@ -158,9 +166,13 @@ contended:
 }
 
 /* The port is not for us, but it may be for others before we are done. */
-static __noinline int give_place_back(const struct seeker *it)
+__noinline int give_place_back(const struct seeker *it)
 {
-	struct tg_reservation *place = get_place(hash_port(it));
+	struct tg_reservation *place;
+
+	if (!it)
+		return 0;
+	place = get_place(hash_port(it));
 
 	/* While we are on our way nobody else writes what is ours. */
 	if (place && READ_WORD(&place->id) != BEING_WRITTEN &&
@@ -224,36 +236,37 @@ __noinline int look_up(struct bpf_sock_addr *ctx, const struct tg_tuple *tuple, 
 }
 
 /* The same for an address that the socket may come to have. */
-static __noinline int look_up_from(const struct seeker *it, const __u32 *address)
+static __noinline int look_up_from(struct bpf_sock_addr *ctx, const struct seeker *it,
+				   const __u32 *address)
 {
 	struct tg_tuple tuple = it->tuple;
 
 	if (is_zero(address))
 		return FREE;
 	set_address(tuple.local, address);
-	return look_up(it->ctx, &tuple, it->sock);
+	return look_up(ctx, &tuple, it->sock);
 }
 
-static __always_inline int look_up_all(const struct seeker *it)
+static __always_inline int look_up_all(struct bpf_sock_addr *ctx, const struct seeker *it)
 {
 	int first, second;
 
 	if (!is_zero(it->tuple.local))
-		return look_up(it->ctx, &it->tuple, it->sock);
-	first = look_up_from(it, it->address[1]);
+		return look_up(ctx, &it->tuple, it->sock);
+	first = look_up_from(ctx, it, it->address[1]);
 	if (first == TAKEN || is_same(it->address[0], it->address[1]))
 		return first;
-	second = look_up_from(it, it->address[0]);
+	second = look_up_from(ctx, it, it->address[0]);
 	return second > first ? second : first;
 }
 
 /* Whether to bind to the port. It may have been reserved then. */
-static __always_inline bool is_for_us(struct seeker *it)
+static __always_inline bool is_for_us(struct bpf_sock_addr *ctx, struct seeker *it)
 {
 	int reserved = reserve(it), finding = reserved;
 
 	if (reserved != TAKEN)
-		finding = look_up_all(it);
+		finding = look_up_all(ctx, it);
 	if (finding < reserved)
 		finding = reserved;
 	if (finding == DOUBTED)
@@ -266,8 +279,9 @@ static __always_inline bool is_for_us(struct seeker *it)
 }
 
 /* Tries the next port; returns 1 when the search is over. */
-static long try_own_port(__u32 round, struct seeker *it)
+static long try_own_port(__u32 round, struct pursuit *pursuit)
 {
+	struct seeker *it = &pursuit->me;
 	struct discovery *search = &it->search;
 	__u32 port = port_of_step(search, search->steps++);
 	int error;
@@ -275,11 +289,11 @@ static long try_own_port(__u32 round, struct seeker *it)
 	if (port < search->low || port > search->high)
 		return 0;
 	it->tuple.local_port = port;
-	if (!is_for_us(it))
+	if (!is_for_us(pursuit->ctx, it))
 		return 0;
 	if (search->make_share && !search->failed_binds)
-		set_sharing(it->ctx, true);
-	error = bind_port(it->ctx, search, port);
+		set_sharing(pursuit->ctx, true);
+	error = bind_port(pursuit->ctx, search, port);
 	if (!error) {
 		it->found = true;
 		return 1;
@@ -290,11 +304,13 @@ static long try_own_port(__u32 round, struct seeker *it)
 }
 
 /* Looks at all ports once; returns 1 when the search is over. */
-static long look_once(__u32 round, struct seeker *it)
+static long look_once(__u32 round, struct pursuit *pursuit)
 {
+	struct seeker *it = &pursuit->me;
+
 	it->again = false;
 	it->search.steps = 0;
-	bpf_loop(last_step(&it->search) + 1, try_own_port, it, 0);
+	bpf_loop(last_step(&it->search) + 1, try_own_port, pursuit, 0);
 	it->in_doubt = true;
 	if (it->found)
 		return 1;
@@ -312,24 +328,25 @@ static __always_inline bool shares_address(__u64 sk)
 /* Binds the socket to a port of the cgroup's own; false where none can be had. */
 static __noinline int find_own_port(struct bpf_sock_addr *ctx, const struct tg_tuple *wanted)
 {
-	struct seeker it = {.ctx = ctx};
+	struct pursuit pursuit = {.ctx = ctx};
+	struct seeker *it = &pursuit.me;
 
-	it.tuple = *wanted;
-	it.sock = as_number(ctx->sk);
-	it.cookie = bpf_get_socket_cookie(ctx);
-	it.device = SOCK_FIELD(it.sock, __sk_common.skc_bound_dev_if);
-	if (!read_ports(it.sock, &it.search))
+	it->tuple = *wanted;
+	it->sock = as_number(ctx->sk);
+	it->cookie = bpf_get_socket_cookie(ctx);
+	it->device = SOCK_FIELD(it->sock, __sk_common.skc_bound_dev_if);
+	if (!read_ports(it->sock, &it->search))
 		return false;
-	read_own_address(ctx, it.sock, &it.search);
-	if (is_zero(it.tuple.local))
-		find_addresses(&it.tuple, it.device, it.sock, it.cookie, it.address);
-	it.destination = hash_destination(key_of(&it.tuple));
-	it.search.make_share = !shares_address(it.sock);
-	it.search.random = draw();
-	bpf_loop(LOOKS, look_once, &it, 0);
-	if (!it.found)
-		restore(ctx, &it.search);
-	return it.found;
+	read_own_address(ctx, it->sock, &it->search);
+	if (is_zero(it->tuple.local))
+		find_addresses(&it->tuple, it->device, it->sock, it->cookie, it->address);
+	it->destination = hash_destination(key_of(&it->tuple));
+	it->search.make_share = !shares_address(it->sock);
+	it->search.random = draw();
+	bpf_loop(LOOKS, look_once, &pursuit, 0);
+	if (!it->found)
+		restore(ctx, &it->search);
+	return it->found;
 }
 
 /* No port is left: what the policy says. With a stack of its own. */

@@ -58,7 +58,7 @@ static __always_inline void note_address(__u64 hash, const __u32 address[4])
 }
 
 /* What a socket that is connected, or was, tells of its route. */
-static __noinline int note_route(__u64 sk)
+__noinline int note_route(__u64 sk)
 {
 	struct net *net = SOCK_FIELD(sk, __sk_common.skc_net.net);
 	__u32 device = SOCK_FIELD(sk, __sk_common.skc_bound_dev_if);
