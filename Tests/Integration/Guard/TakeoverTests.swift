@@ -88,7 +88,7 @@ extension IntegrationTests {
             try pin(map, "\(folder)/policy")
             let counters = try makeMap("counters", valueSize: 272)
             try pin(counters, "\(folder)/counters")
-            for hook in Hook.allCases {
+            for hook in Hook.needed(by: Policy()) {
                 let program = try makeProgram(
                     hook, allowing: hook == .bind4 || hook == .bind6)
                 let link = try Link(attaching: program.raw, to: cgroup, at: hook)
