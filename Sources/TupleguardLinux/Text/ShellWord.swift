@@ -10,7 +10,14 @@ package func shellWord(_ name: String) -> String {
         return isLetter || isDigit || "/._-:@+,=".utf8.contains(byte)
     }
     if plain && !name.isEmpty { return name }
-    return "'"
-        + printable(name).split(separator: "'", omittingEmptySubsequences: false)
-        .joined(separator: "'\\''") + "'"
+    // By scalars: a quote with an accent behind it is another Character, but a quote to the shell.
+    var word = "'"
+    for scalar in printable(name).unicodeScalars {
+        if scalar == "'" {
+            word += "'\\''"
+        } else {
+            word.unicodeScalars.append(scalar)
+        }
+    }
+    return word + "'"
 }
