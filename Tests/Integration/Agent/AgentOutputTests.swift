@@ -65,8 +65,8 @@ extension IntegrationTests {
             }
         }
 
-        /// systemd says which stream is the journal's (JOURNAL_STREAM). Where no journal listens its
-        /// entries come to standard error all the same, with a priority in front.
+        /// systemd says which stream is the journal's (JOURNAL_STREAM). Where no journal listens
+        /// its entries come to standard error all the same, with a priority in front.
         @Test(
             .enabled(
                 if: access("/run/systemd/journal/socket", F_OK) != 0,

@@ -64,7 +64,7 @@ extension IntegrationTests {
             }
         }
 
-        /// It holds its old tuple until its connect is over, and knows at the next that it does not.
+        /// It holds its old tuple until its connect is over, and gives it up at the next.
         @Test func whatASocketHasLeftIsFreeAtItsNextConnect() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach()
