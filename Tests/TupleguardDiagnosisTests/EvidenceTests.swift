@@ -361,6 +361,109 @@ extension Evidence {
         #expect(found[0].numbers == ["events_dropped": 3])
     }
 
+    // MARK: - Cgroups with limits
+
+    private func limited(_ limited: GuardFacts.Limited...) -> GuardSight<GuardFacts> {
+        .attached(
+            GuardFacts(
+                cgroups: limited.map(\.path), claims: 0, tableSize: 100, largestTable: 1000,
+                eventsDropped: 0, refusedOutside: 0, withoutRoom: 0, limited: limited))
+    }
+
+    @Test(
+        arguments: [
+            (69, 0, nil), (70, 0, .warning), (90, 2, .critical), (100, 3, .critical),
+            (120, 0, .critical),
+        ] as [(Int, Int, Severity?)])
+    func aBudgetIsSpent(_ used: Int, _ refused: Int, _ severity: Severity?) throws {
+        let found = try evidence(
+            guardSight: limited(
+                .init(
+                    path: "/a b", connections: ConnectionBudget(limit: 100, used: used),
+                    refusedByBudget: refused, errno: "EAGAIN"))
+        ).findings()
+        #expect(found.map(\.severity) == (severity.map { [$0] } ?? []))
+        guard let finding = found.first else { return }
+        #expect(finding.kind == .connectionsFilling)
+        #expect(finding.numbers == ["used": used, "possible": 100, "refused": refused])
+        #expect(finding.what.contains("EAGAIN") == (used >= 100))
+        #expect(finding.notes.count == (refused > 0 ? 2 : 1))
+        #expect(
+            finding.remedies.last?.code
+                == "tupleguard attach --replace --max-connections 200 '/a b'")
+    }
+
+    private static let ownPorts: ClosedRange<UInt16> = 10_000...10_099
+
+    /// One where sockets have ports of `own`, to one destination.
+    private func using(
+        _ own: ClosedRange<UInt16> = ownPorts, reserved: [ClosedRange<UInt16>] = [], tcp: Int = 0,
+        timeWait: Int = 0, udp: Int = 0
+    ) -> NamespaceSurvey {
+        namespace(reserved: reserved) {
+            var (ofTCP, ofUDP) = (TransportSurvey(), TransportSurvey())
+            ofTCP.destinations = [destination(tcp, timeWait: timeWait)]
+            ofUDP.destinations = [destination(udp)]
+            $0.ranges = [.init(range: own, tcp: ofTCP, udp: ofUDP)]
+        }
+    }
+
+    /// They fill by themselves, whatever the kernel chooses from, and TIME_WAIT is among them.
+    @Test func portsOfOnesOwnRunOut() throws {
+        let sight = limited(.init(path: "/a", ports: Self.ownPorts))
+        func findings(tcp: Int = 0, timeWait: Int = 0, udp: Int = 0) throws -> [Finding] {
+            try evidence(using(tcp: tcp, timeWait: timeWait, udp: udp), guardSight: sight)
+                .findings()
+        }
+        #expect(try findings(tcp: 69, udp: 69).isEmpty)
+        let full = try findings(tcp: 100, timeWait: 20, udp: 70)
+        #expect(full.map(\.kind) == [.ownPortsFilling, .ownPortsFilling])
+        #expect(full.map(\.severity) == [.critical, .warning])
+        #expect(full.map(\.protocolName) == ["tcp", "udp"])
+        try #require(full.count == 2)
+        #expect(full[0].what.hasSuffix("have run out: connect() gives EADDRNOTAVAIL"))
+        #expect(full[0].what.contains("TCP ports of /a (10000-10099)"))
+        #expect(full[0].numbers["used"] == 100)
+        #expect(full[0].numbers["possible"] == 100)
+        #expect(full[0].numbers["time_wait"] == 20)
+        #expect(full[0].remote == "192.0.2.1:443")
+        #expect(try findings(tcp: 80, timeWait: 60).map(\.kind).contains(.timeWait))
+    }
+
+    @Test(
+        arguments: [
+            (10_000...10_099, [], nil), (20_000...20_099, [], "20000-20099"),
+            (20_000...20_099, [20_000...20_199], nil),
+            (20_000...20_099, [20_000...20_050], "20000-20050,20000-20099"),
+            (19_000...20_010, [20_000...20_010], nil),
+        ] as [(ClosedRange<UInt16>, [ClosedRange<UInt16>], String?)])
+    func portsThatTheKernelGivesToOthers(
+        _ own: ClosedRange<UInt16>, _ reserved: [ClosedRange<UInt16>], _ advice: String?
+    ) throws {
+        let found = try evidence(
+            using(own, reserved: reserved), guardSight: limited(.init(path: "/a", ports: own))
+        ).findings()
+        #expect(found.map(\.kind) == (advice == nil ? [] : [.ownPortsUnreserved]))
+        guard let finding = found.first, let advice else { return }
+        #expect(finding.severity == .info)
+        #expect(
+            finding.remedies.map(\.code)
+                == ["sysctl -w net.ipv4.ip_local_reserved_ports=\"\(advice)\""])
+    }
+
+    @Test func portsThatTwoHave() throws {
+        func findings(_ other: ClosedRange<UInt16>) throws -> [Finding] {
+            try evidence(
+                guardSight: limited(
+                    .init(path: "/a", ports: Self.ownPorts), .init(path: "/b", ports: other))
+            ).findings()
+        }
+        #expect(try findings(10_100...10_200).isEmpty)
+        let found = try findings(10_050...10_200)
+        #expect(found.map(\.kind) == [.ownPortsOverlap])
+        #expect(found.map(\.numbers) == [["first": 10_050, "last": 10_099]])
+    }
+
     // MARK: - What was not seen
 
     @Test func whatWasNotSeenIsSaid() throws {

@@ -381,6 +381,62 @@ extension IntegrationTests {
             }
         }
 
+        // MARK: - What the command says
+
+        @Test func theCommandTellsWhatIsOpenAndWhatWasRefused() throws {
+            try Sandbox.run { sandbox in
+                _ = try listen(sandbox)
+                try sandbox.attach(policy(2))
+                #expect(try connected(5, sandbox) == 2)
+                #expect(try connected(1, sandbox, .v4) == 0)
+                let status = try sandbox.tupleguard("status", "--json").json
+                let guarded = (status["guarded"] as? [JSONObject])?.first
+                #expect(guarded?["max_connections"] as? Int == 2)
+                #expect(guarded?["connections"] as? Int == 2)
+                #expect(try sandbox.tupleguard("status").output.contains("2 of 2"))
+                let stats = try sandbox.tupleguard("stats", "--json").json
+                let cgroup = (stats["cgroups"] as? [JSONObject])?.first
+                #expect(cgroup?["connections"] as? [String: Int] == ["used": 2, "limit": 2])
+                let refused = stats["over_budget"] as? [JSONObject] ?? []
+                #expect(Set(refused.compactMap { $0["transport"] as? String }) == ["tcp", "udp"])
+                #expect(Set(refused.compactMap { $0["count"] as? Int }) == [3, 1])
+                #expect((stats["exhausted"] as? [JSONObject])?.isEmpty == true)
+                let conflicts = try sandbox.tupleguard("conflicts").output
+                #expect(conflicts.contains("no connection left for 127.0.0.1:7000 (tcp)"))
+                let metrics = try sandbox.tupleguard("metrics").output
+                for name in ["tupleguard_connections", "tupleguard_connections_limit"] {
+                    #expect(metrics.contains("\(name){cgroup=\"\(sandbox.cgroup.path)\"} 2\n"))
+                }
+                let doctor = try sandbox.tupleguard(
+                    "doctor", "--json", "--sample", "0", "--namespace", "self")
+                let findings = try doctor.json["findings"] as? [JSONObject] ?? []
+                let finding = findings.first { $0["kind"] as? String == "connections-filling" }
+                #expect(finding?["severity"] as? String == "critical")
+                let numbers = finding?["numbers"] as? [String: Int]
+                #expect(numbers == ["used": 2, "possible": 2, "refused": 4])
+                #expect(doctor.status == 2)
+            }
+        }
+
+        @Test func aCommandMayHaveABudget() throws {
+            try Sandbox.run { sandbox in
+                let script = """
+                    import errno, socket
+                    kept = []
+                    for _ in range(3):
+                        s = socket.socket(type=socket.SOCK_DGRAM)
+                        try: s.connect(('127.0.0.1', 7000)); kept.append(s)
+                        except OSError as error: print(errno.errorcode[error.errno])
+                    print(len(kept))
+                    """
+                let outcome = try sandbox.tupleguard(
+                    "exec", "--max-connections", "2", "--quiet", "--", "/usr/bin/python3", "-c",
+                    script)
+                #expect(outcome.output == "EADDRNOTAVAIL\n2\n")
+                #expect(outcome.status == 0)
+            }
+        }
+
         /// An upgrade of the programs keeps the count.
         @Test func anUpgradeGoesOnWithTheCount() throws {
             try Sandbox.run { sandbox in

@@ -76,13 +76,16 @@ extension IntegrationTests {
         // MARK: - Without a guard
 
         /// An oracle that finds nothing here would find nothing anywhere.
-        @Test(arguments: ["reuseport", "throng", "samesocket", "hostile", "outsiders", "rewriters"])
+        @Test(arguments: [
+            "reuseport", "throng", "samesocket", "hostile", "outsiders", "rewriters", "budget",
+        ])
         func findsViolationsWithoutAGuard(_ mode: String) throws {
             try Sandbox.run { sandbox in
                 let arguments =
                     switch mode {
                     case "outsiders": ["--outside", sandbox.outside.folder]
                     case "rewriters": ["--rewriter", sandbox.cgroup.folder]
+                    case "budget": ["--limit", "5"]
                     default: [String]()
                     }
                 try judge(
@@ -154,6 +157,37 @@ extension IntegrationTests {
                         ], in: sandbox, title: "outsiders refused", atLeast: 100)
                 }
             }
+        }
+
+        /// Never more connections than the budget has, and no refusal while it has some left.
+        @Test(arguments: [1, 5, 60])
+        func aBudgetOfConnections(_ limit: Int) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(budget(limit), tableSize: 65536)
+                try judge(
+                    "budget", ["--limit", "\(limit)", "--errno", "EAGAIN"], in: sandbox,
+                    title: "a budget of \(limit)")
+            }
+        }
+
+        /// What the guard above refuses is no connection below.
+        @Test func aBudgetAboveAnother() throws {
+            try Sandbox.run { sandbox in
+                let child = try sandbox.makeChild("child")
+                try sandbox.attach(budget(20), tableSize: 65536)
+                try sandbox.attach(budget(200), to: child, tableSize: 65536)
+                try judge(
+                    "budget", ["--limit", "20", "--errno", "EAGAIN"], in: sandbox, cgroup: child,
+                    title: "a budget above another")
+            }
+        }
+
+        /// The errno is one that nothing else gives there.
+        private func budget(_ limit: Int) -> Policy {
+            var policy = Policy()
+            policy.maxConnections = limit
+            policy.whenExhausted = .eagain
+            return policy
         }
 
         /// A load balancer of a cgroup below is seen through: its program runs before the guard's.
