@@ -201,6 +201,9 @@ struct EmbeddedObjectTests {
             (.keptPorts, 4, size(tg_kept_ports.self)),
             (.reservations, 4, size(tg_reservation.self)),
             (.sources, 4, size(tg_source.self)),
+            (.budget, 4, size(tg_budget.self)),
+            (.connections, 4, size(tg_connection.self)),
+            (.connectionOf, 8, 4),
             (.counters, 4, size(tg_counters.self)),
             (.policy, 4, size(tg_policy.self)),
         ]
@@ -215,7 +218,7 @@ struct EmbeddedObjectTests {
 
     @Test("A map is either shared or an attachment's own")
     func sharing() {
-        let own: Set<MapName> = [.counters, .policy]
+        let own = Set([.counters, .policy] + MapName.counting)
         #expect(Set(MapName.shared).union(own) == Set(MapName.allCases))
         #expect(Set(MapName.shared).isDisjoint(with: own))
         #expect(Set(MapName.sized).isSubset(of: MapName.shared))

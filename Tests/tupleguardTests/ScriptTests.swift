@@ -58,7 +58,7 @@ struct SoakTests {
     func everyOracle() throws {
         let rounds = try Self.plan.get()
         let modes: Set = [
-            "race", "chaos", "reuseport", "shared", "samesocket", "hostile", "outsiders",
+            "race", "chaos", "reuseport", "throng", "shared", "samesocket", "hostile", "outsiders",
             "rewriters", "connectx", "lab",
         ]
         #expect(Set(rounds.filter { !$0.control }.map(\.mode)) == modes)
