@@ -47,6 +47,7 @@ static __always_inline __u64 kept_word(__u32 index)
 	if (policy.first_port)
 		return 0;
 	kept = bpf_map_lookup_elem(&kept_ports, &zero);
+	asm volatile("" : "+r"(index)); /* as in tag_of() */
 	return kept ? READ_WORD(&kept->taken[index & (TG_PORTS / 64 - 1)]) : 0;
 }
 
