@@ -102,7 +102,8 @@ const char throng_help[] =
     "Threads in several processes have a few sockets each, bound to ports that all of them\n"
     "share, and connect, reconnect, disconnect and reopen them as fast as they can, for few\n"
     "destinations. Each tuple has a count of the sockets that are connected with it; more than\n"
-    "one is a violation. One in 64 is asked whether it holds what it is counted for.\n"
+    "one is a violation. One in 64 is asked whether it holds what it is counted for. Stalled\n"
+    "are connects that took 0.9 s: a guard does not wait longer than 1 s for one it allowed.\n"
     "\n" CREW_HELP;
 
 const char reuseport_help[] =

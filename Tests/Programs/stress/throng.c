@@ -24,6 +24,8 @@ enum {
 	SEATS = 4,
 	/* A seat in so many is asked what it holds. */
 	LOOKS = 64,
+	/* A guard waits so long for a connect that it has allowed. */
+	STALL_MS = 900,
 	LAST_ERRNO = 133,
 };
 
@@ -33,7 +35,7 @@ struct place {
 };
 
 struct counts {
-	_Alignas(64) uint64_t connected, refused, reconnected, reopened, looked, misread;
+	_Alignas(64) uint64_t connected, refused, reconnected, reopened, looked, misread, stalled;
 	uint64_t failed[LAST_ERRNO + 1];
 };
 
@@ -139,12 +141,15 @@ static void go(struct guest *guest, struct seat *seat)
 {
 	struct destination before = seat->to, to = choose_destination(guest->random, seat);
 	bool was_connected = seat->held;
+	uint64_t begin_ms;
 	int error;
 
 	if (was_connected)
 		leave(seat);
 	seat->to = to;
+	begin_ms = now_ms();
 	error = connect_to(seat->fd, &seat->to);
+	guest->counts->stalled += now_ms() - begin_ms >= STALL_MS;
 	if (!error) {
 		guest->counts->connected++;
 		guest->counts->reconnected += was_connected;
@@ -215,6 +220,7 @@ static uint64_t report_throng(const struct throng *throng)
 		sum.reopened += counts->reopened;
 		sum.looked += counts->looked;
 		sum.misread += counts->misread;
+		sum.stalled += counts->stalled;
 		for (int error = 0; error <= LAST_ERRNO; error++)
 			sum.failed[error] += counts->failed[error];
 	}
@@ -232,6 +238,7 @@ static uint64_t report_throng(const struct throng *throng)
 	report_number(&report, "reconnected", sum.reconnected);
 	report_number(&report, "reopened", sum.reopened);
 	report_number(&report, "looked", sum.looked);
+	report_number(&report, "stalled", sum.stalled);
 	report_number(&report, "violations", violations);
 	report_end(&report);
 	if (sum.misread)
