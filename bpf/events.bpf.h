@@ -35,8 +35,18 @@ struct {
 	__type(value, struct tg_abi_info);
 } abi SEC(".maps");
 
-/* Tells keys of `conflicts` of TCP from those of UDP; the event has the namespace as it is. */
+/*
+ * Tells keys of `conflicts` of TCP from those of UDP, and those of one guard from
+ * another's; the event has the namespace as it is.
+ */
 #define TCP_CONFLICTS (1U << 31)
+
+static __always_inline __u32 mark_of_conflict(const struct tg_event *event)
+{
+	__u32 guard = event->attachment * 0x9e3779b97f4a7c15 >> 32;
+
+	return event->protocol == IPPROTO_TCP ? guard ^ TCP_CONFLICTS : guard;
+}
 
 /* Atomic: a program in task context may be preempted by itself. */
 #define COUNT(counters, name) __sync_fetch_and_add(&(counters)->name, 1)
@@ -139,7 +149,7 @@ static __noinline int report(struct claimant *me, __u64 attachment, bool allowed
 	describe_owner(&me->holder, &event->holder);
 	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
 		COUNT(counters, events_dropped);
-	mark = event->protocol == IPPROTO_TCP ? TCP_CONFLICTS : 0;
+	mark = mark_of_conflict(event);
 	me->tuple.netns ^= mark;
 	known = keep_conflict(&me->tuple, &fresh);
 	me->tuple.netns ^= mark;

@@ -234,7 +234,7 @@ enum tg_reason {
 /* One conflict, as sent through the ring buffer. */
 struct tg_event {
 	__u64 time_ns;	       /* CLOCK_MONOTONIC */
-	__u64 attachment;      /* id of the cgroup whose guard decided; 0: seeding */
+	__u64 attachment;      /* id of the cgroup whose guard decided; 0: seeding, or not known */
 	__u32 reason;	       /* enum tg_reason */
 	__u16 allowed;	       /* 1: counted and let through */
 	__u16 protocol;	       /* IPPROTO_UDP or IPPROTO_TCP */
@@ -245,7 +245,7 @@ struct tg_event {
 	__u64 holder_cookie;	  /* 0 where not known */
 };
 
-/* One refused tuple, in the pinned LRU map `conflicts`, by struct tg_tuple. */
+/* One refused tuple, in the pinned LRU map `conflicts`, by struct tg_tuple and guard. */
 struct tg_conflict {
 	__u64 count;
 	__u64 first_ns;

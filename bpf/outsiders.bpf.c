@@ -32,10 +32,14 @@ __noinline int read_wish(struct claimant *me)
 		if (!is_socket(me->holder.sock, me->holder.cookie)) /* and holds nothing any more */
 			met.outsiders = TG_OUTSIDE;
 	} else {
-		/* Which sockets are in the way can't be told: perhaps a guarded one. */
+		/*
+		 * Which sockets are in the way can't be told: perhaps a guarded one, and of
+		 * whose guard nobody knows.
+		 */
 		all = bpf_map_lookup_elem(&strongest, &zero);
 		if (all)
 			met = *all;
+		met.guard = 0;
 		__builtin_memset(&me->holder, 0, sizeof(me->holder));
 	}
 	me->wish = met.outsiders;

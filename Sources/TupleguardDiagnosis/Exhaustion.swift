@@ -50,7 +50,7 @@ extension Evidence {
             })
             + all(
                 .sourceFilling,
-                fullestSource(namespace).map {
+                survey.fullestSource(namespace, since: earlier).map {
                     [("UDP ports at \(address($0.source.address))", $0.filling)]
                 } ?? [])
             + all(

@@ -28,6 +28,8 @@ package struct GuardFacts: Sendable {
     package struct Limited: Sendable {
         package let path: String
         package let ports: ClosedRange<UInt16>?
+        /// Whether its UDP sockets share them, whatever they ask for.
+        package let sharesPorts: Bool
         package let connections: ConnectionBudget?
         /// Connects that were one too many, since it was attached.
         package let refusedByBudget: Int
@@ -35,11 +37,13 @@ package struct GuardFacts: Sendable {
         package let errno: String
 
         package init(
-            path: String, ports: ClosedRange<UInt16>? = nil, connections: ConnectionBudget? = nil,
-            refusedByBudget: Int = 0, errno: String = "EADDRNOTAVAIL"
+            path: String, ports: ClosedRange<UInt16>? = nil, sharesPorts: Bool = true,
+            connections: ConnectionBudget? = nil, refusedByBudget: Int = 0,
+            errno: String = "EADDRNOTAVAIL"
         ) {
             self.path = path
             self.ports = ports
+            self.sharesPorts = sharesPorts
             self.connections = connections
             self.refusedByBudget = refusedByBudget
             self.errno = errno
@@ -96,7 +100,8 @@ extension GuardFacts.Limited {
         guard let path = attachment.path, policy.ports != nil || policy.maxConnections != nil
         else { return nil }
         self.init(
-            path: path, ports: policy.ports, connections: try state.connections(of: attachment),
+            path: path, ports: policy.ports, sharesPorts: policy.sharesPorts,
+            connections: try state.connections(of: attachment),
             refusedByBudget: Int(clamping: counters[.refusedBudget]),
             errno: policy.whenExhausted.rawValue)
     }

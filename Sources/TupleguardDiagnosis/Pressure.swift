@@ -58,6 +58,7 @@ extension Transport {
 
 /// How full one address is for sockets that share no port.
 struct SourcePressure {
+    let namespace: NamespaceSurvey
     let source: TransportSurvey.Source
     let filling: Filling
 
@@ -66,6 +67,7 @@ struct SourcePressure {
         _ source: TransportSurvey.Source, _ namespace: NamespaceSurvey, before: TransportSurvey?,
         seconds: Double, ended: Int
     ) {
+        self.namespace = namespace
         self.source = source
         let earlier = before.map { before in
             before.sources.first { $0.address == source.address }?.ports ?? 0
@@ -113,6 +115,24 @@ extension Survey {
         namespaces.compactMap { $0.confined(to: range) }.flatMap {
             pressures($0, since: earlier?.confined(to: range))
         }
+    }
+
+    /// In each namespace the address with most UDP ports of a range in use, whatever the
+    /// destination; of a range that was looked at by itself.
+    func fullestSources(in range: ClosedRange<UInt16>, since earlier: Survey?) -> [SourcePressure] {
+        let (now, before) = (confined(to: range), earlier?.confined(to: range))
+        return now.namespaces.compactMap { now.fullestSource($0, since: before) }
+    }
+
+    /// The address with most UDP ports in use. Wildcards count at every address: the fullest says
+    /// it for all.
+    func fullestSource(_ namespace: NamespaceSurvey, since earlier: Survey?) -> SourcePressure? {
+        let before = earlier?.namespace(like: namespace)?.udp
+        let seconds = earlier.map { Double(time - $0.time) / 1e9 } ?? 0
+        let ended = Set(before?.inodes ?? []).subtracting(namespace.udp.inodes).count
+        return namespace.udp.sources.map {
+            SourcePressure($0, namespace, before: before, seconds: seconds, ended: ended)
+        }.max { $0.filling.used < $1.filling.used }
     }
 
     /// What was seen as if that range were all that there is to choose from.

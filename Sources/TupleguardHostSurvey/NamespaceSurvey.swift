@@ -63,10 +63,12 @@ extension NamespaceSurvey {
         if scope.contains(.translations) { translation = .current(buffer: buffer) }
     }
 
-    /// For all that the kernel chooses from, and then for each of the ranges.
+    /// For all that the kernel chooses from, and then for each of the ranges of guarded cgroups.
     private func tallies(_ transport: Transport) -> [TransportTally] {
-        [TransportTally(transport, settings)]
-            + ranges.map { TransportTally(transport, settings.confined(to: $0.range)) }
+        [TransportTally(transport, settings, isGuarded: false)]
+            + ranges.map {
+                TransportTally(transport, settings.confined(to: $0.range), isGuarded: true)
+            }
     }
 
     private mutating func lookAtTCP(

@@ -37,7 +37,9 @@ struct TransportTally {
 
     private let transport: Transport
     private let settings: PortSettings
-    /// The ports that the kernel chooses from.
+    /// Whether the guard chooses these ports: it lets every destination share them.
+    private let isGuarded: Bool
+    /// The ports that are chosen from.
     private let ephemeral: PortBits
     private var listening = PortBits()
     /// Ephemeral ports of TCP sockets that are bound and not connected. connect() passes over them.
@@ -56,8 +58,9 @@ struct TransportTally {
     /// Milliseconds: TIME_WAIT takes a minute (TCP_TIMEWAIT_LEN), and may be reused after a second.
     private static let reusableTimeWait = 59_000
 
-    init(_ transport: Transport, _ settings: PortSettings) {
+    init(_ transport: Transport, _ settings: PortSettings, isGuarded: Bool) {
         self.transport = transport
+        self.isGuarded = isGuarded
         self.settings = settings
         var ephemeral = PortBits()
         for port in settings.range { ephemeral.insert(port) }
@@ -134,7 +137,7 @@ struct TransportTally {
             survey.inodes = members.filter {
                 !sources[Int($0.source)].ports.isShared($0.port)
             }.map(\.inode)
-        case .tcp: findSolePorts()
+        case .tcp: if !isGuarded { findSolePorts() }
         }
         let sorted = destinations.indices.sorted { destinations[$0].used > destinations[$1].used }
         survey.destinations = busiestDestinations(sorted.prefix(Self.busiest))

@@ -72,19 +72,17 @@ extension HostSample {
             "tupleguard_own_ports", .gauge, "Ports of its own that a cgroup has (--ports).")
         var used = MetricFamily(
             "tupleguard_own_ports_used", .gauge,
-            "Those of them in use to the destination that has most, or in TIME_WAIT.")
+            "Those of them that a connection to the busiest destination cannot have.")
         for (counted, budget) in zip(`guard`.cgroups, `guard`.connections) {
             let cgroup = ("cgroup", counted.attachment.path ?? "(gone)")
             if let budget {
                 connections.add([cgroup], budget.used)
                 limit.add([cgroup], budget.limit)
             }
-            guard let range = counted.attachment.policy.ports else { continue }
-            ports.add([cgroup], range.count)
-            let pressures = survey.pressures(in: range, since: nil)
+            guard let use = survey.ownPortsUse(counted.attachment.policy) else { continue }
+            ports.add([cgroup], use.range.count)
             for transport in [Transport.tcp, .udp] {
-                let most = pressures.filter { $0.transport == transport }.map(\.filling.used).max()
-                used.add([cgroup, ("protocol", transport.name)], most ?? 0)
+                used.add([cgroup, ("protocol", transport.name)], use[transport].used)
             }
         }
         return [connections, limit, ports, used]

@@ -24,7 +24,7 @@ package struct GuardEvent: ConflictEvent {
     package let networkNamespace: UInt32
     /// Path of the guarded cgroup whose guard decided; nil when it is not known.
     package var guardedCgroup: String?
-    /// Its id; 0 for what was found when the table was filled.
+    /// Its id; 0 for what was found when the table was filled, and where it cannot be told.
     package let guardedCgroupId: UInt64
     /// Who asked for the tuple; nil when nothing is known of it.
     package var claimant: ProcessIdentity?

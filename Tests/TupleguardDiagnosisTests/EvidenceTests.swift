@@ -430,6 +430,37 @@ extension Evidence {
         #expect(try findings(tcp: 80, timeWait: 60).map(\.kind).contains(.timeWait))
     }
 
+    /// Where each UDP socket has a port to itself, destinations do not tell.
+    @Test func portsOfOnesOwnThatAreNotShared() throws {
+        let crowded = namespace {
+            var ofUDP = TransportSurvey()
+            ofUDP.destinations = [destination(1)]
+            ofUDP.sources = [source(10, last: 2), source(80)]
+            $0.ranges = [.init(range: Self.ownPorts, udp: ofUDP)]
+        }
+        func evidence(sharing: Bool) throws -> Evidence {
+            try TupleguardDiagnosisTests.evidence(
+                crowded,
+                guardSight: limited(
+                    .init(path: "/a", ports: Self.ownPorts, sharesPorts: sharing)))
+        }
+        #expect(try evidence(sharing: true).findings().isEmpty)
+        let found = try evidence(sharing: false).findings()
+        try #require(found.map(\.kind) == [.ownPortsFilling])
+        #expect(found[0].severity == .warning)
+        #expect(found[0].numbers["used"] == 80)
+        #expect(found[0].local == "198.51.100.1")
+        #expect(found[0].remedies.count == 2)
+        for (discover, used) in [(Policy.Discover.all, 1), (.off, 80)] {
+            var policy = Policy()
+            (policy.ports, policy.discover) = (Self.ownPorts, discover)
+            let use = try #require(try evidence(sharing: true).survey.ownPortsUse(policy))
+            #expect(use.udp.used == used)
+            #expect(use.tcp.used == 0)
+            #expect(use.udp.possible == 100)
+        }
+    }
+
     @Test(
         arguments: [
             (10_000...10_099, [], nil), (20_000...20_099, [], "20000-20099"),

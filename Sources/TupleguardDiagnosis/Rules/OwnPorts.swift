@@ -11,7 +11,7 @@ extension Evidence {
             limited.ports.map { ports in
                 survey.pressures(in: ports, since: earlier).flatMap {
                     [ownPortsFinding(limited, ports, $0), timeWaitFinding($0)].compactMap(\.self)
-                } + unreservedFindings(limited, ports)
+                } + soleOwnPortFindings(limited, ports) + unreservedFindings(limited, ports)
             } ?? []
         } + overlapFindings(facts)
     }
@@ -41,13 +41,51 @@ extension Evidence {
             notes: [usageNote(filling, pressure.destination)],
             processes: processes(of: pressure.destination.inodes),
             remedies: [
-                .init(
-                    "Give it more ports that are nobody's; with the other options that `tupleguard status` shows.",
-                    "tupleguard attach --replace --ports LOW-HIGH \(shellWord(limited.path))"),
+                morePorts(limited),
                 .init(
                     "Or use more destinations (addresses or ports of the service), or a second local address: each pair has all of the ports."
                 ),
             ])
+    }
+
+    /// Of UDP sockets that share none each has a port to itself, whatever its destination.
+    private func soleOwnPortFindings(
+        _ limited: GuardFacts.Limited, _ ports: ClosedRange<UInt16>
+    ) -> [Finding] {
+        if limited.sharesPorts { return [] }
+        return survey.fullestSources(in: ports, since: earlier).compactMap { pressure in
+            let filling = pressure.filling
+            guard let severity = filling.severity else { return nil }
+            let name = address(pressure.source.address)
+            let subject = "UDP ports of \(printable(limited.path)) (\(text(ports))) at \(name)"
+            return Finding(
+                severity, .ownPortsFilling,
+                filling.isFull
+                    ? "\(subject) have run out: connect() gives \(limited.errno)"
+                    : "\(subject) are running out for sockets that share none",
+                in: pressure.namespace.namespace, protocolName: "udp", local: name,
+                numbers: [
+                    "used": filling.used, "possible": filling.possible,
+                    "shared": pressure.source.sharedPorts,
+                    "first": Int(ports.lowerBound), "last": Int(ports.upperBound),
+                    "per_second": Int((filling.rate ?? 0).rounded()),
+                ],
+                usage: filling.usage, secondsUntilFull: filling.secondsUntilFull,
+                notes: [usageNote(filling)],
+                processes: processes(of: pressure.namespace.udp.inodes),
+                remedies: [
+                    .init(
+                        "Let its sockets share them: then each port serves every destination once.",
+                        "tupleguard attach --replace --ports \(text(ports)) --discover all \(shellWord(limited.path))"
+                    ), morePorts(limited),
+                ])
+        }
+    }
+
+    private func morePorts(_ limited: GuardFacts.Limited) -> Finding.Remedy {
+        .init(
+            "Give it more ports that are nobody's; with the other options that `tupleguard status` shows.",
+            "tupleguard attach --replace --ports LOW-HIGH \(shellWord(limited.path))")
     }
 
     /// The kernel gives others those that are in its own range and not reserved.

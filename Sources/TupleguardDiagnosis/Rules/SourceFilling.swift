@@ -9,19 +9,11 @@ extension Evidence {
     /// UDP sockets that do not share hold their port whatever the destination: the address is what
     /// fills.
     func sourceFindings(_ namespace: NamespaceSurvey) -> [Finding] {
-        guard let fullest = fullestSource(namespace), let severity = fullest.filling.severity
+        guard let fullest = survey.fullestSource(namespace, since: earlier),
+            let severity = fullest.filling.severity
         else { return [] }
         return [sourceFinding(fullest, namespace, severity)]
             + udpProgramFindings(fullest, namespace)
-    }
-
-    /// Wildcards count at every address: the fullest says it for all.
-    func fullestSource(_ namespace: NamespaceSurvey) -> SourcePressure? {
-        let before = before(namespace)
-        let ended = Set(before?.udp.inodes ?? []).subtracting(namespace.udp.inodes).count
-        return namespace.udp.sources.map {
-            SourcePressure($0, namespace, before: before?.udp, seconds: seconds, ended: ended)
-        }.max { $0.filling.used < $1.filling.used }
     }
 
     private func sourceFinding(

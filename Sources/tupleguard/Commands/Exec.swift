@@ -265,7 +265,7 @@ struct Exec: ParsableCommand {
             Terminal.note(encodeJSON(report))
             return
         }
-        Terminal.note(summary(counters))
+        Terminal.note("tupleguard: " + counters.summary(under: policyOptions.policy))
         for line in outcome.deferred?.lines ?? [] { Terminal.note(line) }
         for conflict in conflicts.prefix(20) {
             for line in KnownConflict.guard(conflict).lines { Terminal.note("  " + line) }
@@ -273,21 +273,5 @@ struct Exec: ParsableCommand {
         if conflicts.count > 20 {
             Terminal.note("  and \(amount(conflicts.count - 20, "more tuple"))")
         }
-    }
-
-    private func summary(_ counters: Counters) -> String {
-        var summary =
-            "tupleguard: \(amount(counters.connectsClaimed, "UDP connect")) guarded, \(grouped(counters.refused)) refused"
-        if counters[.observed] > 0 {
-            summary += ", \(grouped(counters[.observed])) would have been"
-        }
-        if counters[.discovered] > 0 {
-            summary += ", ports chosen for \(grouped(counters[.discovered]))"
-        }
-        if counters[.unresolved] > 0 {
-            summary +=
-                ", \(grouped(counters[.unresolved])) not guarded (shared port for the kernel to choose)"
-        }
-        return summary
     }
 }

@@ -2,6 +2,8 @@
 
 import ArgumentParser
 import TupleguardAgentClient
+import TupleguardDiagnosis
+import TupleguardHostSurvey
 import TupleguardKernel
 import TupleguardLinux
 import TupleguardRecords
@@ -64,8 +66,21 @@ struct Status: ParsableCommand {
         }
 
         struct OwnPorts: Encodable {
+            struct Used: Encodable {
+                let tcp: Int
+                let udp: Int
+            }
+
             let first: UInt16
             let last: UInt16
+            /// Those that a connection to the busiest destination cannot have; absent where that
+            /// could not be seen.
+            let used: Used?
+
+            init(_ ports: ClosedRange<UInt16>, _ use: OwnPortsUse?) {
+                (first, last) = (ports.lowerBound, ports.upperBound)
+                used = use.map { Used(tcp: $0.tcp.used, udp: $0.udp.used) }
+            }
         }
 
         struct Ports: Encodable {
@@ -159,7 +174,8 @@ struct Status: ParsableCommand {
     private func report(
         _ attachments: [Attachment], _ claims: Int, _ size: Int, _ agent: AgentPresence
     ) -> Report {
-        Report(
+        let survey = lookAtPorts(attachments)
+        return Report(
             guarded: attachments.map { attachment in
                 Report.Guarded(
                     cgroup: attachment.path, cgroupId: attachment.id,
@@ -171,7 +187,7 @@ struct Status: ParsableCommand {
                     whenExhausted: attachment.policy.whenExhausted.rawValue,
                     strict: attachment.policy.isStrict,
                     ports: attachment.policy.ports.map {
-                        Report.OwnPorts(first: $0.lowerBound, last: $0.upperBound)
+                        Report.OwnPorts($0, survey?.ownPortsUse(attachment.policy))
                     },
                     maxConnections: attachment.policy.maxConnections,
                     connections: connections(of: attachment)?.used,
@@ -201,6 +217,37 @@ struct Status: ParsableCommand {
     /// Nil where they are not counted, and where the guard was taken off meanwhile.
     private func connections(of attachment: Attachment) -> ConnectionBudget? {
         try? folders.guardState.connections(of: attachment)
+    }
+
+    /// Who has which ports of cgroups' own; nil where there are none, or nobody may know.
+    private func lookAtPorts(_ attachments: [Attachment]) -> Survey? {
+        let ranges = attachments.compactMap(\.policy.ports)
+        return ranges.isEmpty ? nil : try? Survey(.all, .ports, ranges: ranges)
+    }
+
+    /// How much cgroups have used of the ports of their own.
+    private func showOwnPorts(_ attachments: [Attachment]) {
+        guard let survey = lookAtPorts(attachments) else { return }
+        var table = Table(columns: [
+            .init(title: "CGROUP", isFlexible: true), .init(title: "PORTS"),
+            .init(title: "TCP IN USE", alignment: .right),
+            .init(title: "UDP IN USE", alignment: .right),
+        ])
+        for attachment in attachments {
+            guard let use = survey.ownPortsUse(attachment.policy) else { continue }
+            table.rows.append([
+                attachment.path ?? "(gone: cgroup \(attachment.id))",
+                "\(use.range.lowerBound)-\(use.range.upperBound)",
+                share(use.tcp), share(use.udp),
+            ])
+        }
+        table.print()
+        print("")
+    }
+
+    /// "3,000 of 10,000 (30%)"
+    private func share(_ filling: Filling) -> String {
+        "\(grouped(filling.used)) of \(grouped(filling.possible)) (\(percent(filling.usage)))"
     }
 
     /// From which ports discovery chooses, in each network namespace.
@@ -290,6 +337,7 @@ struct Status: ParsableCommand {
         }
         table.print()
         print("")
+        showOwnPorts(attachments)
         showPrograms(attachments)
         print("")
         showPorts()

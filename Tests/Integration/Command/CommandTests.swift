@@ -134,6 +134,92 @@ extension IntegrationTests {
             }
         }
 
+        /// What sockets of others came to between themselves is none of its command's doing.
+        @Test func execReportsItsOwnConflictsAlone() throws {
+            try Sandbox.run { sandbox in
+                let run = try sandbox.start(
+                    tupleguard,
+                    [
+                        "exec", "--json", "--", "sh", "-c",
+                        "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done",
+                    ])
+                #expect(eventually { run.outputSoFar.contains("up") })
+                // Which of several it meets cannot be told: see anOutsiderThatPerhapsMeetsNobody.
+                let others = try [1, 2].map { number in
+                    let socket = try sandbox.socket(
+                        bound: "127.0.0.\(number):5000", in: sandbox.outside)
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    return socket
+                }
+                sandbox.close(others[0])
+                let last = try sandbox.socket(bound: "0.0.0.0:5000", in: sandbox.outside)
+                #expect(last.connect("127.0.0.1:6000") == nil)
+                let mine = try sandbox.namespaceCookie()
+                let met = try sandbox.state.conflicts().filter {
+                    $0.last.networkNamespace == mine && $0.last.reason == .ambiguous
+                }
+                #expect(met.count == 1)
+                run.signal(SIGTERM)
+                let report = try jsonObject(run.wait().errors)
+                #expect((report["conflicts"] as? [JSONObject])?.isEmpty == true, "\(report)")
+            }
+        }
+
+        /// Each with its own limits; the kernel's own connects stay out of it.
+        @Test func execSaysWhatItsLimitsDid() throws {
+            try Sandbox.run { sandbox in
+                let script = """
+                    import socket
+                    server = socket.create_server(('127.0.0.1', 7443))
+                    kept = [socket.socket() for _ in range(5)]
+                    for s in kept: s.connect_ex(('127.0.0.1', 7443))
+                    """
+                func errors(_ options: String...) throws -> String {
+                    try sandbox.command(
+                        tupleguard, ["exec"] + options + ["--", "/usr/bin/python3", "-c", script]
+                    ).errors
+                }
+                let ports = try errors("--ports", "23470-23472")
+                #expect(
+                    ports.contains(
+                        "3 TCP connects given a port, 2 refused (2 for want of a port)"),
+                    "\(ports)")
+                #expect(ports.contains("no port left for 127.0.0.1:7443 (tcp)"), "\(ports)")
+                let budget = try errors("--max-connections", "1")
+                #expect(
+                    budget.contains("1 connect counted, 4 refused (4 beyond the budget)"),
+                    "\(budget)")
+                let both = try errors("--ports", "23470-23472", "--max-connections", "4")
+                #expect(
+                    both.contains(
+                        "3 TCP connects given a port, 5 connects counted, 2 refused (2 for want of a port)"
+                    ), "\(both)")
+                #expect(!both.contains("UDP"), "\(both)")
+            }
+        }
+
+        /// What one guard refused is not told by another's report of the same destination.
+        @Test func guardsCountTheirRefusalsApart() throws {
+            try Sandbox.run { sandbox in
+                let server = try sandbox.socket(.tcp4, bound: "127.0.0.1:7000", in: sandbox.outside)
+                try Errno.check { listen(server.descriptor, 16) }
+                let other = try sandbox.makeSibling("other")
+                var policy = Policy()
+                policy.maxConnections = 1
+                for (cgroup, attempts) in [(sandbox.cgroup, 4), (other, 3)] {
+                    try sandbox.attach(policy, to: cgroup)
+                    for _ in 0..<attempts {
+                        _ = try sandbox.socket(.tcp4, in: cgroup).connect("127.0.0.1:7000")
+                    }
+                }
+                let conflicts = try sandbox.state.conflicts()
+                for (cgroup, refused) in [(sandbox.cgroup, 3), (other, 2)] {
+                    let own = conflicts.filter { $0.last.guardedCgroupId == cgroup.id }
+                    #expect(own.map(\.count) == [UInt64(refused)])
+                }
+            }
+        }
+
         @Test func attachStatusStatsConflictsClaimsDetach() throws {
             try Sandbox.run { sandbox in
                 #expect(try sandbox.tupleguard("status").status == 3)

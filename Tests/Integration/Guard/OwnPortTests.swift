@@ -370,9 +370,45 @@ extension IntegrationTests {
                 #expect(again.status == 0, "\(again.errors)")
                 let status = try sandbox.tupleguard("status", "--json")
                 #expect(
-                    status.output.contains(#""ports":{"first":20000,"last":20010}"#),
+                    status.output.contains(#""ports":{"first":20000,"last":20010,"#),
                     "\(status.output)")
                 #expect(try sandbox.tupleguard("status").output.contains("20000-20010"))
+            }
+        }
+
+        /// `status` and the metrics show one figure: what the busiest destination has, and of UDP
+        /// sockets that share none all of them.
+        @Test(arguments: [Policy.Discover.all, .reuseaddr])
+        func theCommandTellsWhatIsUsed(_ discover: Policy.Discover) throws {
+            // No other test's: the command looks at all network namespaces.
+            let range: ClosedRange<UInt16> = discover == .all ? 23450...23459 : 23460...23469
+            var policy = policy(range)
+            policy.discover = discover
+            try run(policy) { sandbox in
+                for (port, count) in [(6000, 4), (6001, 3)] {
+                    _ = try listen(sandbox, port)
+                    for _ in 0..<count {
+                        let socket = try socket(Self.first, sandbox)
+                        #expect(socket.connect("127.0.0.1:\(port)") == nil)
+                    }
+                }
+                for port in 6000..<6005 {
+                    let socket = try socket(Client.udp[0], sandbox)
+                    #expect(socket.connect("127.0.0.1:\(port)") == nil)
+                }
+                let (tcp, udp) = (4, discover == .all ? 1 : 5)
+                let status = try sandbox.tupleguard("status", "--json").json
+                let guarded = (status["guarded"] as? [JSONObject])?.first
+                let ports = guarded?["ports"] as? JSONObject
+                #expect(ports?["used"] as? [String: Int] == ["tcp": tcp, "udp": udp])
+                let text = try sandbox.tupleguard("status").output
+                #expect(text.contains("\(tcp) of 10 (\(tcp)0%)"), "\(text)")
+                #expect(text.contains("\(udp) of 10 (\(udp)0%)"), "\(text)")
+                let metrics = try sandbox.tupleguard("metrics").output
+                for (name, used) in [("tcp", tcp), ("udp", udp)] {
+                    let labels = "cgroup=\"\(sandbox.cgroup.path)\",protocol=\"\(name)\""
+                    #expect(metrics.contains("tupleguard_own_ports_used{\(labels)} \(used)\n"))
+                }
             }
         }
 
