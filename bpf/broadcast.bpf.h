@@ -25,8 +25,9 @@ struct device_walk {
 };
 
 /* As the kernel adds broadcast routes for an address (fib_add_ifaddr). */
-static __always_inline bool is_broadcast_of(struct in_ifaddr *own, __be32 address)
+__noinline int is_broadcast_of(__u64 own_address, __be32 address)
 {
+	struct in_ifaddr *own = (struct in_ifaddr *)own_address;
 	__be32 mask = BPF_CORE_READ(own, ifa_mask);
 
 	if (BPF_CORE_READ(own, ifa_broadcast) == address)
@@ -46,7 +47,7 @@ static long visit_device(__u32 round, struct device_walk *walk)
 	own =
 	    BPF_CORE_READ(device, flags) & IFF_UP ? BPF_CORE_READ(device, ip_ptr, ifa_list) : NULL;
 	for (int i = 0; i < MOST_ADDRESSES && own; i++) {
-		if (is_broadcast_of(own, walk->address)) {
+		if (is_broadcast_of((__u64)own, walk->address)) {
 			walk->found = true;
 			return 1;
 		}
@@ -57,7 +58,7 @@ static long visit_device(__u32 round, struct device_walk *walk)
 }
 
 /* Whether `address` is a broadcast address of one of the namespace's subnets. */
-static __noinline int is_subnet_broadcast(__u64 sk, __be32 address)
+__noinline int is_subnet_broadcast(__u64 sk, __be32 address)
 {
 	struct net *net = SOCK_FIELD(sk, __sk_common.skc_net.net);
 	struct device_walk walk = {.address = address};

@@ -13,11 +13,14 @@
 #define CHAIN 16
 
 /* Whether a socket of the namespace has the port, or may have it. */
-static __noinline int is_port_used(const struct port_table *table, __u16 port)
+__noinline int is_port_used(const struct port_table *table, __u16 port)
 {
-	__u64 node = first_in_chain(table, port), sk;
+	__u64 node, sk;
 	int i;
 
+	if (!table)
+		return true;
+	node = first_in_chain(table, port);
 	for (i = 0; i < CHAIN; i++) {
 		if (!node)
 			return false;
@@ -31,7 +34,7 @@ static __noinline int is_port_used(const struct port_table *table, __u16 port)
 }
 
 /* The same for one port only, in the namespace of `sk`. */
-static __noinline int is_used(__u64 sk, __u16 port)
+__noinline int is_used(__u64 sk, __u16 port)
 {
 	struct port_table table;
 

@@ -66,15 +66,16 @@ static __always_inline void vote(struct sample *it, const struct owner *owner,
 	}
 }
 
-static long sample_once(__u32 round, struct sample *it)
+/* Looks at one of the records' places, which may be empty. */
+__noinline int look_at_one(struct sample *it)
 {
 	__u32 index = bpf_get_prandom_u32() & policy.table_mask;
 	struct tg_socket_record *record = bpf_map_lookup_elem(&socket_records, &index);
 	struct owner owner = {};
 	__u64 cookie;
 
-	if (!record) /* cannot happen: the index is masked */
-		return 1;
+	if (!it || !record) /* cannot happen: the index is masked */
+		return 0;
 	cookie = READ_WORD(&record->cookie);
 	if (!cookie || cookie == COOKIE_RESERVED)
 		return 0;
@@ -90,6 +91,12 @@ static long sample_once(__u32 round, struct sample *it)
 	if (is_same_owner(&owner, &it->claimant))
 		it->claimant.claims += owner.claims;
 	vote(it, &owner, record);
+	return 0;
+}
+
+static long sample_once(__u32 round, struct sample *it)
+{
+	look_at_one(it);
 	return 0;
 }
 

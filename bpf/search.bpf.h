@@ -290,38 +290,45 @@ __noinline int find_port(struct claimant *me)
 	return look.at->found;
 }
 
-/*
- * Where all ports of a busy destination are taken: goes on to the next whose
- * claim no socket stands behind. All who find none free go on from where the
- * one before stopped, so that each port has its turn.
- */
-__noinline int find_doubtful(struct claimant *me)
+/* Goes on to the next port; true when no socket stands behind its claim. */
+__noinline int is_next_doubtful(struct claimant *me)
 {
 	struct tg_busy *it;
 	struct tg_tuple tuple;
 	struct view seen;
 
-	if (!me || me->discovery.doubts >= BUSY_DOUBTS)
+	if (!me)
 		return false;
 	it = get_busy(me->discovery.slot);
 	if (!it)
 		return false;
+	me->discovery.doubts++;
 	tuple = me->tuple;
-	NOT_UNROLLED
-	for (__u32 i = 0; i < BUSY_DOUBTS; i++) {
-		me->discovery.doubts++;
-		tuple.local_port = me->discovery.low + __sync_fetch_and_add(&it->cursor, 1) %
-							   count_ports(&me->discovery);
-		if (is_reserved(&me->discovery, tuple.local_port))
-			continue;
-		me->tuple.local_port = tuple.local_port;
-		if (!view_group(&tuple, &seen)) {
-			clear_bit(find_word(it, tuple.local_port), 1ULL << tuple.local_port % 64);
-			return true;
-		}
-		if (!(seen.word & TG_WORD_INLINE) || judge(me, &tuple, &seen) != REFUSE_HELD)
-			return true;
+	tuple.local_port = me->discovery.low +
+			   __sync_fetch_and_add(&it->cursor, 1) % count_ports(&me->discovery);
+	if (is_reserved(&me->discovery, tuple.local_port))
+		return false;
+	me->tuple.local_port = tuple.local_port;
+	if (!view_group(&tuple, &seen)) {
+		clear_bit(find_word(it, tuple.local_port), 1ULL << tuple.local_port % 64);
+		return true;
 	}
+	return !(seen.word & TG_WORD_INLINE) || judge(me, &tuple, &seen) != REFUSE_HELD;
+}
+
+/*
+ * Where all ports of a busy destination are taken: goes on to the next whose
+ * claim no socket stands behind. All who find none free go on from where the
+ * one before stopped, so that each port has its turn.
+ */
+static __always_inline bool find_doubtful(struct claimant *me)
+{
+	if (me->discovery.doubts >= BUSY_DOUBTS)
+		return false;
+	NOT_UNROLLED
+	for (__u32 i = 0; i < BUSY_DOUBTS; i++)
+		if (is_next_doubtful(me))
+			return true;
 	return false;
 }
 
