@@ -304,8 +304,8 @@ __noinline int is_next_doubtful(struct claimant *me)
 		return false;
 	me->discovery.doubts++;
 	tuple = me->tuple;
-	tuple.local_port = me->discovery.low +
-			   __sync_fetch_and_add(&it->cursor, 1) % count_ports(&me->discovery);
+	tuple.local_port =
+	    me->discovery.low + __sync_fetch_and_add(&it->cursor, 1) % count_ports(&me->discovery);
 	if (is_reserved(&me->discovery, tuple.local_port))
 		return false;
 	me->tuple.local_port = tuple.local_port;
