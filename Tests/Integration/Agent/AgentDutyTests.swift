@@ -271,17 +271,29 @@ extension IntegrationTests {
             }
         }
 
-        /// Without CAP_SYS_PTRACE it may not know where other processes are.
-        @Test func namespacesThatCannotBeLookedIntoAreToldOf() throws {
+        /// Without CAP_SYS_PTRACE it may not know where other processes are; a filter may keep it
+        /// from going there.
+        @Test(arguments: [
+            (
+                ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"],
+                "could not be looked into"
+            ),
+            (
+                [
+                    "python3", "-c",
+                    denial + "deny(308, 268); import sys; os.execv(sys.argv[1], sys.argv[1:])",
+                ],
+                "could not be looked into (Operation not permitted (EPERM))"
+            ),
+        ])
+        func namespacesThatCannotBeLookedIntoAreToldOf(_ limited: [String], _ words: String) throws
+        {
             try Sandbox.run { sandbox in
                 let agent = try sandbox.start(
                     "/usr/bin/env",
-                    [
-                        "setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace",
-                        tupleguard, "run", "--cgroup", sandbox.cgroup.folder,
-                    ])
+                    limited + [tupleguard, "run", "--cgroup", sandbox.cgroup.folder])
                 #expect(eventually { agent.errorsSoFar.contains("ready, guarding") })
-                #expect(eventually { agent.errorsSoFar.contains("could not be looked into") })
+                #expect(eventually { agent.errorsSoFar.contains(words) })
                 agent.signal(SIGTERM)
                 #expect(agent.wait().status == 0)
             }

@@ -170,6 +170,39 @@ extension IntegrationTests {
             }
         }
 
+        /// In one second so many that some are only counted; later ones are heard again.
+        @Test func whoConflictsAgainAndAgainIsHeardAgainAndAgain() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.startAgent()
+                let program = try IntegrationTests.ConnectxFromC().python(
+                    sandbox,
+                    """
+                    to, mine, holder = ('127.0.0.1', 9), ('127.0.0.1', 42000), udp()
+                    assert attempt(holder, to, mine) == 'ok'
+                    while attempt(udp(), to, mine) == 'EADDRINUSE': time.sleep(0.01)
+                    """, in: sandbox.outside)
+                sandbox.endWithSandbox(program)
+                let isHeard = try eventually { () throws in
+                    let findings = try AgentFindings.read(from: RunFolder(path: sandbox.runFolder))
+                    return findings?.conflicts.first.map { $0.count > 60 } ?? false
+                }
+                #expect(isHeard, "\(program.errorsSoFar)")
+                stop(agent)
+            }
+        }
+
+        /// What is said again within seconds is only counted, until the agent ends.
+        @Test func whatWasCountedIsSaidAtTheEnd() throws {
+            try Sandbox.run { sandbox in
+                let agent = try sandbox.startAgent()
+                try send(datagram(), to: sandbox, times: 5)
+                _ = try summary(sandbox, after: 5)
+                stop(agent)
+                let log = agent.errorsSoFar
+                #expect(log.contains("more times in") || log.contains("once more in"), "\(log)")
+            }
+        }
+
         // MARK: - Without a guard, without an agent
 
         @Test func reportsNeedNoGuard() throws {

@@ -282,10 +282,54 @@ extension IntegrationTests {
                     deny(41, 198, argument=(0, 16))
                     a, b = udp(), udp()
                     print(attempt(a, ('127.0.0.1', 9)), a.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), a.getsockname()[1] > 0)
-                    print(attempt(b, ('127.0.0.1', 9), ('127.0.0.1', a.getsockname()[1])), attempt(b, ('127.0.0.1', 9), ('127.0.0.1', 0)))
+                    print(attempt(b, ('127.0.0.1', 9), ('127.0.0.1', a.getsockname()[1])), b.getsockopt(0, 24), attempt(b, ('127.0.0.1', 9), ('127.0.0.1', 0)))
                     print(attempt(tcp(), ('127.0.0.1', 9)))
                     """,
-                prints: "ok 0 True\nEADDRINUSE ok\nECONNREFUSED")
+                prints: "ok 0 True\nEADDRINUSE 0 ok\nECONNREFUSED")
+        }
+
+        /// A TCP socket whose connect is refused loses its address again; a port that was named
+        /// stays, as after bind(2), and is shared.
+        @Test func whatARefusedSocketKeeps() throws {
+            try expect(
+                """
+                for port in (0, 42000):
+                    s = tcp(); said = attempt(s, ('127.0.0.1', 9), ('127.0.0.1', port))
+                    print(said, s.getsockname(), s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR))
+                """,
+                prints: """
+                    ECONNREFUSED ('0.0.0.0', 0) 0
+                    ECONNREFUSED ('127.0.0.1', 42000) 1
+                    """)
+        }
+
+        /// Before Linux 6.3 there was no IP_LOCAL_PORT_RANGE, with which the kernel itself keeps
+        /// off reserved ports.
+        private let withoutPortRanges =
+            denial
+            + "for call in (54, 208), (55, 209): deny(*call, argument=(2, 51), error=errno.ENOPROTOOPT)\n"
+
+        @Test func aPortIsBoundToAsItIsNamed() throws {
+            try expect(
+                withoutPortRanges + """
+                    to, mine, held = ('127.0.0.1', 9), ('127.0.0.1', 42000), [udp() for _ in range(3)]
+                    print([attempt(s, to, source) for s, source in zip(held, (mine, mine, ('127.0.0.1', 0)))])
+                    """,
+                prints: "['ok', 'EADDRINUSE', 'ok']")
+        }
+
+        /// More than a page of them: the last are not forgotten.
+        @Test func manyReservedPorts() throws {
+            try expect(
+                withoutPortRanges + """
+                    ports = '/proc/sys/net/ipv4/ip_local_'
+                    open(ports + 'port_range', 'w').write('43000 43003')
+                    apart = [str(port) for port in range(30001, 32000, 2)]
+                    open(ports + 'reserved_ports', 'w').write(','.join(apart + ['43001-43002']))
+                    held = [udp() for _ in range(3)]
+                    print([attempt(s, ('127.0.0.1', 9)) for s in held], sorted(s.getsockname()[1] for s in held))
+                    """,
+                prints: "['ok', 'ok', 'EAGAIN'] [0, 43000, 43003]")
         }
 
         /// What is kept between calls is bounded, and no call adds to it.

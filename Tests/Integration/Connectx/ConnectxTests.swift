@@ -529,6 +529,10 @@ extension IntegrationTests {
                         .udp, to: Endpoint("[fe80::1]:9")!,
                         from: Source(interface: scope))
                     #expect(other.tuple.local.port != 0)
+                    // Nor does its own need a source beside it.
+                    let chosen = try Connectx.connectBlocking(.udp, to: to)
+                    #expect(chosen.tuple.local.address == IPAddress("fe80::99"))
+                    #expect(chosen.tuple.remote == to)
                 }
             }
         }

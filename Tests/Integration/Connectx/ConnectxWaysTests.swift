@@ -355,6 +355,13 @@ extension IntegrationTests {
                         "PYTHONPATH": IntegrationTests.ConnectxFromC.pythonModules,
                     ])
                 #expect(outcome.output == "ok\nPermissionError\n", "\(outcome.errors)")
+                // The address of a new socket is found out without connecting from a port that the
+                // kernel chooses, and that the guard does not know of.
+                let line = ["connect", "udp", "127.0.0.1:9", "--count", "1"]
+                let own = try sandbox.command(
+                    Sandbox.program("tupleguard"), line, in: sandbox.cgroup)
+                #expect(techniques(own.output) == "  1 by own_port")
+                #expect(try sandbox.counters()[.exclusivePort] == 0)
             }
         }
 

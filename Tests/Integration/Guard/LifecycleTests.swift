@@ -151,6 +151,36 @@ extension IntegrationTests {
             }
         }
 
+        /// It stays one claim, with or without an address, and one place of the few in its record.
+        @Test(arguments: ["127.0.0.1", "0.0.0.0"])
+        func aSocketMayComeToOnePlaceAgainAndAgain(_ address: String) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let a = try sandbox.socket(bound: "\(address):5000")
+                for _ in 0..<10 { #expect(a.connect("127.0.0.1:6000") == nil) }
+                #expect(try sandbox.counters()[.claimed] == 1)
+                #expect(try sandbox.counters()[.reclaimed] == 9)
+                sandbox.close(a)
+                #expect(try sandbox.hasNoClaimsLeft())
+                #expect(try sandbox.counters()[.released] == 1)
+            }
+        }
+
+        /// A further claim of a group is remembered by its tuple, here beside one that is not.
+        @Test func whatASocketClaimedFurtherGoesWithIt() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                let first = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(first.connect("127.0.0.9:6000") == nil)
+                let second = try sandbox.socket(bound: "127.0.0.2:5000")
+                #expect(second.connect("127.0.0.9:6001") == nil)
+                #expect(second.connect("127.0.0.9:6000") == nil)
+                #expect(try sandbox.claims().count == 3)
+                sandbox.close(second)
+                #expect(try eventually { try sandbox.claims().count == 1 })
+            }
+        }
+
         @Test func socketsFromBeforeTheAttachAreGuarded() throws {
             try Sandbox.run { sandbox in
                 let a = try sandbox.socket(bound: "127.0.0.1:5000")
@@ -284,6 +314,20 @@ extension IntegrationTests {
                 #expect(a.connect("127.0.0.1:6000") == nil)
                 #expect(b.connect("127.0.0.1:6000") == "EPERM")
                 #expect(outsider.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
+        /// Where no agent looks after the state, what others left of cgroups that are gone goes.
+        @Test func aCgroupThatIsGoneIsLeftToTheAgent() throws {
+            try Sandbox.run { sandbox in
+                let child = try sandbox.makeChild("child")
+                try sandbox.attach()
+                try sandbox.attach(to: child)
+                try Errno.check { rmdir(child.folder) }
+                sandbox.state.removeAbandonedRuns(hasAgent: true)
+                #expect(try sandbox.state.attachments().count == 2)
+                sandbox.state.removeAbandonedRuns(hasAgent: false)
+                #expect(try sandbox.state.attachments().map(\.id) == [sandbox.cgroup.id])
             }
         }
 

@@ -238,6 +238,23 @@ extension IntegrationTests {
             }
         }
 
+        /// What the older guard has of a cgroup that is gone goes too, and nothing else.
+        @Test func aCgroupThatIsGoneHasNoSuccessor() throws {
+            try Sandbox.run { sandbox in
+                let child = try sandbox.makeChild("child")
+                try attachOlder(to: sandbox.cgroup, in: sandbox.state)
+                try attachOlder(to: child, in: sandbox.state)
+                try Errno.check { rmdir(child.folder) }
+                #expect(try sandbox.state.takeOver() == [sandbox.cgroup.path])
+                #expect(
+                    Set(names(in: sandbox.state.folder))
+                        == ["cgroup-\(sandbox.cgroup.id)", "maps"])
+                #expect(try programsAttached(to: sandbox.cgroup) == 1)
+                let socket = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(socket.connect("127.0.0.1:6000") == nil)
+            }
+        }
+
         @Test func aCommandTakesOver() throws {
             try Sandbox.run { sandbox in
                 try attachOlder(to: sandbox.cgroup, in: sandbox.state)
