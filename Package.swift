@@ -335,8 +335,18 @@ if Context.environment["TUPLEGUARD_LIBRARY_ONLY"] != nil {
 // scripts/fuzz builds libFuzzer's program of what FuzzTests are made of, and what it looks into: of
 // the command, which is a program itself, the part that reads the configuration file.
 if Context.environment["TUPLEGUARD_FUZZ"] != nil {
+    // This package only: after each input libFuzzer goes through the counters of all branches that
+    // there are, and three of four would be other packages'.
+    let watched = ["-sanitize=address,fuzzer"]
     package.products = []
     package.targets.removeAll { $0.type == .test || $0.type == .executable }
+    for target in package.targets where target.type == .regular {
+        if target.swiftSettings == nil {
+            target.cSettings = [.unsafeFlags(["-fsanitize=address,fuzzer-no-link"])]
+        } else {
+            target.swiftSettings?.append(.unsafeFlags(watched))
+        }
+    }
     package.targets += [
         .target(
             name: "tupleguard",
@@ -346,11 +356,15 @@ if Context.environment["TUPLEGUARD_FUZZ"] != nil {
                 product("ArgumentParser", "swift-argument-parser"),
             ],
             path: "Sources/tupleguard", sources: ["Options", "Text/Terminal.swift"],
-            swiftSettings: strict),
+            swiftSettings: strict + [.unsafeFlags(watched)]),
         .executableTarget(
             name: "tupleguard-fuzz",
             dependencies: ["tupleguard"] + fuzzed,
             path: "Tests/FuzzTests", exclude: ["Corpus", "CorpusTests.swift"],
-            swiftSettings: strict),
+            swiftSettings: strict + [
+                .unsafeFlags(watched), .enableExperimentalFeature("Extern"),
+            ],
+            // (gold fails at a second main(), which libFuzzer brings.)
+            linkerSettings: [.unsafeFlags(watched + ["-use-ld=lld"])]),
     ]
 }

@@ -140,6 +140,10 @@ struct ConfigurationFileTests {
             ("mode = enforce\ncgroup = a\nmode = observe\n", 3, "line 1"),
             // Each right by itself.
             ("cgroup = a\nmode = observe\ncgroup = b\nstrict = yes\ncgroup = c\n", 4, "--strict"),
+            // Of two, the first; a line that is none is seen before what the others say.
+            ("strict = yes\nmode = observe\ncgroup = a\nsweep-interval = 0\n", 2, "--strict"),
+            ("table-size = 3\nsweep-interval = 0\nmode = no\n", 1, "between 64 and"),
+            ("sweep-interval = 0\ncgruop = a\n", 2, "cgruop"),
             ("cgroup = a\nmode = ob\u{1}serve\n", 2, "control character"),
             ("cgroup = a\u{85}b\n", 1, "control character"),
         ])

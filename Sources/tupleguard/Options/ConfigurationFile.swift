@@ -82,20 +82,20 @@ enum ConfigurationFile {
         let argument: String
     }
 
+    /// Reads the lines, then what they say together: a file that is right is given to the option
+    /// parser once, however many lines it has.
     static func parse(_ bytes: [UInt8], path: String) throws -> AgentSettings {
         var entries: [Entry] = []
+        var lineOfName: [String: Int] = [:]
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         for (number, line) in zip(1..., lines) {
             do {
                 guard let entry = try entry(in: line, number: number) else { continue }
-                let earlier = entries.first { $0.name == entry.name }
-                if let earlier, options[entry.name] != .severalTimes {
+                if let earlier = lineOfName[entry.name], options[entry.name] != .severalTimes {
                     throw Mistake(
-                        description:
-                            "\(entry.name) is given a second time; line \(earlier.line) has it")
+                        description: "\(entry.name) is given a second time; line \(earlier) has it")
                 }
-                // Alone first, so that what is wrong with one line is said of that line.
-                _ = try settings([entry])
+                lineOfName[entry.name] = number
                 entries.append(entry)
             } catch let mistake as Mistake {
                 throw ConfigurationError(path: path, line: number, problem: mistake.description)
@@ -104,14 +104,31 @@ enum ConfigurationFile {
         return try all(entries, path: path)
     }
 
-    /// Lines that are right one by one may contradict each other: the first that does is named.
+    /// What is wrong is said of the first line that cannot be, alone or after those before it.
+    /// That line is looked for by halves: no further line makes right what is wrong.
     private static func all(_ entries: [Entry], path: String) throws -> AgentSettings {
-        do {
-            return try settings(entries)
-        } catch let mistake as Mistake {
-            let first = entries.indices.first { (try? settings(Array(entries[...$0]))) == nil }
+        do throws(Mistake) {
+            return try settings(entries[...])
+        } catch {
+            var (right, wrong) = (0, entries.count)
+            while wrong - right > 1 {
+                let middle = (right + wrong) / 2
+                if mistake(in: entries[..<middle]) == nil { right = middle } else { wrong = middle }
+            }
+            // Alone first, so that what is wrong with one line is said of that line.
+            let first = mistake(in: entries[right..<wrong]) ?? mistake(in: entries[..<wrong])
             throw ConfigurationError(
-                path: path, line: first.map { entries[$0].line }, problem: mistake.description)
+                path: path, line: entries[right...].first?.line,
+                problem: (first ?? error).description)
+        }
+    }
+
+    private static func mistake(in entries: ArraySlice<Entry>) -> Mistake? {
+        do throws(Mistake) {
+            _ = try settings(entries)
+            return nil
+        } catch {
+            return error
         }
     }
 
@@ -154,7 +171,7 @@ enum ConfigurationFile {
         }
     }
 
-    private static func settings(_ entries: [Entry]) throws -> AgentSettings {
+    private static func settings(_ entries: ArraySlice<Entry>) throws(Mistake) -> AgentSettings {
         do {
             return try AgentSettings.parse(entries.map(\.argument))
         } catch {

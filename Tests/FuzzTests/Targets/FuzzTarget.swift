@@ -7,24 +7,26 @@
 struct FuzzTarget: Sendable {
     /// Also its folder's.
     let name: String
+    /// In bytes: longer inputs lead nowhere that shorter ones do not, and take longer.
+    let longest: Int
     /// Whether the parser took the input for what it is to read.
     ///
     /// - Throws: `Unsound` when something does not hold that must.
     let accepts: @Sendable (UnsafeRawBufferPointer) throws -> Bool
 
     static let all: [FuzzTarget] = [
-        FuzzTarget(name: "agent-answers", accepts: acceptsAgentAnswer),
-        FuzzTarget(name: "bind-addresses", accepts: acceptsBindAddress),
-        FuzzTarget(name: "configuration", accepts: acceptsConfiguration),
-        FuzzTarget(name: "endpoints", accepts: acceptsEndpoints),
-        FuzzTarget(name: "http", accepts: acceptsHTTP),
-        FuzzTarget(name: "labels", accepts: acceptsLabels),
-        FuzzTarget(name: "maps", accepts: acceptsMapValue),
-        FuzzTarget(name: "names", accepts: acceptsName),
-        FuzzTarget(name: "netlink", accepts: acceptsNetlink),
-        FuzzTarget(name: "notices", accepts: acceptsNotice),
-        FuzzTarget(name: "proc", accepts: acceptsProcFile),
-        FuzzTarget(name: "settings", accepts: acceptsSettings),
+        FuzzTarget(name: "agent-answers", longest: 1024, accepts: acceptsAgentAnswer),
+        FuzzTarget(name: "bind-addresses", longest: 160, accepts: acceptsBindAddress),
+        FuzzTarget(name: "configuration", longest: 512, accepts: acceptsConfiguration),
+        FuzzTarget(name: "endpoints", longest: 160, accepts: acceptsEndpoints),
+        FuzzTarget(name: "http", longest: 768, accepts: acceptsHTTP),
+        FuzzTarget(name: "labels", longest: 512, accepts: acceptsLabels),
+        FuzzTarget(name: "maps", longest: 256, accepts: acceptsMapValue),
+        FuzzTarget(name: "names", longest: 128, accepts: acceptsName),
+        FuzzTarget(name: "netlink", longest: 1024, accepts: acceptsNetlink),
+        FuzzTarget(name: "notices", longest: 64, accepts: acceptsNotice),
+        FuzzTarget(name: "proc", longest: 512, accepts: acceptsProcFile),
+        FuzzTarget(name: "settings", longest: 512, accepts: acceptsSettings),
     ]
 }
 

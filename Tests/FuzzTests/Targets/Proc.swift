@@ -7,10 +7,25 @@ import TupleguardLinux
 import TupleguardRecords
 import TupleguardSockets
 
-/// Whatever a file of /proc says, what is read of it makes sense.
+/// Whatever a file of /proc says, what is read of it makes sense. The first letter of the input
+/// says what it is the file of, the rest is the file.
 @Sendable func acceptsProcFile(_ input: UnsafeRawBufferPointer) throws -> Bool {
-    try OneFileProc.shared.write(input)
+    guard let kind = input.first else { return false }
+    try OneFileProc.shared.write(UnsafeRawBufferPointer(rebasing: input.dropFirst()))
     let proc = OneFileProc.shared.proc
+    return switch kind {
+    case UInt8(ascii: "P"): try acceptsPorts(proc)
+    case UInt8(ascii: "N"): try acceptsNames(proc)
+    case UInt8(ascii: "S"):
+        (proc.parent(of: 1), proc.isStopped(1)) != (nil, nil) && !proc.users(of: 1).isEmpty
+    case UInt8(ascii: "L"): DescriptorUse(pid: 1, proc) != nil
+    case UInt8(ascii: "F"): HostFiles.current(proc) != nil
+    case UInt8(ascii: "M"): (try? CgroupHierarchy(proc: proc, outer: []))?.mountPoint != nil
+    default: false
+    }
+}
+
+private func acceptsPorts(_ proc: Proc) throws -> Bool {
     let settings = PortSettings.current(proc)
     try require(settings.reservedCount >= 0, "less than no ports are reserved")
     try require(
@@ -18,17 +33,15 @@ import TupleguardSockets
         "\(settings.possible) ports of \(settings.range), without \(settings.reservedList)")
     try require(settings.pieces <= settings.reserved.count + 1, "more pieces than there can be")
     _ = settings.reusesTimeWait(to: .loopback6)
-    _ = (try? CgroupHierarchy(proc: proc, outer: []))?.mountPoint
+    return settings.timeWaitReuse != nil || !settings.reserved.isEmpty
+}
+
+private func acceptsNames(_ proc: Proc) throws -> Bool {
     let identity = ProcessIdentity(pid: 1, in: proc)
     try require(
         identity?.description.unicodeScalars.contains(where: \.isUnfitToBeShown) != true,
         "a process's name unfit to be shown")
-    let parts: [Any?] = [
-        proc.cgroup(of: 1), proc.parent(of: 1), DescriptorUse(pid: 1, proc),
-        HostFiles.current(proc), settings.timeWaitReuse,
-    ]
-    _ = (proc.isStopped(1), proc.users(of: 1))
-    return parts.contains { $0 != nil }
+    return proc.cgroup(of: 1) != nil
 }
 
 /// A /proc in which every file that is read is one and the same.
@@ -46,9 +59,11 @@ private struct OneFileProc: Sendable {
     static let shared = OneFileProc()
 
     let proc: Proc
+    /// What they all are: written to for every input.
+    private let file: Int32
 
     private init() {
-        // In memory, where there is such a place: it is written to for every input.
+        // In memory, where there is such a place.
         let place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
         var name = Array("\(place)/tupleguard-fuzz-XXXXXX".utf8CString)
         let made = mkdtemp(&name) != nil
@@ -57,6 +72,7 @@ private struct OneFileProc: Sendable {
             root: String(decoding: name.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self))
         for folder in Self.folders { mkdir(proc.path(folder), 0o700) }
         for name in Self.names { symlink(proc.path("file"), proc.path(name)) }
+        file = open(proc.path("file"), O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         atexit { OneFileProc.shared.remove() }
     }
 
@@ -67,9 +83,7 @@ private struct OneFileProc: Sendable {
     }
 
     func write(_ input: UnsafeRawBufferPointer) throws {
-        let file = try OwnedDescriptor {
-            open(proc.path("file"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        }
-        try Errno.check { Glibc.write(file.raw, input.baseAddress, input.count) }
+        try Errno.check { ftruncate(file, 0) }
+        try Errno.check { pwrite(file, input.baseAddress, input.count, 0) }
     }
 }
