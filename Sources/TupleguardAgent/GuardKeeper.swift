@@ -316,10 +316,12 @@ struct GuardKeeper {
     }
 
     /// Says once of each program that runs after a guard, and may send sockets where it does not
-    /// see them, that it is there, and once that it no longer is.
+    /// see them, that it is there, and once that it no longer is; the same of privileged ports.
     private mutating func watchSurroundings() {
-        guard state.exists, let found = try? state.remarks(on: state.attachments()) else { return }
-        let now = Set(found)
+        guard state.exists, let attachments = try? state.attachments(),
+            let found = try? state.remarks(on: attachments)
+        else { return }
+        let now = Set(found).union(attachments.compactMap { $0.policy.portRemark() })
         for remark in now.subtracting(remarks).sorted() { logger.warning("\(printable(remark))") }
         for remark in remarks.subtracting(now).sorted() {
             logger.notice("no longer so: \(printable(remark))")

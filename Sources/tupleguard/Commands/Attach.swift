@@ -62,6 +62,7 @@ struct Attach: ParsableCommand {
             print("guarding \(printable(target.path)) (\(options.policy.mode.rawValue))")
             for remark in try state.remarks(on: target) { print(printable(remark)) }
         }
+        if let remark = options.policy.portRemark() { Terminal.note(remark) }
         if let unseen = seeded.unseen { Terminal.note(unseen) }
         if seeded.conflicts > 0 {
             print(

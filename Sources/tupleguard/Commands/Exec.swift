@@ -118,6 +118,9 @@ struct Exec: ParsableCommand {
         try state.attach(cgroup, policy: policyOptions.policy, tableSize: policyOptions.tableSize)
         defer { try? state.detach(cgroup.id, path: cgroup.path) }
         try state.seed()
+        if !quiet, let remark = policyOptions.policy.portRemark() {
+            Terminal.note("tupleguard: \(remark)")
+        }
         let outcome = try run(in: temporary, hierarchy, signals)
         if !quiet { try report(state, cgroup, outcome) }
         return outcome.status

@@ -25,7 +25,7 @@ struct DoctorPage {
             "What is wrong with this host's connections",
             ["By \(host). \(DoctorText(examination).verdict)"])
         page.inserted = report.findings.map(article)
-        page.figures = [destinations, holders, sockets].compactMap(\.self)
+        page.figures = [destinations, translations, holders, sockets].compactMap(\.self)
         page.notes = report.unseen.map { "Not seen: \($0)." }
         return page.html
     }
@@ -88,8 +88,6 @@ struct DoctorPage {
         let rows = busiest.map { name, destination in
             let all = Double(max(1, destination.possible))
             let waiting = min(destination.timeWait, destination.used)
-            let rate = rateText(destination.perSecond).map { ", \($0)" } ?? ""
-            let time = destination.secondsUntilFull.map { ", full \(timeUntil($0))" } ?? ""
             return RowChart.Row(
                 name,
                 [
@@ -98,7 +96,9 @@ struct DoctorPage {
                             (0, 100 * Double(destination.used - waiting) / all),
                             (1, 100 * Double(waiting) / all),
                         ]),
-                        "\(grouped(destination.used)) of \(grouped(destination.possible))\(rate)\(time)"
+                        amountText(
+                            destination.used, destination.possible, destination.perSecond,
+                            destination.secondsUntilFull)
                     )
                 ])
         }
@@ -123,6 +123,72 @@ struct DoctorPage {
                         destination.secondsUntilFull.map(timeUntil) ?? "",
                     ]
                 }))
+    }
+
+    /// What source NAT has given out, of all namespaces, fullest first.
+    private var translations: Figure? {
+        let all = report.namespaces.flatMap { namespace in
+            namespace.translations.map { (namespace: namespace.name, $0) }
+        }.sorted { $0.1.usage > $1.1.usage }.prefix(Self.rowsShown).map { namespace, translation in
+            (
+                name: "\(translation.protocol) \(translation.source) to \(translation.remote)"
+                    + place(namespace), translation
+            )
+        }
+        guard !all.isEmpty else { return nil }
+        return Figure(
+            "translations", title: "Ports of source NAT",
+            explanation:
+                "The ports to each destination that source NAT has given out, of those that it chooses from. Sockets of this host from the same address have some of them too.",
+            source: host,
+            RowChart(
+                all.map { translationRow($0, $1) },
+                series: ["translated", "TIME_WAIT", "of this host"],
+                axis: Axis("% of the ports to that destination", including: [100]),
+                limits: [Limit(70, "warning"), Limit(90, "critical")]),
+            DataTable(
+                [
+                    ("destination", false), ("used", true), ("possible", true),
+                    ("of this host", true), ("TIME_WAIT", true), ("a second", true),
+                    ("full", false),
+                ],
+                all.map { name, translation in
+                    [
+                        name, grouped(translation.used), grouped(translation.possible),
+                        grouped(translation.sockets), grouped(translation.timeWait),
+                        rateText(translation.perSecond) ?? "0",
+                        translation.secondsUntilFull.map(timeUntil) ?? "",
+                    ]
+                }))
+    }
+
+    private func translationRow(
+        _ name: String, _ translation: DoctorReport.TranslationReport
+    ) -> RowChart.Row {
+        let waiting = min(translation.timeWait, translation.mappings)
+        let pieces = [translation.mappings - waiting, waiting, translation.sockets]
+        return RowChart.Row(
+            name,
+            [
+                (
+                    .bar(
+                        pieces.enumerated().map {
+                            ($0, 100 * Double($1) / Double(max(1, translation.possible)))
+                        }),
+                    amountText(
+                        translation.used, translation.possible, translation.perSecond,
+                        translation.secondsUntilFull)
+                )
+            ])
+    }
+
+    /// "80 of 100, +3/s, full in 7 s"
+    private func amountText(
+        _ used: Int, _ possible: Int, _ perSecond: Double?, _ secondsUntilFull: Double?
+    ) -> String {
+        "\(grouped(used)) of \(grouped(possible))"
+            + (rateText(perSecond).map { ", \($0)" } ?? "")
+            + (secondsUntilFull.map { ", full \(timeUntil($0))" } ?? "")
     }
 
     /// Who has the sockets to the busiest destinations.
@@ -193,6 +259,10 @@ struct DoctorPage {
                     ]
                 }))
     }
+}
+
+extension DoctorReport.TranslationReport {
+    fileprivate var usage: Double { possible > 0 ? Double(used) / Double(possible) : 1 }
 }
 
 extension DoctorReport.DestinationReport {

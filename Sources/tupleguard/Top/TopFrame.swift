@@ -189,7 +189,7 @@ struct TopFrame {
 
     private func body(_ sample: TopSample, _ room: Int) -> [Line] {
         let destinations = destinationLines()
-        let owners = ownerLines(sample)
+        let owners = limitLines(sample) + ownerLines(sample)
         let conflicts = conflictLines(sample)
         // Each has a third; what one leaves, the destinations get, who are why one looks.
         let share = room / 3
@@ -219,12 +219,45 @@ struct TopFrame {
             ]
             guard view.admits(row.joined(separator: " ")) else { continue }
             table.rows.append(row)
-            switch filling.severity {
-            case .critical: styles.append(.critical)
-            case .warning: styles.append(.warning)
-            default: styles.append(.plain)
-            }
+            styles.append(style(filling.severity))
         }
+        return Array(zip(table.lines(width: columns), styles)).map { ($0, $1) } + [("", .plain)]
+    }
+
+    private func style(_ severity: Severity?) -> Style {
+        switch severity {
+        case .critical: .critical
+        case .warning: .warning
+        default: .plain
+        }
+    }
+
+    /// Cgroups with ports of their own, or a budget of connections.
+    private func limitLines(_ sample: TopSample) -> [Line] {
+        guard let `guard` = sample.host.guard else { return [] }
+        var table = Table(columns: [
+            .init(title: "OWN PORTS"), .init(title: "TCP", alignment: .right),
+            .init(title: "UDP", alignment: .right),
+            .init(title: "CONNECTIONS", alignment: .right),
+            .init(title: "CGROUP", isFlexible: true),
+        ])
+        var styles = [Style.title]
+        for (counted, budget) in zip(`guard`.cgroups, `guard`.connections) {
+            let use = sample.host.survey.ownPortsUse(counted.attachment.policy)
+            if use == nil && budget == nil { continue }
+            let row = [
+                use.map { "\($0.range.lowerBound)-\($0.range.upperBound)" } ?? "any",
+                use.map { grouped($0.tcp.used) } ?? "", use.map { grouped($0.udp.used) } ?? "",
+                budget?.description ?? "any",
+                ascii(placeName(ofCgroup: counted.attachment.path ?? "(gone)")),
+            ]
+            guard view.admits(row.joined(separator: " ")) else { continue }
+            table.rows.append(row)
+            let spent = budget.map { Filling(used: $0.used, possible: $0.limit) }
+            styles.append(
+                style([use?.tcp, use?.udp, spent].compactMap { $0?.severity }.max()))
+        }
+        if table.rows.isEmpty { return [] }
         return Array(zip(table.lines(width: columns), styles)).map { ($0, $1) } + [("", .plain)]
     }
 

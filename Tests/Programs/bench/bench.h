@@ -36,6 +36,9 @@ enum variant {
 	BY_DEFAULT, /* as it is attached without any option */
 	DISCOVERY,  /* as GUARD, and chooses ports for all sockets */
 	BUDGET,	    /* as GUARD, and counts connections, TCP too */
+	GUARD_VARIANTS,
+	OWN = GUARD_VARIANTS, /* as DISCOVERY, from ports of the cgroup's own, TCP too */
+	OWN_COUNTED,	      /* as OWN, and counts connections */
 	VARIANTS,
 };
 
@@ -78,6 +81,7 @@ struct workload {
 	int tuples;	     /* that whole cycles go through, or destinations of reconnects, in
 				turn */
 	int neighbours;	     /* other sockets on the local address and port */
+	int taken;	     /* ports that others have to the destination */
 	int operations;	     /* timed at a time */
 	int warm_up;	     /* and not timed before them */
 	void (*prepare)(const struct workload *workload, enum variant variant);
@@ -181,6 +185,7 @@ struct report {
 };
 
 void print_tables(const struct report *report);
+void warn_of_foreign_programs(int before, int after);
 void print_json(const struct report *report);
 
 /* ---- choices.c ---- */
@@ -190,6 +195,11 @@ void print_json(const struct report *report);
  * program's.
  */
 int bench_choices(int repetitions);
+
+/* ---- own.c ---- */
+
+/* What a connection costs that gets a port of the cgroup's own. */
+int bench_own_ports(int repetitions, bool json);
 
 /* ---- scale.c ---- */
 

@@ -22,6 +22,7 @@ static const char usage_text[] =
     "                              [--repetitions N] [--json]\n"
     "       tupleguard-bench discovery [--tupleguard PROGRAM] [--repetitions "
     "N]\n"
+    "       tupleguard-bench ports [--tupleguard PROGRAM] [--repetitions N] [--json]\n"
     "       tupleguard-bench scale [--tupleguard PROGRAM] [--sockets N]\n"
     "       tupleguard-bench deferral [--tupleguard PROGRAM] [--repetitions N] [--json]\n"
     "       tupleguard-bench flood --seconds N [--threads N] [--json]\n"
@@ -43,6 +44,9 @@ static const char usage_text[] =
     "guard's, and\n"
     "       a program's with one look-up for each port, as a destination fills "
     "up.\n"
+    "ports  Times TCP and UDP connections whose port the guard chooses from "
+    "the cgroup's own,\n"
+    "       with none and with nine tenths of them taken for the destination.\n"
     "scale  Connects sockets without a port (1000000), in several processes, "
     "under the\n"
     "       guard; then binds the same sockets to the same ports by hand "
@@ -89,10 +93,11 @@ static int bench_guard(int cgroup, void *argument)
 	struct report report = {.foreign_before = foreign_programs()};
 
 	srandom(time(NULL));
-	load_variants(~0u, options->tupleguard, options->empty, options->table, cgroup);
+	load_variants((1u << GUARD_VARIANTS) - 1, options->tupleguard, options->empty,
+		      options->table, cgroup);
 	measure(plain_workloads, PLAIN_WORKLOADS, repetitions, report.plain);
 	gather_crowds();
-	for (int variant = 0; variant < VARIANTS; variant++) {
+	for (int variant = 0; variant < GUARD_VARIANTS; variant++) {
 		attach_variant(variant);
 		claim_crowds();
 		detach_variant(variant);
@@ -115,6 +120,16 @@ static int run_discovery(int cgroup, void *argument)
 	srandom(time(NULL));
 	load_variants(1u << DISCOVERY, options->tupleguard, NULL, options->table, cgroup);
 	return bench_choices(options->repetitions);
+}
+
+static int run_own_ports(int cgroup, void *argument)
+{
+	const struct options *options = argument;
+
+	srandom(time(NULL));
+	load_variants(1u << OWN | 1u << OWN_COUNTED, options->tupleguard, NULL, options->table,
+		      cgroup);
+	return bench_own_ports(options->repetitions, options->json);
 }
 
 static int run_deferral(int cgroup, void *argument)
@@ -252,6 +267,8 @@ int main(int argc, char **argv)
 				      options.tupleguard);
 	if (!strcmp(command, "discovery"))
 		return run_and_unload(run_discovery, &options, options.tupleguard);
+	if (!strcmp(command, "ports"))
+		return run_and_unload(run_own_ports, &options, options.tupleguard);
 	if (!strcmp(command, "scale"))
 		return run_and_unload(run_scale, &options, options.tupleguard);
 	if (!strcmp(command, "deferral"))

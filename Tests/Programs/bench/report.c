@@ -18,6 +18,17 @@ static const char *verdict(double value, double goal)
 	return value <= goal ? "reached" : "MISSED";
 }
 
+void warn_of_foreign_programs(int before, int after)
+{
+	if (before || after)
+		printf("WARNING: programs of others are attached to connect() on this "
+		       "machine (%d\n"
+		       "before, %d after): \"no program\" is too dear, and every ratio "
+		       "looks better\n"
+		       "than it is\n",
+		       before, after);
+}
+
 static void print_head(const struct report *report)
 {
 	struct utsname system;
@@ -29,15 +40,9 @@ static void print_head(const struct report *report)
 	       "of the 95%%\n"
 	       "interval\n",
 	       system.release, sysconf(_SC_NPROCESSORS_ONLN), report->plain->repetitions);
-	if (report->foreign_before || report->foreign_after)
-		printf("WARNING: programs of others are attached to connect() on this "
-		       "machine (%d\n"
-		       "before, %d after): \"no program\" is too dear, and every ratio "
-		       "looks better\n"
-		       "than it is\n",
-		       report->foreign_before, report->foreign_after);
+	warn_of_foreign_programs(report->foreign_before, report->foreign_after);
 	printf("\n%-28s", "");
-	for (int variant = 0; variant < VARIANTS; variant++)
+	for (int variant = 0; variant < GUARD_VARIANTS; variant++)
 		printf(" %*s", variant == BARE ? 11 : 15, variant_names[variant].title);
 	printf("   goal\n");
 }
@@ -53,7 +58,7 @@ static void print_plain(const struct result *result)
 	double judged = ratio(result, workload->judged, CPU).median;
 
 	printf("%-28s %8.2f us", workload->title, cost(result, BARE, CPU).median / 1000);
-	for (int variant = EMPTY; variant < VARIANTS; variant++)
+	for (int variant = EMPTY; variant < GUARD_VARIANTS; variant++)
 		if (is_timed(result, variant))
 			print_ratio(ratio(result, variant, CPU));
 		else
@@ -67,7 +72,7 @@ static void print_crowd(const struct result *result)
 	double judged = added(result, workload->judged, CPU).median / 1000;
 
 	printf("%-28s %8.2f us", workload->title, cost(result, BARE, CPU).median / 1000);
-	for (int variant = EMPTY; variant < VARIANTS; variant++)
+	for (int variant = EMPTY; variant < GUARD_VARIANTS; variant++)
 		if (is_timed(result, variant))
 			printf(" %+12.3f us", added(result, variant, CPU).median / 1000);
 		else
@@ -129,7 +134,7 @@ static void print_json_result(const struct result *result, enum variant variant)
 static void print_json_results(const struct result *results, int count, bool comma)
 {
 	for (int i = 0; i < count; i++) {
-		for (int variant = 0; variant < VARIANTS; variant++) {
+		for (int variant = 0; variant < GUARD_VARIANTS; variant++) {
 			if (!is_timed(&results[i], variant))
 				continue;
 			printf("%s\n  ", comma ? "," : "");

@@ -29,15 +29,21 @@ const struct variant_name variant_names[VARIANTS] = {
     [BY_DEFAULT] = {"default", "default"},
     [DISCOVERY] = {"discovery", "discovery"},
     [BUDGET] = {"budget", "budget"},
+    [OWN] = {"own ports", "own_ports"},
+    [OWN_COUNTED] = {"and counted", "own_ports_counted"},
 };
 
 /* How the guards are attached. */
-static const char *const attach_options[VARIANTS][9] = {
+static const char *const attach_options[VARIANTS][11] = {
     [GUARD] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "off"},
     [BY_DEFAULT] = {NULL},
     [DISCOVERY] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "all"},
     [BUDGET] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "off",
 		"--max-connections", "100000"},
+    [OWN] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "all", "--ports",
+	     "20000-20999"},
+    [OWN_COUNTED] = {"--outsiders", "ignore", "--look-up", "off", "--discover", "all", "--ports",
+		     "20000-20999", "--max-connections", "100000"},
 };
 
 enum { MOST_PROGRAMS = 16 };

@@ -120,6 +120,30 @@ extension IntegrationTests {
             }
         }
 
+        /// The page draws them as it does destinations of sockets.
+        @Test func thePageDrawsThem() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.translate(.nftables)
+                let process = try sandbox.behind(
+                    30_000..<30_060,
+                    more: "for port in range(40000, 40015): send('192.0.2.1', port)")
+                try ending(process) {
+                    func page(_ options: String...) throws -> String {
+                        try sandbox.command(
+                            Sandbox.program("tupleguard"),
+                            ["doctor", "--namespace", "self", "--sample", "0", "--html", "-"]
+                                + options
+                        ).output
+                    }
+                    let some = try page("--snat-ports", "20000-20099")
+                    #expect(some.contains("<figure id=\"translations\">"))
+                    #expect(some.contains(">75 of 100"))
+                    #expect(some.contains("udp 192.0.2.1 to 198.51.100.7:53"))
+                    #expect(try page().contains(">75 of 64,512"))
+                }
+            }
+        }
+
         /// What the host connects itself from the same address takes the same ports.
         @Test func ownSocketsCountToo() throws {
             try Sandbox.run { sandbox in
