@@ -96,6 +96,8 @@ package struct Pod: Codable, Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func isHexadecimal(_ character: Character) -> Bool {
-        ("0"..."9").contains(character) || ("a"..."f").contains(character)
+        // A digit with an accent, or with what nobody sees behind it, is between others too.
+        character.isASCII
+            && (("0"..."9").contains(character) || ("a"..."f").contains(character))
     }
 }

@@ -55,6 +55,15 @@ package struct PortSettings: Hashable, Sendable {
         }
         reserved = all.filter { $0.overlaps(range) }.map { $0.clamped(to: range) }
             .sorted { $0.lowerBound < $1.lowerBound }
+            .reduce(into: []) { disjoint, next in
+                // The kernel writes none that overlap; a /proc that a container is given may.
+                guard let last = disjoint.last, last.overlaps(next) else {
+                    disjoint.append(next)
+                    return
+                }
+                disjoint[disjoint.count - 1] =
+                    last.lowerBound...max(last.upperBound, next.upperBound)
+            }
     }
 
     /// The same where ports are chosen from another range, whatever is reserved: see `--ports`.

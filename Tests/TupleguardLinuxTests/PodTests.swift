@@ -67,6 +67,8 @@ private let other = String(repeating: "00c0ffee", count: 8)
             "/kubepods.slice/other-pod\(slice).slice",
             "/mykubepods.slice/mykubepods-pod\(slice).slice",
             "/kubepods/pod\u{202e}\(uid.dropFirst())/\(id)",
+            // Characters as many as there ought to be, with an accent or a joiner on one of them.
+            "/kubepods/pod0\u{301}\(uid.dropFirst())/\(id)", "/kubepods/pod\(uid)\u{200d}/\(id)",
         ])
     func impostors(_ path: String) {
         #expect(Pod(ofCgroup: path) == nil)

@@ -31,6 +31,7 @@ struct PortSettingsTests {
         ("", 0, 1), ("\n", 0, 1), ("8080", 0, 1), ("150", 1, 2), ("100", 1, 1), ("199", 1, 1),
         ("150-159", 10, 2), ("90-110,150,190-300", 22, 2), ("100-199", 100, 0),
         ("110,120,130", 3, 4), ("120,110", 2, 3), ("nonsense,150,7-", 1, 2),
+        ("100-180,120-130,170-190", 91, 1), ("150,150", 1, 2),
     ])
     func reservedPortsCountWhereTheyAreInTheRange(_ list: String, _ count: Int, _ pieces: Int) {
         var settings = PortSettings()

@@ -27,10 +27,20 @@ import TupleguardRecords
     try require(
         commandName(name).utf8.allSatisfy { (0x20..<0x7f).contains($0) }, "a command's name")
     _ = SystemdUnit.name(ofCgroup: name)
+    try acceptsCgroup(name)
     _ = socketInode(input)
     _ = KernelVersion(release: name)
     try acceptsTimestamp(name)
     return shown == name
+}
+
+private func acceptsCgroup(_ path: String) throws {
+    let shown = placeName(ofCgroup: path)
+    try require(
+        !shown.unicodeScalars.contains(where: \.isUnfitToBeShown), "a place unfit to be shown")
+    guard let pod = Pod(ofCgroup: path) else { return }
+    try require(pod.uid.utf8.allSatisfy { $0 < 0x80 }, "a pod's number that is none")
+    try require(pod.containerId.map { $0.utf8.count == 64 } ?? true, "a container's that is none")
 }
 
 private func acceptsTimestamp(_ text: String) throws {
