@@ -32,7 +32,7 @@ extension IntegrationTests {
 
         @Test(arguments: [2, 4, 8])
         func oneWinnerInEachRound(_ threads: Int) throws {
-            try run(["race", "--threads", "\(threads)", "--rounds", "100000", "--family", "mixed"])
+            try run(["race", "--threads", "\(threads)", "--rounds", "30000", "--family", "mixed"])
         }
 
         @Test func theRaceIsLostWithoutAGuard() throws {
@@ -49,7 +49,7 @@ extension IntegrationTests {
             var policy = Policy()
             policy.lookUp = lookUp
             try run(
-                ["chaos", "--operations", "1000000", "--threads", "4", "--processes", "2"],
+                ["chaos", "--operations", "400000", "--threads", "4", "--processes", "2"],
                 policy: policy)
         }
 
@@ -61,7 +61,7 @@ extension IntegrationTests {
             policy.discover = discover
             try run(
                 [
-                    "chaos", "--unbound", "--operations", "500000", "--threads", "4",
+                    "chaos", "--unbound", "--operations", "200000", "--threads", "4",
                     "--processes", "2",
                 ] + (discover == .all ? ["--exclusive"] : []),
                 policy: policy)
