@@ -156,6 +156,9 @@ static __always_inline enum standing judge_connection(const struct tg_connection
 
 	if (!is_socket(sk, cookie))
 		return HAS_GONE;
+	/* A subflow of MPTCP loses its owner at close(), and for it no hook runs. */
+	if (!SOCK_FIELD(sk, sk_socket))
+		return HAS_GONE;
 	locked = is_locked(sk);
 	barrier();
 	state = SOCK_FIELD(sk, __sk_common.skc_state);

@@ -186,6 +186,7 @@ struct sock {
 		struct wait_queue_head wq;
 	} sk_lock;
 	struct dst_entry *sk_dst_cache;
+	struct socket *sk_socket;
 	__u16 sk_protocol;
 	__u8 sk_userlocks : 4;
 	struct {

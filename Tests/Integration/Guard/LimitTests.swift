@@ -105,7 +105,7 @@ extension IntegrationTests {
         }
 
         /// What has ended leaves its place to others, though no hook may have told so.
-        @Test(arguments: [Way.plain, .sendto, .deferred])
+        @Test(arguments: Way.allCases)
         func aBudget(_ way: Way) throws {
             try run(way, policy(connections: 3)) { sandbox in
                 for round in 1...3 {
