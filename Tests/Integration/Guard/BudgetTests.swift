@@ -3,10 +3,11 @@
 
 import Glibc
 import Testing
-import TupleguardKernel
 import TupleguardLinux
 import TupleguardSockets
 import TupleguardTestSupport
+
+@testable import TupleguardKernel
 
 extension IntegrationTests {
     @Suite struct Budgets {
@@ -197,6 +198,22 @@ extension IntegrationTests {
                 #expect(a.connect("127.0.0.1:7000") == nil)
                 #expect(try used(sandbox) == 2)
                 #expect(try sandbox.counters()[.uncounted] == 2)
+            }
+        }
+
+        /// Connects of a thread are over when it is elsewhere, however many a socket had.
+        @Test func aSocketThatConnectedTwiceDoesNotCount() throws {
+            try Sandbox.run { sandbox in
+                var patient = policy(1)
+                patient.graceNanoseconds = 3_600_000_000_000
+                try sandbox.attach(patient)
+                let a = try sandbox.socket(sharing: false)
+                #expect(a.connect("127.0.0.1:7000") == nil)
+                #expect(a.connect("127.0.0.1:7001") == nil)
+                try a.disconnect()
+                let b = try sandbox.socket(sharing: false)
+                #expect(b.connect("127.0.0.1:7000") == nil)
+                #expect(try used(sandbox) == 1)
             }
         }
 

@@ -427,6 +427,24 @@ extension IntegrationTests {
             }
         }
 
+        /// Where no port can be chosen at all the connect is the kernel's to refuse, unless the
+        /// policy is strict.
+        @Test(arguments: [false, true])
+        func aSocketWhoseAddressIsGone(_ isStrict: Bool) throws {
+            var policy = policy(.all)
+            policy.isStrict = isStrict
+            try Sandbox.run { sandbox in
+                try sandbox.attach(policy, tableSize: 4096)
+                try sandbox.ip("address", "add", "10.99.0.1/32", "dev", "lo")
+                let socket = try sandbox.socket()
+                try socket.bindWithoutPort("10.99.0.1")
+                try sandbox.ip("address", "del", "10.99.0.1/32", "dev", "lo")
+                let error = try #require(socket.connect("127.0.0.1:6000"))
+                #expect((error == "EPERM") == isStrict, "\(error)")
+                #expect(try sandbox.counters()[.undiscoverable] == 1)
+            }
+        }
+
         @Test func aDefaultRangeIsUsedWidely() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach(policy(.all), tableSize: 4096)

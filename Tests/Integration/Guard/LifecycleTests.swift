@@ -92,6 +92,21 @@ extension IntegrationTests {
             }
         }
 
+        /// Also where it has a further claim of a group, and another the first.
+        @Test func aReconnectToASharedPlaceMovesTheClaim() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach(Self.impatient)
+                let other = try sandbox.socket(bound: "127.0.0.1:5000")
+                #expect(other.connect("127.0.0.9:6001") == nil)
+                let a = try sandbox.socket(bound: "127.0.0.2:5000")
+                let b = try sandbox.socket(bound: "127.0.0.2:5000")
+                #expect(a.connect("127.0.0.9:6000") == nil)
+                #expect(a.connect("127.0.0.9:6001") == nil)
+                #expect(b.connect("127.0.0.9:6001") == "EPERM")
+                #expect(b.connect("127.0.0.9:6000") == nil)
+            }
+        }
+
         @Test func aFailedConnectKeepsTheOldPeerAndItsClaim() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach(Self.impatient)
@@ -178,6 +193,24 @@ extension IntegrationTests {
                 #expect(try sandbox.claims().count == 3)
                 sandbox.close(second)
                 #expect(try eventually { try sandbox.claims().count == 1 })
+            }
+        }
+
+        /// And goes also where the socket moves on, so that there is room for the next.
+        @Test func furtherClaimsComeAndGo() throws {
+            try Sandbox.run { sandbox in
+                try sandbox.attach()
+                for port in 6000...6002 {
+                    let socket = try sandbox.socket(bound: "127.0.0.1:5000")
+                    #expect(socket.connect("127.0.0.9:\(port)") == nil)
+                }
+                let mover = try sandbox.socket(bound: "127.0.0.2:5000")
+                for round in 0..<12 {
+                    #expect(mover.connect("127.0.0.9:\(6000 + round % 3)") == nil)
+                }
+                #expect(try sandbox.counters()[.allowedTableFull] == 0)
+                sandbox.close(mover)
+                #expect(try eventually { try sandbox.claims().count == 3 })
             }
         }
 

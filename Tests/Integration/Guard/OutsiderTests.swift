@@ -395,6 +395,8 @@ extension IntegrationTests {
                 try sandbox.attach(policy(.observe))
                 #expect(try sandbox.state.outsidersAttachment() == nil)
                 #expect(try sandbox.state.attachments().first?.looksUp == true)
+                let remark = try sandbox.state.remarks(on: sandbox.cgroup).first ?? ""
+                #expect(remark.hasPrefix("sockets outside are looked up one by one: "))
                 let outsider = try sandbox.socket(bound: "127.0.0.1:5000", in: sandbox.outside)
                 let insider = try sandbox.socket(bound: "127.0.0.1:5000")
                 #expect(outsider.connect("127.0.0.1:6000") == nil)
@@ -407,6 +409,7 @@ extension IntegrationTests {
                 try sandbox.state.attach(sandbox.cgroup, policy: policy(.refuse), replacing: true)
                 #expect(try sandbox.state.outsidersAttachment()?.programs.count == 3)
                 #expect(try sandbox.state.attachments().first?.looksUp == false)
+                #expect(try sandbox.state.remarks(on: sandbox.cgroup) == [])
             }
         }
 

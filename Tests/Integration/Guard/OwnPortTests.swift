@@ -75,6 +75,27 @@ extension IntegrationTests {
             return server
         }
 
+        /// Ports that the program may not bind to are passed over.
+        @Test func privilegedPortsAreForThePrivileged() throws {
+            try run { sandbox in
+                try sandbox.sysctl("net.ipv4.ip_unprivileged_port_start", "20005")
+                let program = """
+                    import socket
+                    keep = []
+                    for remote in range(6000, 6004):
+                        made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(5)]
+                        for s in made: s.connect(('127.0.0.1', remote))
+                        keep += made
+                        print(*sorted(s.getsockname()[1] for s in made))
+                    """
+                let outcome = try sandbox.command(
+                    "/usr/bin/python3", ["-c", program], in: sandbox.cgroup, asNobody: true)
+                let ports = "20005 20006 20007 20008 20009\n"
+                #expect(
+                    outcome.output == String(repeating: ports, count: 4), "\(outcome.errors)")
+            }
+        }
+
         /// Connects until it fails; the ports, and why no more.
         private func fill(
             _ client: Client, _ sandbox: Sandbox, _ port: Int, netns: Int32? = nil
@@ -200,15 +221,18 @@ extension IntegrationTests {
             }
         }
 
-        /// What is in TIME_WAIT counts as taken, or not, as net.ipv4.tcp_tw_reuse says.
-        @Test func timeWait() throws {
+        /// What is in TIME_WAIT counts as taken, or not, as net.ipv4.tcp_tw_reuse says: 2 allows it
+        /// on loopback, 1 everywhere.
+        @Test(arguments: [("127.0.0.1", "2"), ("10.99.0.1", "1")])
+        func timeWait(_ address: String, _ setting: String) throws {
             try run { sandbox in
+                try sandbox.ip("address", "add", "10.99.0.1/32", "dev", "lo")
                 try sandbox.sysctl("net.ipv4.tcp_tw_reuse", "0")
                 let server = try listen(sandbox, 6000)
                 var used: Set<UInt16> = []
                 for _ in Self.own {
                     let socket = try socket(Self.first, sandbox)
-                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    #expect(socket.connect("\(address):6000") == nil)
                     used.insert(socket.local!.port)
                     let accepted = accept(server.descriptor, nil, nil)
                     sandbox.close(socket)
@@ -216,10 +240,10 @@ extension IntegrationTests {
                 }
                 #expect(used == Set(Self.own))
                 let last = try socket(Self.first, sandbox)
-                #expect(last.connect("127.0.0.1:6000") == "EADDRNOTAVAIL")
-                try sandbox.sysctl("net.ipv4.tcp_tw_reuse", "1")
+                #expect(last.connect("\(address):6000") == "EADDRNOTAVAIL")
+                try sandbox.sysctl("net.ipv4.tcp_tw_reuse", setting)
                 // It has to be a second old.
-                #expect(eventually { last.connect("127.0.0.1:6000") == nil })
+                #expect(eventually { last.connect("\(address):6000") == nil })
                 #expect(Self.own.contains(last.local!.port))
             }
         }
@@ -240,6 +264,25 @@ extension IntegrationTests {
                 #expect(failed[0].local?.port == port)
                 let (ports, _) = try fill(Self.first, sandbox, 6000)
                 #expect(Set(ports) == Set(Self.own).subtracting([port]))
+            }
+        }
+
+        /// And others get it last.
+        @Test func portsOfFailedConnectsAreLeftWhileOthersAreFree() throws {
+            try run { sandbox in
+                let failed = try (0..<5).map { _ in try socket(Self.first, sandbox) }
+                for socket in failed {
+                    #expect(socket.connect("127.0.0.1:6000") == "ECONNREFUSED")
+                }
+                let left = Set(Self.own).subtracting(failed.map { $0.local!.port })
+                #expect(left.count == 5)
+                _ = try listen(sandbox, 6000)
+                let ports = try (0..<5).map { _ in
+                    let socket = try socket(Self.first, sandbox)
+                    #expect(socket.connect("127.0.0.1:6000") == nil)
+                    return socket.local!.port
+                }
+                #expect(Set(ports) == left)
             }
         }
 

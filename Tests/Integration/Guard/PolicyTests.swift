@@ -67,6 +67,11 @@ extension IntegrationTests {
                 case .allow:
                     #expect(without == 0)
                     #expect(counters[.refusedTableFull] == 0)
+                    // Told once a second: who fills the table goes on filling it.
+                    let told = try sandbox.state.conflicts().filter {
+                        $0.last.reason == .tableFull
+                    }.reduce(0) { $0 + $1.count }
+                    #expect((1..<unclaimed / 2).contains(told))
                 case .refuse:
                     #expect(UInt64(without) == unclaimed)
                     #expect(counters[.allowedTableFull] == 0)

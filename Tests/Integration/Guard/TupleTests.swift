@@ -261,6 +261,22 @@ extension IntegrationTests {
             }
         }
 
+        /// Nor is one of another guarded cgroup of this one.
+        @Test func whoIsInsideAnotherGuardIsOutside() throws {
+            var policy = Policy()
+            policy.lookUp = .on
+            try Sandbox.run { sandbox in
+                try sandbox.attach(policy)
+                try sandbox.attach(policy, to: sandbox.outside)
+                let first = try sandbox.socket(in: sandbox.outside, sharing: false)
+                #expect(first.connect("127.0.0.1:6000") == nil)
+                try first.set(SOL_SOCKET, SO_REUSEADDR, 1)
+                let second = try sandbox.socket(bound: "127.0.0.1:\(first.local!.port)")
+                #expect(second.connect("127.0.0.1:6000") == "EPERM")
+                #expect(try sandbox.counters()[.refusedOutside] == 1)
+            }
+        }
+
         @Test func boundDeviceConflictsWithUnbound() throws {
             try Sandbox.run { sandbox in
                 try sandbox.attach()
