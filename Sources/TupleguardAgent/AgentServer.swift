@@ -112,7 +112,7 @@ final class Places: Sendable {
     func giveBack() { taken.subtract(1, ordering: .relaxed) }
 }
 
-/// Answers the requests of one connection.
+/// Answers one request, and closes.
 private final class RequestHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
@@ -124,6 +124,9 @@ private final class RequestHandler: ChannelInboundHandler {
     private let pods: PodRefusals
     private let health: @Sendable () -> AgentHealth
     private var following: UInt64?
+    /// Each answer ends the connection. What came right behind the request may be handed on when it
+    /// has ended, and would be followed for ever.
+    private var hasAsked = false
     private var asksTooLate: Scheduled<Void>?
 
     /// In which a client has asked that connected.
@@ -149,7 +152,8 @@ private final class RequestHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard case .head(let request) = unwrapInboundIn(data) else { return }
+        guard case .head(let request) = unwrapInboundIn(data), !hasAsked else { return }
+        hasAsked = true
         asksTooLate?.cancel()
         switch (request.method, request.uri) {
         case (.GET, "/health"):
