@@ -200,8 +200,12 @@ static void run_guest(struct member *member)
 		step(&guest);
 		crew_step(member);
 	}
-	for (unsigned i = 0; i < SEATS; i++)
+	/* Others may not have heard yet that it is over, and take what is let go of here. */
+	for (unsigned i = 0; i < SEATS; i++) {
+		if (guest.seats[i].held)
+			leave(&guest.seats[i]);
 		close(guest.seats[i].fd);
+	}
 }
 
 static uint64_t report_throng(const struct throng *throng)
