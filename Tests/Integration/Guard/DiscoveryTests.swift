@@ -559,6 +559,42 @@ extension IntegrationTests {
             }
         }
 
+        /// Takes every port of several destinations, gives one of each back, and connects again.
+        private static let fillMany = """
+            import resource, socket, sys
+            ports, destinations = int(sys.argv[1]), int(sys.argv[2])
+            resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+            def dial(number):
+                client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                try:
+                    client.connect(("127.0.0.1", 6000 + number))
+                    return client
+                except OSError:
+                    client.close()
+            held = [[dial(number) for _ in range(ports)] for number in range(destinations)]
+            connected = sum(client is not None for clients in held for client in clients)
+            beyond = [dial(number) for number in range(destinations)]
+            for clients in held: clients.pop(ports // 2).close()
+            again = [dial(number) for number in range(destinations)]
+            print(connected, destinations - beyond.count(None), destinations - again.count(None))
+            """
+
+        /// Thousands for one destination, which only a bitmap finds; and so many destinations at
+        /// once that some share a set of bitmaps.
+        @Test(arguments: [(5000, 1), (380, 40)])
+        func noPortIsOverlooked(_ ports: Int, _ destinations: Int) throws {
+            try Sandbox.run { sandbox in
+                try setPorts(sandbox, ports)
+                try sandbox.attach(policy(.all), tableSize: 65536)
+                let outcome = try sandbox.command(
+                    "/usr/bin/python3", ["-c", Self.fillMany, "\(ports)", "\(destinations)"],
+                    in: sandbox.cgroup)
+                #expect(
+                    outcome.output == "\(ports * destinations) 0 \(destinations)\n",
+                    "\(outcome.errors)")
+            }
+        }
+
         /// Each connect doubts some claims, and goes on where the one before stopped.
         @Test func staleClaimsAmongManyMakeWayInTheEnd() throws {
             try Sandbox.run { sandbox in
