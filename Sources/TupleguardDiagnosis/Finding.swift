@@ -44,6 +44,7 @@ package struct Finding: Encodable, Sendable {
         case ownPortsFilling = "own-ports-filling"
         case ownPortsUnreserved = "own-ports-unreserved"
         case ownPortsOverlap = "own-ports-overlap"
+        case ownPortsPrivileged = "own-ports-privileged"
         case connectionsFilling = "connections-filling"
     }
 

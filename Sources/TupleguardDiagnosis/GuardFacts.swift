@@ -28,6 +28,8 @@ package struct GuardFacts: Sendable {
     package struct Limited: Sendable {
         package let path: String
         package let ports: ClosedRange<UInt16>?
+        /// A sentence, where not every program may have these.
+        package let portRemark: String?
         /// Whether its UDP sockets share them, whatever they ask for.
         package let sharesPorts: Bool
         package let connections: ConnectionBudget?
@@ -37,12 +39,13 @@ package struct GuardFacts: Sendable {
         package let errno: String
 
         package init(
-            path: String, ports: ClosedRange<UInt16>? = nil, sharesPorts: Bool = true,
-            connections: ConnectionBudget? = nil, refusedByBudget: Int = 0,
-            errno: String = "EADDRNOTAVAIL"
+            path: String, ports: ClosedRange<UInt16>? = nil, portRemark: String? = nil,
+            sharesPorts: Bool = true, connections: ConnectionBudget? = nil,
+            refusedByBudget: Int = 0, errno: String = "EADDRNOTAVAIL"
         ) {
             self.path = path
             self.ports = ports
+            self.portRemark = portRemark
             self.sharesPorts = sharesPorts
             self.connections = connections
             self.refusedByBudget = refusedByBudget
@@ -100,8 +103,8 @@ extension GuardFacts.Limited {
         guard let path = attachment.path, policy.ports != nil || policy.maxConnections != nil
         else { return nil }
         self.init(
-            path: path, ports: policy.ports, sharesPorts: policy.sharesPorts,
-            connections: try state.connections(of: attachment),
+            path: path, ports: policy.ports, portRemark: policy.portRemark(),
+            sharesPorts: policy.sharesPorts, connections: try state.connections(of: attachment),
             refusedByBudget: Int(clamping: counters[.refusedBudget]),
             errno: policy.whenExhausted.rawValue)
     }

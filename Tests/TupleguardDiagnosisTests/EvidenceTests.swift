@@ -482,6 +482,20 @@ extension Evidence {
                 == ["sysctl -w net.ipv4.ip_local_reserved_ports=\"\(advice)\""])
     }
 
+    @Test func portsThatNotEveryProgramMayHave() throws {
+        let own: ClosedRange<UInt16> = 1000...1099
+        var policy = Policy()
+        policy.ports = own
+        let remark = try #require(policy.portRemark(Proc(root: "/nowhere")))
+        let found = try evidence(
+            guardSight: limited(.init(path: "/a", ports: own, portRemark: remark))
+        ).findings()
+        #expect(found.map(\.kind) == [.ownPortsPrivileged])
+        #expect(found.first?.severity == .info)
+        #expect(found.first?.notes == [remark])
+        #expect(remark.contains("ports 1000-1023 are privileged"))
+    }
+
     @Test func portsThatTwoHave() throws {
         func findings(_ other: ClosedRange<UInt16>) throws -> [Finding] {
             try evidence(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cgroups with ports of their own: that run out, that others may take, that two of them have.
+// Cgroups with ports of their own: that run out, that others may take, that two of them have, that
+// not every program may have.
 
 import TupleguardHostSurvey
 import TupleguardLinux
@@ -12,6 +13,7 @@ extension Evidence {
                 survey.pressures(in: ports, since: earlier).flatMap {
                     [ownPortsFinding(limited, ports, $0), timeWaitFinding($0)].compactMap(\.self)
                 } + soleOwnPortFindings(limited, ports) + unreservedFindings(limited, ports)
+                    + privilegedFindings(limited, ports)
             } ?? []
         } + overlapFindings(facts)
     }
@@ -113,6 +115,26 @@ extension Evidence {
                     )
                 ])
         }
+    }
+
+    private func privilegedFindings(
+        _ limited: GuardFacts.Limited, _ ports: ClosedRange<UInt16>
+    ) -> [Finding] {
+        limited.portRemark.map { remark in
+            [
+                Finding(
+                    .info, .ownPortsPrivileged,
+                    "not every program may have the ports of \(printable(limited.path)) (\(text(ports)))",
+                    numbers: ["first": Int(ports.lowerBound), "last": Int(ports.upperBound)],
+                    notes: [remark],
+                    remedies: [
+                        morePorts(limited),
+                        .init(
+                            "Or give its programs CAP_NET_BIND_SERVICE; or let every program of the network namespace have such ports.",
+                            "sysctl -w net.ipv4.ip_unprivileged_port_start=\(ports.lowerBound)"),
+                    ])
+            ]
+        } ?? []
     }
 
     private func overlapFindings(_ facts: GuardFacts) -> [Finding] {
