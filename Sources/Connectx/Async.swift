@@ -61,17 +61,17 @@ extension Connectx {
     ) async throws(ConnectError) -> Connection {
         let opening = Opening(destination: destination, source: source, options: options)
         let deadline = options.deadline
-        let wasBlocking = linux_is_blocking(socket)
+        let adopted = try Adopted(socket)
         var connection = try await opening.unlessContended { () throws(ConnectError) in
-            try opening.adopt(socket, .failsAtOnce)
+            try opening.adopt(adopted, .failsAtOnce)
         }
         do throws(ConnectError) {
             try await opening.wait(for: &connection, until: deadline)
         } catch {
-            Opening.giveBack(connection, isBlocking: wasBlocking)
+            opening.giveBack(connection, adopted)
             throw error
         }
-        linux_set_blocking(socket, wasBlocking)
+        adopted.restoreBlocking()
         return connection
     }
 }

@@ -60,7 +60,7 @@ extension Connectx {
         options: Options = Options()
     ) throws(ConnectError) -> Connection {
         let opening = Opening(destination: destination, source: source, options: options)
-        return try opening.adopt(socket, .failsAtOnce)
+        return try opening.adopt(Adopted(socket), .failsAtOnce)
     }
 
     // MARK: - Waits
@@ -120,15 +120,15 @@ extension Connectx {
     ) throws(ConnectError) -> Connection {
         let opening = Opening(destination: destination, source: source, options: options)
         let deadline = options.deadline
-        let wasBlocking = linux_is_blocking(socket)
-        var connection = try opening.adopt(socket, opening.patience(.asSocket))
+        let adopted = try Adopted(socket)
+        var connection = try opening.adopt(adopted, opening.patience(.asSocket))
         do throws(ConnectError) {
             try opening.waitBlocking(for: &connection, until: deadline)
         } catch {
-            Opening.giveBack(connection, isBlocking: wasBlocking)
+            opening.giveBack(connection, adopted)
             throw error
         }
-        linux_set_blocking(socket, wasBlocking)
+        adopted.restoreBlocking()
         return connection
     }
 }

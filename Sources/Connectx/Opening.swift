@@ -98,24 +98,23 @@ struct Opening: Sendable {
 
     /// Connects a socket of the caller's, and takes it over when that succeeds. A TCP socket then
     /// has O_NONBLOCK.
-    func adopt(_ raw: Int32, _ patience: Patience) throws(ConnectError) -> Connection {
-        let socket = try Socket(raw)
-        let wasBlocking = linux_is_blocking(raw)
-        if socket.transport == .tcp { linux_set_blocking(raw, false) }
+    func adopt(_ adopted: Adopted, _ patience: Patience) throws(ConnectError) -> Connection {
+        let socket = adopted.socket
+        if socket.transport == .tcp { linux_set_blocking(socket.raw, false) }
         do throws(ConnectError) {
             let outcome = try connect(socket, from: source, patience)
-            return Connection(descriptor: OwnedDescriptor(taking: raw), outcome: outcome)
+            return Connection(descriptor: OwnedDescriptor(taking: socket.raw), outcome: outcome)
         } catch {
-            linux_set_blocking(raw, wasBlocking)
+            adopted.restoreBlocking()
             throw error
         }
     }
 
     /// Ends an adopted connection that came to nothing, and leaves the socket to the caller.
-    static func giveBack(_ connection: consuming Connection, isBlocking: Bool) {
-        let raw = connection.takeDescriptor()
-        ConnectxCore.disconnect(raw)
-        linux_set_blocking(raw, isBlocking)
+    func giveBack(_ connection: consuming Connection, _ adopted: Adopted) {
+        _ = connection.takeDescriptor()
+        adopted.socket.abandon(from: source)
+        adopted.restoreBlocking()
     }
 
     // MARK: - After the connect
@@ -159,6 +158,19 @@ struct Opening: Sendable {
         }
         return true
     }
+}
+
+/// A socket of the caller's, as it was before it was connected.
+struct Adopted: Sendable {
+    let socket: Socket
+    private let isBlocking: Bool
+
+    init(_ raw: Int32) throws(ConnectError) {
+        socket = try Socket(raw)
+        isBlocking = linux_is_blocking(raw)
+    }
+
+    func restoreBlocking() { linux_set_blocking(socket.raw, isBlocking) }
 }
 
 /// SO_ERROR

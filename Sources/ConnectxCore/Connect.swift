@@ -61,13 +61,14 @@ package func connect(
         let technique = try connectUDP(socket, source, destination, patience)
         outcome = Outcome(technique: technique, progress: .connected)
     }
-    return try deliver(data, on: socket, to: destination, outcome)
+    return try deliver(data, on: socket, from: source, to: destination, outcome)
 }
 
 /// Sends the first data that did not go with the connect. Where that fails, the connection is
 /// ended: data that was given is delivered, or there is an error and no connection.
 private func deliver(
-    _ data: FirstData, on socket: Socket, to destination: Destination, _ outcome: Outcome
+    _ data: FirstData, on socket: Socket, from source: Source, to destination: Destination,
+    _ outcome: Outcome
 ) throws(ConnectError) -> Outcome {
     guard outcome.progress == .connected, outcome.sent == 0, let vectors = data.vectors else {
         return outcome
@@ -80,7 +81,7 @@ private func deliver(
         outcome.sent = max(sent, 0)
         return outcome
     }
-    socket.disconnect()
+    socket.abandon(from: source)
     throw ConnectError(
         .init(error, isFromBind: false), error, socket.tuple(to: destination.endpoint))
 }

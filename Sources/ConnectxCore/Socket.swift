@@ -16,6 +16,8 @@ package struct Socket {
     private(set) var interface: UInt32 = 0
     private var reuseAddress: Int32 = 0
     private var reusePort: Int32 = 0
+    /// IP_BIND_ADDRESS_NO_PORT of a TCP socket.
+    private var noPort: Int32 = 0
     /// IP_LOCAL_PORT_RANGE as it was; 0 for the namespace's.
     private(set) var portRange: UInt32 = 0
 
@@ -38,7 +40,9 @@ package struct Socket {
             transport = try Self.transport(of: raw, isBound: local.port != 0)
             reuseAddress = try SocketOption.reuseAddress.get(raw)
             interface = UInt32(bitPattern: try SocketOption.boundInterface.get(raw))
-            if transport == .udp {
+            if transport == .tcp {
+                noPort = (try? SocketOption.bindAddressNoPort.get(raw)) ?? 0
+            } else {
                 reusePort = try SocketOption.reusePort.get(raw)
                 portRange = (try? SocketOption.localPortRange.get(raw)) ?? 0
             }
@@ -169,8 +173,23 @@ package struct Socket {
                 // bind to port 0 sets the address anew, and disconnecting takes the port away.
                 if bindName(Endpoint(.unspecified, 0), scope: 0) == 0 { disconnect() }
             }
-            if noPort { try SocketOption.bindAddressNoPort.set(raw, 1) }
+            if noPort {
+                try SocketOption.bindAddressNoPort.set(raw, 1)
+            } else if transport == .tcp && self.noPort == 0 && !isNew {
+                try SocketOption.bindAddressNoPort.set(raw, 0)
+            }
         } catch {}
+    }
+
+    /// Ends a connection of this call's that came to nothing, and leaves the socket as after a call
+    /// that failed.
+    package func abandon(from source: Source) {
+        disconnect()
+        // getsockname() of a TCP socket goes on telling a port that it has not any more.
+        let isBound =
+            transport == .tcp
+            ? source.port != nil : (try? Endpoint { getsockname(raw, $0, $1) })?.port != 0
+        if !isBound { restore(hasAddressOnly: transport == .udp || source.address != nil) }
     }
 }
 

@@ -187,10 +187,30 @@ extension IntegrationTests {
             #expect(linux_is_blocking(raw))
         }
 
-        private func adoptBlocking(_ raw: Int32, _ to: Endpoint) throws(ConnectError)
-            -> Connectx.Connection
-        {
-            try Connectx.connectBlocking(adopting: raw, to: to)
+        private func adoptBlocking(
+            _ raw: Int32, _ to: Endpoint, _ source: Source = .any
+        ) throws(ConnectError) -> Connectx.Connection {
+            try Connectx.connectBlocking(adopting: raw, to: to, from: source)
+        }
+
+        /// Nor does it keep the address that it was bound to for the connection, nor the options.
+        @Test(arguments: [true, false])
+        func whatFailsIsUnboundAgain(_ isAsync: Bool) async throws {
+            let nobody = Kind.tcp4.endpoint(try freePort(.tcp4))
+            let own = try rawSocket(.tcp4)
+            let raw = own.raw
+            let source = Source(address: IPAddress(v4: 127, 0, 0, 7))
+            await #expect(throws: ConnectError.self) {
+                if isAsync {
+                    _ = try await Connectx.connect(adopting: raw, to: nobody, from: source)
+                } else {
+                    _ = try adoptBlocking(raw, nobody, source)
+                }
+            }
+            let name = try Endpoint { getsockname(raw, $0, $1) }
+            #expect(name.address.isAny && name.port == 0, "\(name)")
+            #expect(try SocketOption.bindAddressNoPort.get(raw) == 0)
+            #expect(try SocketOption.reuseAddress.get(raw) == 0)
         }
 
         /// A socket of the caller's that blocks is connected without a thread that waits, and
