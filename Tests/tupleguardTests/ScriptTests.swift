@@ -7,6 +7,10 @@ import TupleguardTestSupport
 
 /// Runs a script of this repository.
 private func script(_ name: String, _ arguments: String...) throws -> Sandbox.Outcome {
+    try script(name, arguments)
+}
+
+private func script(_ name: String, _ arguments: [String]) throws -> Sandbox.Outcome {
     let folder = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
     return try RunningProgram(
         ["/usr/bin/env", "python3", "\(folder)/scripts/\(name)"] + arguments,
@@ -99,6 +103,24 @@ struct FaultTests {
             try makeFile("\(folder)/table", lines.joined(separator: "\n"))
             return try script("faults", "--list", "--table", "\(folder)/table")
         }
+    }
+
+    /// (A copy that has faults in it fits no longer, and should not.)
+    @Test(
+        "The table fits the sources", .enabled(if: !#filePath.contains("/.build-faults/")))
+    func theTable() throws {
+        let outcome = try script("faults", "--list")
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        #expect(outcome.output.split(separator: "\n").count > 200)
+    }
+
+    @Test(
+        "What nothing is tried for is refused",
+        arguments: [["9999"], ["--only", "no such fault"], ["--resume", "--survivors"]])
+    func nothingToTry(_ arguments: [String]) throws {
+        let outcome = try script("faults", arguments)
+        #expect(outcome.status != 0)
+        #expect(outcome.errors.contains("faults: "), "\(outcome.errors)")
     }
 
     @Test("A fault is shown with its place, and with the reason why it may stay unnoticed")
