@@ -78,7 +78,7 @@ static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 	if (ctx->protocol != IPPROTO_UDP || ctx->user_port || !ctx->sk || bpf_get_retval())
 		return ALLOW;
 	sk = as_number(ctx->sk);
-	if (!is_to_be_chosen(sk) || binds_without_port(sk))
+	if (!is_to_be_chosen(sk) || binds_without_port(sk) || is_chosen_above())
 		return ALLOW;
 	counters = find_counters();
 	if (!read_ports(sk, &it.range)) {

@@ -22,6 +22,7 @@
 #include "outside.bpf.h"
 #include "search.bpf.h"
 #include "ports.bpf.h"
+#include "sides.bpf.h"
 
 enum {
 	/*
@@ -63,6 +64,21 @@ static __always_inline bool is_to_be_discovered(bool shares)
 		return false;
 	return policy.strict || policy.first_port || policy.discover == TG_DISCOVER_ALL ||
 	       (policy.discover == TG_DISCOVER_REUSEADDR && shares);
+}
+
+/*
+ * Whether this guard leaves the choice of a port to that of a cgroup above, whose hooks run
+ * after these, and which has ports of its own.
+ */
+static __always_inline bool is_chosen_above(void)
+{
+	__u64 id = policy.attachment;
+	struct tg_side *own;
+
+	if (policy.first_port)
+		return false;
+	own = bpf_map_lookup_elem(&guarded, &id);
+	return own && own->ports_above;
 }
 
 /* A hook that looks for a port, for the callback. */

@@ -36,14 +36,16 @@ struct {
 } abi SEC(".maps");
 
 /*
- * Tells keys of `conflicts` of TCP from those of UDP, and those of one guard from
- * another's; the event has the namespace as it is.
+ * Tells keys of `conflicts` of TCP from those of UDP, those of one guard from
+ * another's, and of connections that were one too many, which are refused for their
+ * number, from those for want of a port; the event has the namespace as it is.
  */
 #define TCP_CONFLICTS (1U << 31)
 
 static __always_inline __u32 mark_of_conflict(const struct tg_event *event)
 {
-	__u32 guard = event->attachment * 0x9e3779b97f4a7c15 >> 32;
+	__u64 over_budget = event->reason == TG_REASON_BUDGET;
+	__u32 guard = (event->attachment + (over_budget << 63)) * 0x9e3779b97f4a7c15 >> 32;
 
 	return event->protocol == IPPROTO_TCP ? guard ^ TCP_CONFLICTS : guard;
 }

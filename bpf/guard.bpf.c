@@ -171,6 +171,8 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 	struct claimant *me = &search->me;
 	bool shares = shares_port(me->wanted.claim.sock);
 
+	if (is_to_be_discovered(shares) && is_chosen_above())
+		return ALLOW;
 	if (!is_to_be_discovered(shares)) {
 		if (shares)
 			COUNT(counters, unresolved);

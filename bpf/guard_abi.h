@@ -308,9 +308,10 @@ enum tg_outsiders {
 /* Which guard a cgroup is under, and what that wants: see sides.bpf.h. */
 struct tg_side {
 	__u64 generation;
-	__u64 guard;	 /* id of the guarded cgroup; 0: none */
-	__u32 outsiders; /* enum tg_outsiders */
-	__u32 error;	 /* errno of an outsider's refusal */
+	__u64 guard;	   /* id of the guarded cgroup; 0: none */
+	__u32 outsiders;   /* enum tg_outsiders */
+	__u16 error;	   /* errno of an outsider's refusal */
+	__u16 ports_above; /* it has no ports of its own, but a guarded cgroup above it has */
 };
 
 /* How one attachment behaves: the programs' read-only data. */

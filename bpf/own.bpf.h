@@ -39,6 +39,12 @@ struct {
  */
 #define LOOKS 8
 
+/*
+ * So many that only a TIME_WAIT has, and that may be had again, are passed by: one
+ * without may be near. Where a program closes first, soon all are like that.
+ */
+#define TIME_WAITS_PASSED_BY 32
+
 /* A TCP socket that looks for a port. */
 struct seeker {
 	struct tg_tuple tuple; /* all but the local port; the local address if it is final */
@@ -50,7 +56,8 @@ struct seeker {
 	__u32 device;
 	bool found;
 	bool in_doubt; /* no port is free for certain: take one that may be */
-	__u32 again;   /* another look may find one: some may be free, or others look too */
+	__u32 time_waits;
+	__u32 again; /* another look may find one: some may be free, or others look too */
 };
 
 /* And its hook, for the callbacks. */
@@ -62,7 +69,8 @@ struct pursuit {
 /* What there is to know of a port. */
 enum finding {
 	FREE,
-	DOUBTED, /* perhaps not ours to take, but the kernel would let us */
+	REUSABLE, /* a TIME_WAIT has it, which the kernel takes as well */
+	DOUBTED,  /* perhaps not ours to take, but the kernel would let us */
 	TAKEN,
 };
 
@@ -230,7 +238,7 @@ __noinline int look_up(struct bpf_sock_addr *ctx, const struct tg_tuple *tuple, 
 		return FREE;
 	/* Of anything else, also of a server's socket, the port is not for us. */
 	if (found->state == TCP_TIME_WAIT && is_reusable(sk, as_number(found), tuple))
-		finding = DOUBTED;
+		finding = REUSABLE;
 	bpf_sk_release(found);
 	return finding;
 }
@@ -269,10 +277,15 @@ static __always_inline bool is_for_us(struct bpf_sock_addr *ctx, struct seeker *
 		finding = look_up_all(ctx, it);
 	if (finding < reserved)
 		finding = reserved;
-	if (finding == DOUBTED)
-		it->again = true;
-	if (finding == FREE || (finding == DOUBTED && it->in_doubt))
+	if (finding == FREE)
 		return true;
+	if (finding == REUSABLE && it->time_waits++ >= TIME_WAITS_PASSED_BY)
+		return true;
+	if (finding != TAKEN) {
+		it->again = true;
+		if (it->in_doubt)
+			return true;
+	}
 	if (reserved == FREE)
 		give_place_back(it);
 	return false;
@@ -371,6 +384,12 @@ static __always_inline bool is_own(__u16 port)
 	return policy.first_port <= port && port <= policy.last_port;
 }
 
+/* The guard of a cgroup below has chosen it, from that cgroup's own. */
+static __always_inline bool is_chosen_below(__u16 port)
+{
+	return read_kept(port / 64) >> port % 64 & 1;
+}
+
 static __always_inline int on_own_connect(struct bpf_sock_addr *ctx,
 					  bool (*read_remote)(struct bpf_sock_addr *,
 							      struct tg_tuple *))
@@ -388,7 +407,7 @@ static __always_inline int on_own_connect(struct bpf_sock_addr *ctx,
 		return ALLOW;
 	if (sk->src_port) {
 		/* The program's own business; or ours, and its connect failed before. */
-		if (!is_own(sk->src_port))
+		if (!is_own(sk->src_port) && !is_chosen_below(sk->src_port))
 			COUNT(counters, ports_bypassed);
 		return ALLOW;
 	}

@@ -38,17 +38,21 @@ struct {
 	__type(value, struct tg_kept_ports);
 } kept_ports SEC(".maps");
 
-/* 64 bits of them; none where the ports to choose from are the cgroup's own. */
-static __always_inline __u64 kept_word(__u32 index)
+/* 64 bits of them. */
+static __always_inline __u64 read_kept(__u32 index)
 {
 	struct tg_kept_ports *kept;
 	__u32 zero = 0;
 
-	if (policy.first_port)
-		return 0;
 	kept = bpf_map_lookup_elem(&kept_ports, &zero);
 	asm volatile("" : "+r"(index)); /* as in tag_of() */
 	return kept ? READ_WORD(&kept->taken[index & (TG_PORTS / 64 - 1)]) : 0;
+}
+
+/* None where the ports to choose from are the cgroup's own. */
+static __always_inline __u64 kept_word(__u32 index)
+{
+	return policy.first_port ? 0 : read_kept(index);
 }
 
 /*

@@ -32,7 +32,7 @@ extension Policy {
     fileprivate var side: tg_side {
         var side = tg_side()
         side.outsiders = (mode == .observe && outsiders == .refuse ? .observe : outsiders).number
-        side.error = UInt32(refusal.number)
+        side.error = UInt16(refusal.number)
         return side
     }
 }
@@ -136,6 +136,7 @@ extension GuardState {
         let root = try root()
         var sides = policies.mapValues(\.side)
         for id in sides.keys { sides[id]?.guard = id }
+        for id in try idsBelowPorts(policies) { sides[id]?.ports_above = 1 }
         try write(sides)
         let isWanted = sides.values.contains { $0.outsiders >= TG_OUTSIDERS_OBSERVE.rawValue }
         if !isWanted || sides[root.id] != nil {
@@ -145,6 +146,21 @@ extension GuardState {
             if try obstacleAtRoot() == nil { try attachOutsiders(to: root) }
         } else if renewing {
             try renewOutsiders(at: root)
+        }
+    }
+
+    /// Guards without ports of their own, below a cgroup that has some: its guard chooses, or
+    /// sockets below would have ports from anywhere.
+    private func idsBelowPorts(_ policies: [UInt64: Policy]) throws -> [UInt64] {
+        let hierarchy = try CgroupHierarchy()
+        let owners = policies.compactMap { id, policy in
+            policy.ports == nil || policy.mode == .observe ? nil : hierarchy.path(of: id)
+        }
+        if owners.isEmpty { return [] }
+        return policies.compactMap { id, policy in
+            guard policy.ports == nil, let path = hierarchy.path(of: id) else { return nil }
+            return owners.contains { $0 != path && ($0 == "/" || path.hasPrefix($0 + "/")) }
+                ? id : nil
         }
     }
 

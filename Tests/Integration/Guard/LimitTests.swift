@@ -277,6 +277,24 @@ extension IntegrationTests {
             }
         }
 
+        /// What one destination was refused for its number, and what for want of a port.
+        @Test func conflictsTellWhich() throws {
+            try Sandbox.run { sandbox in
+                _ = try listen(sandbox)
+                try sandbox.attach(policy(ports: Self.own, connections: 4), tableSize: 4096)
+                _ = try dial(.plain, 6, sandbox)
+                // The server has not closed: those four have their ports still (FIN_WAIT2).
+                try sandbox.state.attach(
+                    sandbox.cgroup, policy: policy(ports: Self.own, connections: 20),
+                    replacing: true)
+                _ = try dial(.plain, 9, sandbox)
+                let conflicts = try sandbox.state.conflicts()
+                let counts = Dictionary(
+                    conflicts.map { ($0.last.reason, $0.count) }, uniquingKeysWith: +)
+                #expect(counts == [.budget: 2, .exhausted: 3], "\(conflicts)")
+            }
+        }
+
         // MARK: - What the command says
 
         /// Who may not bind to them gets none, and is told so before.

@@ -379,6 +379,42 @@ extension IntegrationTests {
                     #expect(outer.connect("127.0.0.1:6000") == nil)
                     #expect(Self.own.contains(outer.local!.port))
                 }
+                // Neither program has bound its socket itself.
+                #expect(try sandbox.counters()[.portsBypassed] == 0)
+            }
+        }
+
+        /// A guard below that has no ports of its own takes none from elsewhere, whichever of the
+        /// two came first.
+        @Test(arguments: [true, false])
+        func whoIsBelowHasThem(_ parentFirst: Bool) throws {
+            try Sandbox.run { sandbox in
+                try sandbox.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+                let child = try sandbox.makeChild("child")
+                func attachParent() throws { try sandbox.attach(policy(), tableSize: 4096) }
+                func attachChild() throws {
+                    try sandbox.attach(policy(nil), to: child, tableSize: 4096)
+                }
+                if parentFirst { try attachParent() }
+                try attachChild()
+                if !parentFirst { try attachParent() }
+                _ = try listen(sandbox, 6000)
+                func ports() throws -> [UInt16] {
+                    let clients = [Client.tcp[0], Client.udp[0], Client.udp[1], Client.udp[2]]
+                    return try clients.map { client in
+                        let socket = try socket(client, sandbox, in: child)
+                        let refused = socket.connect("\(client.address):6000")
+                        #expect(refused == nil, "\(client)")
+                        return socket.local!.port
+                    } + [sandbox.socket(.v4, bound: "127.0.0.1:0", in: child).local!.port]
+                }
+                #expect(try ports().allSatisfy { Self.own.contains($0) })
+                try sandbox.state.attach(
+                    sandbox.cgroup, policy: policy(20010...20019), replacing: true)
+                #expect(try ports().allSatisfy { (20010...20019).contains($0) })
+                try sandbox.state.attach(
+                    sandbox.cgroup, policy: policy(nil), replacing: true)
+                #expect(try ports().allSatisfy { (40000...40099).contains($0) })
             }
         }
 
