@@ -96,6 +96,12 @@ extension Cgroup {
         }
     }
 
+    /// Whether a process is in it, or below.
+    package static func isPopulated(_ folder: String) -> Bool {
+        (contents(of: folder + "/cgroup.events") ?? "").split(separator: "\n")
+            .contains("populated 1")
+    }
+
     /// Kills all that runs in it or below (cgroup.kill).
     package static func killAll(in folder: String) {
         guard let file = try? OwnedDescriptor(path: folder + "/cgroup.kill", flags: O_WRONLY) else {

@@ -9,23 +9,40 @@ package struct TemporaryCgroup: ~Copyable {
     private static let prefix = "tupleguard-exec-"
 
     package let cgroup: Cgroup
+    /// Whoever has this lock lives, in whichever PID namespace.
+    private let lock: OwnedDescriptor
 
     /// Makes one below this process's own cgroup, or, where the kernel does not
     /// let it (threaded cgroups), below the root.
     package init(in hierarchy: CgroupHierarchy) throws(CgroupError) {
-        let name = "\(Self.prefix)\(getpid())"
+        let folder = try Self.make(in: hierarchy)
+        let lock = try Self.locked(folder)
+        cgroup = try Cgroup(folder, in: hierarchy)
+        self.lock = lock
+    }
+
+    private static func make(in hierarchy: CgroupHierarchy) throws(CgroupError) -> String {
+        let name = "\(prefix)\(getpid())"
         var failure = Errno(ENOENT)
-        for parent in Self.parents(in: hierarchy) {
+        for parent in parents(in: hierarchy) {
             let folder = (parent.hasSuffix("/") ? parent : parent + "/") + name
-            if mkdir(folder, 0o755) == 0 {
-                cgroup = try Cgroup(folder, in: hierarchy)
-                return
-            }
+            if mkdir(folder, 0o755) == 0 { return folder }
             failure = .last
         }
         throw .failed(
             what: "make the cgroup \(name) below \(hierarchy.ownFolder)", errno: failure,
             remedy: "it needs root and a writable cgroup v2 hierarchy")
+    }
+
+    private static func locked(_ folder: String) throws(CgroupError) -> OwnedDescriptor {
+        do throws(Errno) {
+            let descriptor = try OwnedDescriptor(path: folder, flags: O_RDONLY | O_DIRECTORY)
+            try Errno.check { flock(descriptor.raw, LOCK_EX) }
+            return descriptor
+        } catch {
+            rmdir(folder)
+            throw .failed(what: "lock the cgroup \(folder)", errno: error, remedy: nil)
+        }
     }
 
     deinit {
@@ -66,12 +83,18 @@ package struct TemporaryCgroup: ~Copyable {
         }
     }
 
-    /// Whether a folder is one whose process is over, with nobody in it.
+    /// Whether a folder is one whose process is over, with nobody in it or below.
     package static func isAbandoned(_ folder: String) -> Bool {
         guard let name = folder.split(separator: "/").last, name.hasPrefix(prefix),
             let pid = Int32(name.dropFirst(prefix.count))
         else { return false }
-        return !isRunning(pid) && Cgroup.processes(in: folder).isEmpty
+        return !isRunning(pid) && !isLocked(folder) && !Cgroup.isPopulated(folder)
+    }
+
+    private static func isLocked(_ folder: String) -> Bool {
+        guard let descriptor = try? OwnedDescriptor(path: folder, flags: O_RDONLY | O_DIRECTORY)
+        else { return false }
+        return flock(descriptor.raw, LOCK_EX | LOCK_NB) != 0
     }
 }
 

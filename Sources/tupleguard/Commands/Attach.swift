@@ -56,6 +56,7 @@ struct Attach: ParsableCommand {
             let names = paths.map { printable($0) }.joined(separator: ", ")
             print("took over what an older version guards (\(names)); counters begin anew")
         }
+        state.removeAbandonedRuns(hasAgent: folders.agentFolder.agent != nil)
         try attach(targets, options, state)
         let seeded = try state.seed()
         for target in targets {

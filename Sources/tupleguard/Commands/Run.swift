@@ -15,7 +15,7 @@ struct Run: ParsableCommand {
             ready (Type=notify). The guard stays attached when the agent ends or is killed; the \
             next agent adopts it. A cgroup that is not there is waited for, and one that somebody \
             else took the guard off is guarded again. SIGTERM and SIGINT end the agent; SIGHUP \
-            makes it look at once.
+            has it read the configuration file again, and look at once.
 
             Options that are not given are read from the configuration file: \
             tupleguard.conf(5).

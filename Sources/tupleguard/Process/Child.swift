@@ -11,12 +11,16 @@ struct Child {
 
     private static let forwarded = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2]
 
-    /// Keeps the signals that `wait` handles from ending this process.
+    /// Keeps the signals that `wait` handles from ending this process, and a pipe that nobody reads
+    /// any more from ending it before it has tidied up.
     ///
     /// - Returns: the mask from before, for the child.
     static func blockSignals() -> sigset_t {
+        // Who started us may have had it ignored: then children go unnoticed (wait(2)).
+        signal(SIGCHLD, SIG_DFL)
         var before = sigset_t()
         var blocked = waitedFor
+        sigaddset(&blocked, SIGPIPE)
         pthread_sigmask(SIG_BLOCK, &blocked, &before)
         return before
     }

@@ -117,6 +117,57 @@ extension IntegrationTests {
             }
         }
 
+        /// Nor a command that has moved below, whatever became of its exec.
+        @Test func whatStillRunsIsNotLeftOver() throws {
+            try Sandbox.run { sandbox in
+                let script = """
+                    folder=\(sandbox.hierarchy.mountPoint)$(sed -n s/^0:://p /proc/self/cgroup)
+                    mkdir "$folder/below"
+                    echo $$ >"$folder/below/cgroup.procs"
+                    echo up
+                    sleep 1000
+                    """
+                let run = try sandbox.start(tupleguard, ["exec", "--", "sh", "-c", script])
+                #expect(eventually { run.outputSoFar.contains("up") })
+                let attachment = try #require(try sandbox.state.attachments().first)
+                let folder = sandbox.hierarchy.mountPoint + attachment.path!
+                run.signal(SIGKILL)
+                // The next ones leave it alone.
+                #expect(try sandbox.tupleguard("exec", "--", "true").status == 0)
+                #expect(Cgroup.isPopulated(folder))
+                #expect(try sandbox.state.attachments().map(\.id) == [attachment.id])
+                Cgroup.killAll(in: folder)
+                _ = run.wait()
+                #expect(
+                    try eventually { () throws in
+                        try sandbox.tupleguard("exec", "--", "true").status == 0
+                            && access(sandbox.state.folder, F_OK) != 0
+                    })
+                #expect(access(folder, F_OK) != 0)
+            }
+        }
+
+        /// Whoever starts it may ignore signals of children, and read nothing of what it says.
+        @Test func execTidiesUpWhoeverStartsIt() throws {
+            try Sandbox.run { sandbox in
+                let script = """
+                    import os, signal, subprocess, sys
+                    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+                    unread, written = os.pipe()
+                    os.close(unread)
+                    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                    os.dup2(written, 2)
+                    os.execv(sys.argv[1], sys.argv[1:])
+                    """
+                let outcome = try sandbox.command(
+                    "/usr/bin/python3",
+                    ["-c", script, tupleguard, "exec", "--", "sh", "-c", "echo went; exit 7"])
+                #expect(outcome.output == "went\n")
+                #expect(outcome.status == 7)
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
         @Test func execReportsJSON() throws {
             try Sandbox.run { sandbox in
                 let outcome = try sandbox.tupleguard(
