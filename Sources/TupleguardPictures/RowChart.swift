@@ -7,11 +7,17 @@ package struct Axis: Sendable {
     package let kind: Scale.Kind
     /// Values that have to be on it, whether or not something is drawn there.
     package let including: [Double]
+    /// Whether it counts: a linear axis then has no ticks between whole numbers.
+    package let isWhole: Bool
 
-    package init(_ title: String, _ kind: Scale.Kind = .linear, including: [Double] = []) {
+    package init(
+        _ title: String, _ kind: Scale.Kind = .linear, including: [Double] = [],
+        isWhole: Bool = false
+    ) {
         self.title = title
         self.kind = kind
         self.including = including
+        self.isWhole = isWhole
     }
 
     func scale(_ values: [Double], from start: Double, to end: Double, pixelsForTick: Double)
@@ -21,7 +27,8 @@ package struct Axis: Sendable {
         let values = values + including
         return switch kind {
         case .linear:
-            .linear(upTo: values.max() ?? 1, from: start, to: end, count: count)
+            .linear(
+                upTo: values.max() ?? 1, from: start, to: end, count: count, isWhole: isWhole)
         case .logarithmic: .logarithmic(values, from: start, to: end, count: count)
         }
     }
@@ -45,10 +52,13 @@ package struct RowChart: Chart {
         /// From the lowest to the highest that something may be; nil where it was seen not once.
         case interval(ClosedRange<Double>, at: Double?)
 
-        fileprivate var highest: Double {
+        /// What has to be on the axis. Where something was seen not once, its interval has a
+        /// highest end only.
+        fileprivate var values: [Double] {
             switch self {
-            case .bar(let pieces): pieces.reduce(0) { $0 + max(0, $1.value) }
-            case .interval(let range, _): range.upperBound
+            case .bar(let pieces): [pieces.reduce(0) { $0 + max(0, $1.value) }]
+            case .interval(let range, nil): [range.upperBound]
+            case .interval(let range, let value?): [range.lowerBound, value, range.upperBound]
             }
         }
     }
@@ -79,26 +89,40 @@ package struct RowChart: Chart {
 
     private static let markHeight = 16.0
     private static let barHeight = 12.0
+    private static let lineHeight = 15.0
     private static let gap = 8.0
 
-    /// Where things stand across: names and labels beside the plot, or above it where it is
-    /// narrow.
+    /// Where things stand across: names and labels beside the bars, or above them where there is
+    /// no room, since the end of a name is often what tells it from the others.
     private struct Columns {
-        let isStacked: Bool
-        let nameRoom: Double
+        let hasNamesAbove: Bool
+        let hasLabelsAbove: Bool
         let start: Double
         let end: Double
+        private let width: Double
 
         init(_ chart: RowChart, _ width: Double) {
-            isStacked = width < 560
+            self.width = width
+            let isNarrow = width < 560
             let names = chart.rows.map { textWidth($0.name) }.max() ?? 0
-            let labels =
-                chart.rows.flatMap(\.marks).map { textWidth($0.label) }
-                .max() ?? 0
-            nameRoom = isStacked ? width : min(names, width * 0.3)
+            let labels = chart.rows.flatMap(\.marks).map { textWidth($0.label) }.max() ?? 0
+            hasNamesAbove = isNarrow || names > width * 0.3
+            hasLabelsAbove = isNarrow || labels > width * (hasNamesAbove ? 0.5 : 0.35)
             // Half of a tick's number is beyond the end of the axis.
-            start = isStacked ? 16 : max(18, nameRoom + 12)
-            end = width - (isStacked ? 24 : max(24, min(labels, width * 0.3) + 10))
+            start = hasNamesAbove ? 16 : max(18, names + 12)
+            end = width - (hasLabelsAbove ? 24 : max(24, labels + 10))
+        }
+
+        /// Of a name above its bars; none where it is beside them.
+        func lines(ofName name: String) -> [String] {
+            hasNamesAbove ? wrapped(name, into: width) : []
+        }
+
+        /// Where labels above their bars begin.
+        var labelStart: Double { hasNamesAbove ? 0 : start }
+
+        func lines(ofLabel label: String) -> [String] {
+            hasLabelsAbove ? wrapped(label, into: width - labelStart) : []
         }
     }
 
@@ -106,7 +130,7 @@ package struct RowChart: Chart {
         var drawing = Drawing(width: width)
         let columns = Columns(self, width)
         let scale = axis.scale(
-            rows.flatMap { $0.marks.map(\.mark.highest) } + limits.map(\.value),
+            rows.flatMap { $0.marks.flatMap(\.mark.values) } + limits.map(\.value),
             from: columns.start, to: columns.end, pixelsForTick: 64)
         drawing.legend(series) { series, x, y in
             Style.area(series, id, x: x, y: y - 6, width: 22, height: 12)
@@ -125,8 +149,10 @@ package struct RowChart: Chart {
 
     private func height(_ row: Row, _ columns: Columns) -> Double {
         let marks = Double(row.marks.count) * Self.markHeight
-        let lines = columns.isStacked ? 18 + 15 * Double(row.marks.count) : 0
-        return max(marks + lines, Self.markHeight) + Self.gap
+        let lines =
+            columns.lines(ofName: row.name).count
+            + row.marks.reduce(0) { $0 + columns.lines(ofLabel: $1.label).count }
+        return max(marks + Double(lines) * Self.lineHeight, Self.markHeight) + Self.gap
     }
 
     /// - Returns: where the line of each begins.
@@ -170,31 +196,32 @@ package struct RowChart: Chart {
         _ y: inout Double
     ) {
         let begin = y
-        if columns.isStacked {
-            drawing.text(
-                fitted(row.name, into: columns.nameRoom), 0, y + 13, full: row.name)
-            y += 18
-        }
+        draw(columns.lines(ofName: row.name), of: row.name, &drawing, x: 0, &y)
         for (mark, label) in row.marks {
-            if columns.isStacked {
-                drawing.text(
-                    fitted(label, into: drawing.width), 0, y + 12, class: "soft", full: label)
-                y += 15
-            }
+            draw(
+                columns.lines(ofLabel: label), of: label, &drawing, x: columns.labelStart, &y,
+                class: "soft")
             let x = draw(mark, &drawing, scale, id, middle: y + Self.markHeight / 2)
-            if !columns.isStacked {
-                let room = drawing.width - x - 8
-                drawing.text(fitted(label, into: room), x + 8, y + 12, full: label)
-            }
+            if !columns.hasLabelsAbove { drawing.text(label, x + 8, y + 12) }
             y += Self.markHeight
         }
-        if !columns.isStacked {
+        if !columns.hasNamesAbove {
             let middle = begin + max(y - begin, Self.markHeight) / 2
-            drawing.text(
-                fitted(row.name, into: columns.nameRoom), columns.nameRoom, middle + 4, .end,
-                full: row.name)
+            drawing.text(row.name, columns.start - 12, middle + 4, .end)
         }
         y = begin + height(row, columns)
+    }
+
+    /// Lines of a text from `y` on, which is below them then.
+    private func draw(
+        _ lines: [String], of text: String, _ drawing: inout Drawing, x: Double,
+        _ y: inout Double, class name: String = ""
+    ) {
+        let isWhole = lines.joined(separator: " ") == text
+        for line in lines {
+            drawing.text(line, x, y + 12, class: name, full: isWhole ? nil : text)
+            y += Self.lineHeight
+        }
     }
 
     /// - Returns: where it ends.

@@ -21,12 +21,16 @@ package struct Scale: Sendable {
 
     /// From zero to a round number that is no less than `highest`.
     ///
-    /// - Parameter count: how many steps there may be.
-    package static func linear(upTo highest: Double, from start: Double, to end: Double, count: Int)
-        -> Scale
-    {
+    /// - Parameters:
+    ///   - count: how many steps there may be.
+    ///   - isWhole: whether there is nothing between whole numbers, as with what is counted.
+    package static func linear(
+        upTo highest: Double, from start: Double, to end: Double, count: Int,
+        isWhole: Bool = false
+    ) -> Scale {
         let highest = highest.isFinite && highest > 0 ? highest : 1
-        let step = roundStep(highest / Double(max(1, count)))
+        // From 1 on every round step is a whole number.
+        let step = max(roundStep(highest / Double(max(1, count))), isWhole ? 1 : 0)
         let steps = Int((highest / step - 1e-9).rounded(.up))
         let ticks = (0...max(1, steps)).map { Double($0) * step }
         return Scale(

@@ -31,6 +31,8 @@ enum Style {
         inBoth(pictureRules)
         + "svg text{font-family:\(fonts);font-size:\(coordinate(textSize))px}"
         + "svg text.title{font-size:16px;font-weight:bold}"
+        // In a PDF a halo is the same text once more, and copied twice.
+        + "@media print{svg text{stroke:none}}"
 
     /// Rules for pages, those for their pictures among them.
     static let pageRules = pageLayout + inBoth(pageRules) + rules
@@ -73,7 +75,8 @@ enum Style {
         """
     }
 
-    /// Rules for a whole page: readable on a telephone, and on paper.
+    /// Rules for a whole page: readable on a telephone, and on paper, where nobody can open the
+    /// tables: they are open there, and may go over to the next sheet.
     private static let pageLayout = """
         :root{color-scheme:light dark}\
         body{margin:0;font:16px/1.5 \(fonts)}\
@@ -89,14 +92,20 @@ enum Style {
         th,td{border-bottom:1px solid;padding:.2rem .75rem .2rem 0;text-align:left;\
         vertical-align:top}\
         .number{text-align:right;font-variant-numeric:tabular-nums}\
-        article{border-left:4px solid;padding-left:.75rem;margin:1rem 0;break-inside:avoid}\
+        article,section{margin:1rem 0;break-inside:avoid}\
+        article{border-left:4px solid;padding-left:.75rem}\
         article.warning{border-left-style:dashed}article.info{border-left-style:dotted}\
         h3{font-size:1rem;margin:0}ul{margin:.25rem 0;padding-left:1.25rem}\
+        p.remedies{margin:.5rem 0 0;font-weight:bold}ul.remedies{list-style-type:"> "}\
         pre{padding:.5rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem;\
         margin:.25rem 0}\
         li,h1,h3,p{overflow-wrap:anywhere}\
         @media print{body{font-size:11pt}pre{background:none;border:1px solid}\
-        summary{display:none}svg{max-height:16.5cm}}
+        figure{break-inside:auto}figcaption{break-after:avoid}svg,tr{break-inside:avoid}\
+        summary{list-style:none;break-after:avoid}\
+        details::details-content{content-visibility:visible;display:block}\
+        svg{max-height:16.5cm}}\
+        @media print and (orientation:portrait){svg{max-height:22cm}}
         """
 
     // MARK: - Without colour

@@ -20,6 +20,17 @@ import Testing
         #expect(scale.domain.upperBound >= highest - 1e-9)
     }
 
+    /// There is no half a socket.
+    @Test(
+        arguments: [
+            (1.0, 10, [0, 1]), (2, 10, [0, 1, 2]), (3, 2, [0, 2, 4]), (0, 5, [0, 1]),
+            (10, 5, [0, 2, 4, 6, 8, 10]),
+        ] as [(Double, Int, [Double])])
+    func whatIsCountedHasWholeSteps(_ highest: Double, _ count: Int, _ ticks: [Double]) {
+        let scale = Scale.linear(upTo: highest, from: 0, to: 100, count: count, isWhole: true)
+        #expect(scale.ticks == ticks)
+    }
+
     @Test(
         arguments: [
             ([1, 10, 1000], 9, [1, 10, 100, 1000]), ([0.004, 3], 9, [0.001, 0.01, 0.1, 1, 10]),

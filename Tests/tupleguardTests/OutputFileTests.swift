@@ -35,6 +35,49 @@ import TupleguardTestSupport
         }
     }
 
+    private func status(_ path: String) throws -> stat {
+        var status = stat()
+        let result = stat(path, &status)
+        try #require(result == 0)
+        return status
+    }
+
+    /// Whoever has made a page that others may not read gets another such page.
+    @Test(arguments: [0o600, 0o640, 0o444] as [mode_t])
+    func permissionsAreKept(_ mode: mode_t) throws {
+        try withTemporaryFolder { folder in
+            let path = folder + "/page.html"
+            try makeFile(path, "old")
+            try #require(chmod(path, mode) == 0)
+            try output(path).write("new")
+            #expect(contents(of: path) == "new")
+            #expect(try status(path).st_mode & 0o7777 == mode)
+        }
+    }
+
+    @Test(.enabled(if: geteuid() == 0)) func theOwnerIsKept() throws {
+        try withTemporaryFolder { folder in
+            let path = folder + "/page.html"
+            try makeFile(path, "old")
+            try #require(chown(path, 65_534, 65_533) == 0)
+            try output(path).write("new")
+            let status = try status(path)
+            #expect(status.st_uid == 65_534)
+            #expect(status.st_gid == 65_533)
+        }
+    }
+
+    @Test func aNewFileIsAsTheMaskHasIt() throws {
+        try withTemporaryFolder { folder in
+            let other = open(folder + "/other", O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+            try #require(other >= 0)
+            close(other)
+            try output(folder + "/page.html").write("new")
+            #expect(
+                try status(folder + "/page.html").st_mode == status(folder + "/other").st_mode)
+        }
+    }
+
     @Test func whatALinkLeadsToIsReplaced() throws {
         try withTemporaryFolder { folder in
             try makeFile(folder + "/page.html", "old")

@@ -64,7 +64,7 @@ struct Lab: ParsableCommand {
     private func rows() throws -> [Row] {
         guard let only else {
             guard let svg else { return Row.all }
-            return Row.all.filter { svg.groups.contains($0.group) }
+            return Row.all.filter(svg.shows)
         }
         let names = only.split(separator: ",").map(String.init)
         for name in names where !Row.all.contains(where: { $0.isMeant(by: name) }) {
@@ -87,7 +87,14 @@ struct Lab: ParsableCommand {
             throw ValidationError(
                 "--html - is standard output, as --json and --markdown are: name a file")
         }
-        if try rows().isEmpty { throw ValidationError("--only: name at least one row") }
+        let rows = try rows()
+        if rows.isEmpty { throw ValidationError("--only: name at least one row") }
+        if let svg, !rows.contains(where: svg.shows) {
+            let shown = Row.all.filter(svg.shows).map(\.name).joined(separator: ", ")
+            throw ValidationError(
+                "--svg \(svg.rawValue): --only names no row of it; name \(svg.groups.joined(separator: " or ")), or some of \(shown)"
+            )
+        }
     }
 
     private var effort: Effort {
@@ -120,10 +127,7 @@ struct Lab: ParsableCommand {
     private func write(_ report: LabReport) throws {
         if let svg {
             guard let figure = svg.figure(report) else {
-                let why = report.leftOut.map { "\($0.name): \($0.why)" }.joined(separator: "; ")
-                throw ValidationError(
-                    "--svg \(svg.rawValue): nothing of it was measured\(why.isEmpty ? "; --only must name rows of \(svg.groups.joined(separator: ", "))" : " (\(why))")"
-                )
+                throw NothingToShow(picture: svg, leftOut: report.leftOut)
             }
             return print(figure.svg, terminator: "")
         }
@@ -132,6 +136,26 @@ struct Lab: ParsableCommand {
         print(
             json ? encodeJSON(report) : markdown ? LabText(report).markdown : LabText(report).text)
     }
+}
+
+/// A picture of which nothing could be measured: no mistake in the arguments.
+private struct NothingToShow: Error, CustomStringConvertible {
+    let picture: LabPicture
+    let leftOut: [LeftOut]
+
+    var description: String {
+        let reasons = leftOut.map { "\($0.name): \($0.why)" }
+        let why =
+            reasons.isEmpty
+            ? "none of the rows has numbers for it; leave --only out"
+            : reasons.joined(separator: "; ")
+        return "--svg \(picture.rawValue): nothing of it was measured: \(why)"
+    }
+}
+
+extension LabPicture {
+    /// Whether it is among the rows whose numbers are on it.
+    fileprivate func shows(_ row: Row) -> Bool { groups.contains(row.group) }
 }
 
 extension Row {

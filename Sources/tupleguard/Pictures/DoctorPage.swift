@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doctor's report as a page: what is wrong, then how full the ports are, and who has them.
 
+import Glibc
 import TupleguardDiagnosis
 import TupleguardLinux
 import TupleguardPictures
+import TupleguardRecords
 
 /// From the same numbers as the JSON.
 struct DoctorPage {
     private let report: DoctorReport
     private let examination: Examination
     private let host: String
+    private let time = Timestamp.now
 
     /// As many rows as a picture can have and still be looked at.
     private static let rowsShown = 25
@@ -21,10 +24,17 @@ struct DoctorPage {
     }
 
     var html: String {
-        var page = Page(
-            "What is wrong with this host's connections",
-            ["By \(host). \(DoctorText(examination).verdict)"])
+        let text = DoctorText(examination)
+        var introduction = ["On \(hostName) at \(time), by \(host). \(text.verdict)"]
+        if let firstOut = text.firstOut { introduction.append("What runs out first: \(firstOut)") }
+        var page = Page("What is wrong with this host's connections", introduction)
         page.inserted = report.findings.map(article)
+        if !text.folkRemedies.isEmpty {
+            page.inserted.append(
+                .element(
+                    "section", [:], .element("h3", [:], Markup("Do not")),
+                    list(text.folkRemedies.map { Markup($0) })))
+        }
         page.figures = [destinations, translations, holders, sockets].compactMap(\.self)
         page.notes = report.unseen.map { "Not seen: \($0)." }
         return page.html
@@ -44,12 +54,15 @@ struct DoctorPage {
             facts.append("\(percent(usage)) used\(usage < 1 ? time : "")")
         }
         if !facts.isEmpty { parts.append(list(facts.map { Markup($0) })) }
-        if !finding.remedies.isEmpty { parts.append(list(finding.remedies.map(remedy))) }
+        if !finding.remedies.isEmpty {
+            parts.append(.element("p", ["class": "remedies"], Markup("What to do:")))
+            parts.append(list(finding.remedies.map(remedy), class: "remedies"))
+        }
         return .element("article", ["class": finding.severity.rawValue], parts)
     }
 
-    private func list(_ items: [Markup]) -> Markup {
-        .element("ul", [:], items.map { Markup.element("li", [:], $0) })
+    private func list(_ items: [Markup], class name: String = "") -> Markup {
+        .element("ul", ["class": name], items.map { Markup.element("li", [:], $0) })
     }
 
     private func remedy(_ remedy: Finding.Remedy) -> Markup {
@@ -119,7 +132,7 @@ struct DoctorPage {
                 busiest.map { name, destination in
                     [
                         name, grouped(destination.used), grouped(destination.possible),
-                        grouped(destination.timeWait), rateText(destination.perSecond) ?? "0",
+                        grouped(destination.timeWait), rateCell(destination.perSecond),
                         destination.secondsUntilFull.map(timeUntil) ?? "",
                     ]
                 }))
@@ -156,7 +169,7 @@ struct DoctorPage {
                     [
                         name, grouped(translation.used), grouped(translation.possible),
                         grouped(translation.sockets), grouped(translation.timeWait),
-                        rateText(translation.perSecond) ?? "0",
+                        rateCell(translation.perSecond),
                         translation.secondsUntilFull.map(timeUntil) ?? "",
                     ]
                 }))
@@ -191,6 +204,11 @@ struct DoctorPage {
             + (secondsUntilFull.map { ", full \(timeUntil($0))" } ?? "")
     }
 
+    /// Empty where it was not measured.
+    private func rateCell(_ perSecond: Double?) -> String {
+        perSecond == nil ? "" : rateText(perSecond) ?? "0"
+    }
+
     /// Who has the sockets to the busiest destinations.
     private var holders: Figure? {
         let all = busiest.flatMap { name, destination in
@@ -211,7 +229,7 @@ struct DoctorPage {
                                 "\(grouped(holder.sockets)): \(name)"
                             )
                         ])
-                }, axis: Axis("sockets")),
+                }, axis: Axis("sockets", isWhole: true)),
             DataTable(
                 [("process", false), ("pid", true), ("sockets", true), ("destination", false)],
                 all.map { name, holder in
@@ -245,7 +263,7 @@ struct DoctorPage {
                                 "\(grouped(source.sockets)) on \(amount(source.ports, "port"))"
                             )
                         ])
-                }, series: ["open", "TIME_WAIT"], axis: Axis("sockets")),
+                }, series: ["open", "TIME_WAIT"], axis: Axis("sockets", isWhole: true)),
             DataTable(
                 [
                     ("address", false), ("sockets", true), ("TIME_WAIT", true), ("ports", true),

@@ -5,6 +5,7 @@ import ArgumentParser
 import TupleguardLab
 import TupleguardLinux
 import TupleguardPictures
+import TupleguardRecords
 
 /// One picture of the lab, by the name that `--svg` takes.
 enum LabPicture: String, CaseIterable, ExpressibleByArgument {
@@ -44,7 +45,7 @@ extension LabReport {
     var page: Page {
         var page = Page(
             "Every known technique for outgoing connections",
-            ["Measured by \(machine)."]
+            ["Measured by \(machine). The page was made at \(Timestamp.now)."]
                 + (isGuarded ? [LabText.guardedNote] : []))
         page.figures = LabPicture.allCases.compactMap { $0.figure(self) }
         page.notes =
@@ -54,7 +55,7 @@ extension LabReport {
     }
 
     private var machine: String {
-        "tupleguard lab, Linux \(kernel), \(amount(processors, "processor"))"
+        "tupleguard lab \(version), Linux \(kernel), \(amount(processors, "processor"))"
     }
 
     // MARK: - How many fit
@@ -74,7 +75,8 @@ extension LabReport {
         let chart = RowChart(
             rows, series: ["connections", "overshadowed: connected, and silent"],
             axis: Axis(
-                "connections that fit (upper bar: to one destination, lower: to \(destinations))"),
+                "connections that fit (upper bar: to one destination, lower: to \(destinations))",
+                isWhole: true),
             limits: [
                 Limit(Double(ports), "port range: \(ports)"),
                 Limit(
@@ -158,18 +160,19 @@ extension LabReport {
     fileprivate var fillTimeFigure: Figure? {
         fillFigure(
             .fillTime, "What the last ports cost in time",
-            "time since the first connection, milliseconds"
+            Axis("time since the first connection, milliseconds")
         ) { Double($0.microseconds) / 1000 }
     }
 
     fileprivate var fillProbesFigure: Figure? {
         fillFigure(
-            .fillProbes, "What the last ports cost in probes", "ports looked at since the first"
+            .fillProbes, "What the last ports cost in probes",
+            Axis("ports looked at since the first", isWhole: true)
         ) { $0.probes.map(Double.init) }
     }
 
     private func fillFigure(
-        _ picture: LabPicture, _ title: String, _ across: String,
+        _ picture: LabPicture, _ title: String, _ across: Axis,
         _ value: (FillReport.Point) -> Double?
     ) -> Figure? {
         let curves = fills.enumerated().filter { $0.element.points.contains { value($0) != nil } }
@@ -185,7 +188,7 @@ extension LabReport {
                 "Connections to one destination, one after the other, until all \(grouped(ports)) ports are used: the fewer are free, the longer a port is looked for. fill-connectx and fill-guard look in the library and in the kernel, where nobody counts.",
             source: machine,
             LineChart(
-                lines, across: Axis(across), up: Axis("ports free")),
+                lines, across: across, up: Axis("ports free", isWhole: true)),
             DataTable(
                 [
                     ("way", false), ("calls", false), ("ports used", true), ("ms in all", true),
@@ -265,7 +268,7 @@ extension LabReport {
                 "tcp-retry lets bind() choose a port before the destination is known, and tries again where that is taken: the share of \(grouped(retries[0].trials)) connections whose first attempts all collided.",
             source: machine,
             LineChart(
-                lines, across: Axis("attempts"),
+                lines, across: Axis("attempts", isWhole: true),
                 up: Axis("% of connections, logarithmic", .logarithmic, including: [0.01, 100])),
             DataTable(
                 [

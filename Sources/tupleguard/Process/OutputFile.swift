@@ -63,7 +63,8 @@ struct OutputFile: ExpressibleByArgument {
         return refusal("\(error)\(remedy)")
     }
 
-    /// Readers find the old text or the new one, and the old one stays when this fails.
+    /// Readers find the old text or the new one, and the old one stays when this fails. The new
+    /// file is for whom the old one was.
     func write(_ text: String) throws(Refusal) {
         if isStandardOutput { return print(text, terminator: "") }
         do throws(Errno) {
@@ -76,18 +77,50 @@ struct OutputFile: ExpressibleByArgument {
     }
 }
 
+/// Who may read and write a file: to be the same of the one that takes its place.
+private struct Permissions {
+    private let mode: mode_t
+    private let owner: uid_t
+    private let group: gid_t
+
+    /// Nil where there is no file.
+    init?(of path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        mode = status.st_mode & 0o777
+        owner = status.st_uid
+        group = status.st_gid
+    }
+
+    /// With the owner and the group as far as the kernel allows.
+    func give(to file: Int32) throws(Errno) {
+        var mode = mode
+        if fchown(file, owner, group) != 0 && fchown(file, uid_t.max, group) != 0 {
+            // What the old group was allowed is not for another group.
+            mode = (mode & ~0o070) | ((mode & 0o007) << 3)
+        }
+        let allowed = mode
+        try Errno.check { fchmod(file, allowed) }
+    }
+}
+
 /// A new file in the folder of another; removed, unless it has taken that one's place.
 private struct Temporary: ~Copyable {
     private let name: String
     private let target: String
+    private let replaced: Permissions?
     private let file: OwnedDescriptor
 
     init(beside target: String) throws(Errno) {
         self.target = target
         let name = "\(target).\(getpid()).new"
         self.name = name
+        let replaced = Permissions(of: target)
+        self.replaced = replaced
+        // In the place of a file nobody else may read it before it has that one's permissions.
+        let mode: mode_t = replaced == nil ? 0o644 : 0o600
         file = try OwnedDescriptor {
-            open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o644)
+            open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
         }
     }
 
@@ -99,6 +132,7 @@ private struct Temporary: ~Copyable {
             }
             bytes = bytes.dropFirst(count)
         }
+        try replaced?.give(to: file.raw)
         try Errno.check { fsync(file.raw) }
     }
 

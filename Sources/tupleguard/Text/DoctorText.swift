@@ -24,15 +24,16 @@ struct DoctorText {
     var lines: [String] {
         var lines: [String] = []
         for finding in examination.findings { lines += self.lines(of: finding) + [""] }
-        if concernsPorts { lines += Self.folkRemedies + [""] }
+        for (index, advice) in folkRemedies.enumerated() {
+            lines += index == 0 ? Self.wrap("do not    ", advice) : indented(advice)
+        }
+        if !folkRemedies.isEmpty { lines.append("") }
         let use = portUse
         if !use.isEmpty { lines += use + [""] }
         for missing in examination.unseen {
             lines += Self.wrap("not seen  ", "\(missing).")
         }
-        if let first = examination.firstToRunOut, first.filling.usage >= Self.worthAWord {
-            lines += self.lines(of: first)
-        }
+        if let firstOut { lines += Self.wrap("first out ", firstOut) }
         lines.append(Terminal.bold(verdict))
         return lines
     }
@@ -72,14 +73,17 @@ struct DoctorText {
         return lines
     }
 
-    /// One figure for the whole host, also where all is fine.
-    private func lines(of first: Exhaustion) -> [String] {
+    /// One figure for the whole host, also where all is fine; nil where hardly anything is in use.
+    var firstOut: String? {
+        guard let first = examination.firstToRunOut, first.filling.usage >= Self.worthAWord else {
+            return nil
+        }
         var text = "\(first.what): \(percent(first.filling.usage))"
         if let seconds = first.secondsUntilFull {
             text += first.filling.isFull ? ", full" : ", full \(timeUntil(seconds))"
         }
         if !first.namespace.isOwn { text += ", in \(first.namespace.name)" }
-        return Self.wrap("first out ", text + ".")
+        return text + "."
     }
 
     private func indented(_ text: String) -> [String] {
@@ -113,17 +117,15 @@ struct DoctorText {
         }
     }
 
-    private static let folkRemedies =
-        wrap(
-            "do not    ",
-            "set tcp_tw_recycle: it broke clients behind NAT and is gone since Linux 4.12.")
-        + wrap(
-            "          ",
-            "kill TIME_WAIT (ss -K, a small tcp_max_tw_buckets): it keeps late segments out of new connections. tcp_tw_reuse is the safe way."
-        )
-        + wrap(
-            "          ",
-            "lower tcp_fin_timeout: that is FIN_WAIT_2; TIME_WAIT is always 60 seconds.")
+    /// Each goes on from "do not"; none where nothing is wrong that they are tried against.
+    var folkRemedies: [String] {
+        guard concernsPorts else { return [] }
+        return [
+            "set tcp_tw_recycle: it broke clients behind NAT and is gone since Linux 4.12.",
+            "kill TIME_WAIT (ss -K, a small tcp_max_tw_buckets): it keeps late segments out of new connections. tcp_tw_reuse is the safe way.",
+            "lower tcp_fin_timeout: that is FIN_WAIT_2; TIME_WAIT is always 60 seconds.",
+        ]
+    }
 
     // MARK: - Ports in use
 

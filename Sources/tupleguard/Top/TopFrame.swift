@@ -345,10 +345,4 @@ struct TopFrame {
         if view.isPaused { text += "   PAUSED" }
         return (text, .bar)
     }
-
-    private var hostName: String {
-        var name = utsname()
-        uname(&name)
-        return withUnsafeBytes(of: &name.nodename) { commandName($0) }
-    }
 }

@@ -341,6 +341,7 @@ extension IntegrationTests {
                 }
                 #expect(page.contains(">100% of "))
                 #expect(page.contains("Linux \(KernelVersion.runningRelease)"))
+                #expect(page.contains("The page was made at 20"))
                 #expect(names(in: folder) == ["lab.html"])
             }
             let svg = try lab("--svg", "cost", "--only", "cost-bare").output
@@ -357,7 +358,17 @@ extension IntegrationTests {
             #expect(outcome.errors.contains("no ordinary file"))
             let nothing = try lab("--svg", "cost", "--only", "unix")
             #expect(nothing.status == 64)
-            #expect(nothing.errors.contains("nothing of it was measured"))
+            #expect(nothing.errors.contains("--only names no row of it; name cost, or some of"))
+            #expect(nothing.errors.contains("cost-bare"))
+        }
+
+        /// The arguments make sense: root is what is missing.
+        @Test func aPictureOfWhatCannotBeMeasuredIsAFailure() throws {
+            let outcome = try lab("--svg", "cost", "--only", "cost-guard", asNobody: true)
+            #expect(outcome.status == 1)
+            #expect(outcome.errors.contains("nothing of it was measured: cost-guard: "))
+            #expect(outcome.errors.contains("CAP_BPF"))
+            #expect(outcome.output == "")
         }
 
         @Test func unprivilegedLeavesOutWhatNeedsBPFAndSaysWhy() throws {

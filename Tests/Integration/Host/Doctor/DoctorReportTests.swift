@@ -69,6 +69,17 @@ extension IntegrationTests {
                             #expect(page.contains("<figure id=\"\(name)\">"))
                         }
                         #expect(page.contains(">95 of 100"))
+                        var name = utsname()
+                        uname(&name)
+                        let host = withUnsafeBytes(of: &name.nodename) {
+                            String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+                        }
+                        #expect(page.contains("<p>On \(host) at 20"))
+                        #expect(page.contains("<p>What runs out first: TCP ports from "))
+                        #expect(page.contains("<h3>Do not</h3>"))
+                        #expect(page.contains(">What to do:</p><ul class=\"remedies\">"))
+                        // No rate was measured: its cell is empty, and no zero.
+                        #expect(page.contains("<td class=\"number\"></td>"))
                         #expect(page.contains("&lt;b onload=x&gt;&amp; (pid \(process.pid))"))
                         #expect(!page.contains("<b "))
                         #expect(names(in: folder) == ["doctor.html"])
