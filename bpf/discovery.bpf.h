@@ -72,13 +72,9 @@ static __always_inline bool is_to_be_discovered(bool shares)
  */
 static __always_inline bool is_chosen_above(void)
 {
-	__u64 id = policy.attachment;
-	struct tg_side *own;
+	__u64 id = policy.attachment | TG_CHOSEN_ABOVE;
 
-	if (policy.first_port)
-		return false;
-	own = bpf_map_lookup_elem(&guarded, &id);
-	return own && own->ports_above;
+	return !policy.first_port && bpf_map_lookup_elem(&guarded, &id);
 }
 
 /* A hook that looks for a port, for the callback. */

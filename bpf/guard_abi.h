@@ -305,13 +305,18 @@ enum tg_outsiders {
 	TG_OUTSIDERS_REFUSE = 3,  /* and refuse them a tuple that is held inside */
 };
 
+/*
+ * With this bit an id is in `guarded` once more where the guard of that cgroup has no
+ * ports of its own, but that of one above has. No id has it: they are counted.
+ */
+#define TG_CHOSEN_ABOVE (1ULL << 63)
+
 /* Which guard a cgroup is under, and what that wants: see sides.bpf.h. */
 struct tg_side {
 	__u64 generation;
-	__u64 guard;	   /* id of the guarded cgroup; 0: none */
-	__u32 outsiders;   /* enum tg_outsiders */
-	__u16 error;	   /* errno of an outsider's refusal */
-	__u16 ports_above; /* it has no ports of its own, but a guarded cgroup above it has */
+	__u64 guard;	 /* id of the guarded cgroup; 0: none */
+	__u32 outsiders; /* enum tg_outsiders */
+	__u32 error;	 /* errno of an outsider's refusal */
 };
 
 /* How one attachment behaves: the programs' read-only data. */

@@ -32,7 +32,7 @@ extension Policy {
     fileprivate var side: tg_side {
         var side = tg_side()
         side.outsiders = (mode == .observe && outsiders == .refuse ? .observe : outsiders).number
-        side.error = UInt16(refusal.number)
+        side.error = UInt32(refusal.number)
         return side
     }
 }
@@ -136,7 +136,7 @@ extension GuardState {
         let root = try root()
         var sides = policies.mapValues(\.side)
         for id in sides.keys { sides[id]?.guard = id }
-        for id in try idsBelowPorts(policies) { sides[id]?.ports_above = 1 }
+        for id in try idsBelowPorts(policies) { sides[id | TG_CHOSEN_ABOVE] = tg_side() }
         try write(sides)
         let isWanted = sides.values.contains { $0.outsiders >= TG_OUTSIDERS_OBSERVE.rawValue }
         if !isWanted || sides[root.id] != nil {
