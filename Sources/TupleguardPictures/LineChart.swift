@@ -107,7 +107,7 @@ package struct LineChart: Chart {
             "polyline",
             [
                 "points": places.joined(separator: " "), "class": "line\(line.series)",
-                "stroke-dasharray": Style.dashes(line.isComputed ? 2 : line.series),
+                "stroke-dasharray": Style.dashes(line.series, isComputed: line.isComputed),
             ])
     }
 }

@@ -143,7 +143,10 @@ enum Style {
             ])
     }
 
-    static func dashes(_ series: Int) -> String { ["none", "8 3", "2 3", "10 3 2 3"][series] }
+    static func dashes(_ series: Int, isComputed: Bool = false) -> String {
+        isComputed
+            ? ["2 2", "2 6", "2 10", "2 14"][series] : ["none", "8 3", "2 3", "10 3 2 3"][series]
+    }
 
     /// The marker of a series at a point: circle, square, triangle, diamond.
     static func marker(_ series: Int, _ x: Double, _ y: Double, radius: Double = 4) -> Markup {

@@ -265,7 +265,7 @@ extension LabReport {
         return Figure(
             "retries", title: "How often retries do not help",
             explanation:
-                "tcp-retry lets bind() choose a port before the destination is known, and tries again where that is taken: the share of \(grouped(retries[0].trials)) connections whose first attempts all collided.",
+                "tcp-retry lets bind() choose a port before the destination is known, and tries again where that is taken: the share of \(grouped(retries[0].trials)) connections whose first attempts all collided. A line of what was measured ends where there was none.",
             source: machine,
             LineChart(
                 lines, across: Axis("attempts", isWhole: true),
