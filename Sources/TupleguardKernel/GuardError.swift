@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can go wrong with the guard, in sentences that name cause and remedy.
+
+import Glibc
 import TupleguardLinux
 package import TupleguardSockets
 
@@ -114,7 +116,11 @@ package enum GuardError: Error, Equatable, Sendable, CustomStringConvertible {
         case .locked(let path, let by):
             return "\(by) (lock on \(path)); wait for it, or stop it"
         case .failed(let what, let errno, let detail):
-            return "cannot \(what): \(errno)" + (detail.isEmpty ? "" : "; \(detail)")
+            let remedy =
+                errno.number == EMFILE
+                ? "; this process may have no more files open: raise the limit (ulimit -n 1024)"
+                : ""
+            return "cannot \(what): \(errno)" + (detail.isEmpty ? "" : "; \(detail)") + remedy
         }
     }
 }

@@ -147,6 +147,16 @@ extension IntegrationTests {
             }
         }
 
+        @Test func tooFewDescriptorsAreNamed() throws {
+            try Sandbox.run { sandbox in
+                let outcome = try sandbox.command(
+                    "/bin/sh", ["-c", "ulimit -n 12; exec \(tupleguard) exec -- true"])
+                #expect(outcome.status == 125)
+                #expect(outcome.errors.contains("ulimit -n"), "\(outcome.errors)")
+                #expect(access(sandbox.state.folder, F_OK) != 0)
+            }
+        }
+
         /// Whoever starts it may ignore signals of children, and read nothing of what it says.
         @Test func execTidiesUpWhoeverStartsIt() throws {
             try Sandbox.run { sandbox in
