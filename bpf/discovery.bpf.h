@@ -74,9 +74,7 @@ static __always_inline bool is_chosen_above(void)
 {
 	__u64 id = policy.attachment | TG_CHOSEN_ABOVE;
 
-	if (policy.first_port || !(read_kept(0) & TG_SOME_CHOSEN_ABOVE))
-		return false;
-	return bpf_map_lookup_elem(&guarded, &id);
+	return !policy.first_port && bpf_map_lookup_elem(&guarded, &id);
 }
 
 /* A hook that looks for a port, for the callback. */

@@ -310,8 +310,6 @@ enum tg_outsiders {
  * ports of its own, but that of one above has. No id has it: they are counted.
  */
 #define TG_CHOSEN_ABOVE (1ULL << 63)
-/* Whether there is such a guard: the bit of port 0, which is nobody's, in `kept_ports`. */
-#define TG_SOME_CHOSEN_ABOVE 1ULL
 
 /* Which guard a cgroup is under, and what that wants: see sides.bpf.h. */
 struct tg_side {

@@ -117,17 +117,13 @@ extension GuardState {
             guard let values = policy.element(0, as: tg_policy.self) else { continue }
             policies[id] = Policy(fromPrograms: values)
         }
-        let below = try idsBelowPorts(policies)
-        try keepPorts(policies.values.compactMap(\.ports), isOneBelow: !below.isEmpty)
-        try settleOutsiders(policies, below, renewing: renewing)
+        try keepPorts(policies.values.compactMap(\.ports))
+        try settleOutsiders(policies, renewing: renewing)
     }
 
     /// Tells the guards which ports are a cgroup's own: they give them to nobody else.
-    ///
-    /// - Parameter isOneBelow: whether one of them is to leave the choice to another above it.
-    private func keepPorts(_ ranges: [ClosedRange<UInt16>], isOneBelow: Bool) throws {
+    private func keepPorts(_ ranges: [ClosedRange<UInt16>]) throws {
         var kept = tg_kept_ports()
-        kept.taken.0 = isOneBelow ? TG_SOME_CHOSEN_ABOVE : 0
         withUnsafeMutableBytes(of: &kept) { bytes in
             let words = bytes.bindMemory(to: UInt64.self)
             for port in ranges.joined() { words[Int(port) / 64] |= 1 << (UInt64(port) % 64) }
@@ -135,17 +131,12 @@ extension GuardState {
         try BPFMap(pinned: map(.keptPorts)).write(kept, at: UInt32(0))
     }
 
-    /// Brings the programs at the root, and what guards are told of each other, in line with what
-    /// is attached.
-    ///
-    /// - Parameter belowPorts: see `idsBelowPorts`.
-    private func settleOutsiders(
-        _ policies: [UInt64: Policy], _ belowPorts: [UInt64], renewing: Bool
-    ) throws {
+    /// Brings the programs at the root in line with what is attached.
+    private func settleOutsiders(_ policies: [UInt64: Policy], renewing: Bool) throws {
         let root = try root()
         var sides = policies.mapValues(\.side)
         for id in sides.keys { sides[id]?.guard = id }
-        for id in belowPorts { sides[id | TG_CHOSEN_ABOVE] = tg_side() }
+        for id in try idsBelowPorts(policies) { sides[id | TG_CHOSEN_ABOVE] = tg_side() }
         try write(sides)
         let isWanted = sides.values.contains { $0.outsiders >= TG_OUTSIDERS_OBSERVE.rawValue }
         if !isWanted || sides[root.id] != nil {
