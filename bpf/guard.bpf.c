@@ -171,8 +171,6 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 	struct claimant *me = &search->me;
 	bool shares = shares_port(me->wanted.claim.sock);
 
-	if (is_to_be_discovered(shares) && is_chosen_above())
-		return ALLOW;
 	if (!is_to_be_discovered(shares)) {
 		if (shares)
 			COUNT(counters, unresolved);
@@ -180,6 +178,8 @@ static __always_inline int without_port(struct search *search, struct tg_counter
 			COUNT(counters, exclusive_port);
 		return ALLOW;
 	}
+	if (is_chosen_above())
+		return ALLOW;
 	discover(search, shares);
 	if (me->verdict == NO_ROOM && gets_reserve(me))
 		discover(search, shares_port(me->wanted.claim.sock));

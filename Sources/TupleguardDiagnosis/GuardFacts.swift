@@ -2,6 +2,7 @@
 // What the diagnosis wants to know of the guard.
 
 package import TupleguardKernel
+import TupleguardLinux
 
 /// The guard as it is attached.
 package struct GuardFacts: Sendable {
@@ -72,7 +73,7 @@ package struct GuardFacts: Sendable {
 
     /// Whether a cgroup is guarded, itself or by one above it.
     package func covers(_ path: String) -> Bool {
-        cgroups.contains { $0 == "/" || path == $0 || path.hasPrefix($0 + "/") }
+        cgroups.contains { Cgroup.isPath(path, atOrBelow: $0) }
     }
 }
 

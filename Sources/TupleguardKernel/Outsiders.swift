@@ -152,15 +152,15 @@ extension GuardState {
     /// Guards without ports of their own, below a cgroup that has some: its guard chooses, or
     /// sockets below would have ports from anywhere.
     private func idsBelowPorts(_ policies: [UInt64: Policy]) throws -> [UInt64] {
-        let hierarchy = try CgroupHierarchy()
-        let owners = policies.compactMap { id, policy in
-            policy.ports == nil || policy.mode == .observe ? nil : hierarchy.path(of: id)
-        }
+        let owners = policies.filter { $0.value.ports != nil && $0.value.mode != .observe }
         if owners.isEmpty { return [] }
-        return policies.compactMap { id, policy in
-            guard policy.ports == nil, let path = hierarchy.path(of: id) else { return nil }
-            return owners.contains { $0 != path && ($0 == "/" || path.hasPrefix($0 + "/")) }
-                ? id : nil
+        let hierarchy = try CgroupHierarchy()
+        let above = owners.keys.compactMap { hierarchy.path(of: $0) }
+        return policies.keys.filter { id in
+            guard policies[id]?.ports == nil, let path = hierarchy.path(of: id) else {
+                return false
+            }
+            return above.contains { Cgroup.isPath(path, atOrBelow: $0) }
         }
     }
 

@@ -77,6 +77,15 @@ package struct Cgroup: Hashable, Sendable {
     }
 }
 
+// MARK: - Above and below
+
+extension Cgroup {
+    /// Whether the first of two paths in the hierarchy is the second, or below it.
+    package static func isPath(_ path: String, atOrBelow ancestor: String) -> Bool {
+        ancestor == "/" || path == ancestor || path.hasPrefix(ancestor + "/")
+    }
+}
+
 // MARK: - Processes in it
 
 extension Cgroup {

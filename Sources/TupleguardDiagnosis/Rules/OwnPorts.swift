@@ -8,13 +8,14 @@ import TupleguardSockets
 
 extension Evidence {
     func ownPortsFindings(_ facts: GuardFacts) -> [Finding] {
-        facts.limited.flatMap { limited in
-            limited.ports.map { ports in
-                survey.pressures(in: ports, since: earlier).flatMap {
-                    [ownPortsFinding(limited, ports, $0), timeWaitFinding($0)].compactMap(\.self)
-                } + soleOwnPortFindings(limited, ports) + unreservedFindings(limited, ports)
-                    + privilegedFindings(limited, ports)
-            } ?? []
+        facts.limited.flatMap { limited -> [Finding] in
+            guard let ports = limited.ports else { return [] }
+            let filling = survey.pressures(in: ports, since: earlier).flatMap {
+                [ownPortsFinding(limited, ports, $0), timeWaitFinding($0)].compactMap(\.self)
+            }
+            let privileged = [privilegedFinding(limited, ports)].compactMap(\.self)
+            return filling + soleOwnPortFindings(limited, ports)
+                + unreservedFindings(limited, ports) + privileged
         } + overlapFindings(facts)
     }
 
@@ -117,24 +118,21 @@ extension Evidence {
         }
     }
 
-    private func privilegedFindings(
+    private func privilegedFinding(
         _ limited: GuardFacts.Limited, _ ports: ClosedRange<UInt16>
-    ) -> [Finding] {
-        limited.portRemark.map { remark in
-            [
-                Finding(
-                    .info, .ownPortsPrivileged,
-                    "not every program may have the ports of \(printable(limited.path)) (\(text(ports)))",
-                    numbers: ["first": Int(ports.lowerBound), "last": Int(ports.upperBound)],
-                    notes: [remark],
-                    remedies: [
-                        morePorts(limited),
-                        .init(
-                            "Or give its programs CAP_NET_BIND_SERVICE; or let every program of the network namespace have such ports.",
-                            "sysctl -w net.ipv4.ip_unprivileged_port_start=\(ports.lowerBound)"),
-                    ])
-            ]
-        } ?? []
+    ) -> Finding? {
+        guard let remark = limited.portRemark else { return nil }
+        return Finding(
+            .info, .ownPortsPrivileged,
+            "not every program may have the ports of \(printable(limited.path)) (\(text(ports)))",
+            numbers: ["first": Int(ports.lowerBound), "last": Int(ports.upperBound)],
+            notes: [remark],
+            remedies: [
+                morePorts(limited),
+                .init(
+                    "Or give its programs CAP_NET_BIND_SERVICE; or let every program of the network namespace have such ports.",
+                    "sysctl -w net.ipv4.ip_unprivileged_port_start=\(ports.lowerBound)"),
+            ])
     }
 
     private func overlapFindings(_ facts: GuardFacts) -> [Finding] {

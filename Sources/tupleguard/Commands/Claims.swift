@@ -103,7 +103,7 @@ struct Claims: ParsableCommand {
 
     private func isIn(_ path: String?, _ ancestor: String) -> Bool {
         guard let path else { return false }
-        return path == ancestor || path.hasPrefix(ancestor + "/")
+        return Cgroup.isPath(path, atOrBelow: ancestor)
     }
 
     private func report(_ claim: Claim, _ owner: Owner) -> Report.OfClaim {

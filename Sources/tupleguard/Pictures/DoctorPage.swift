@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doctor's report as a page: what is wrong, then how full the ports are, and who has them.
 
-import Glibc
 import TupleguardDiagnosis
 import TupleguardLinux
 import TupleguardPictures
@@ -29,11 +28,12 @@ struct DoctorPage {
         if let firstOut = text.firstOut { introduction.append("What runs out first: \(firstOut)") }
         var page = Page("What is wrong with this host's connections", introduction)
         page.inserted = report.findings.map(article)
-        if !text.folkRemedies.isEmpty {
+        let folkRemedies = text.folkRemedies
+        if !folkRemedies.isEmpty {
             page.inserted.append(
                 .element(
                     "section", [:], .element("h3", [:], Markup("Do not")),
-                    list(text.folkRemedies.map { Markup($0) })))
+                    list(folkRemedies.map { Markup($0) })))
         }
         page.figures = [destinations, translations, holders, sockets].compactMap(\.self)
         page.notes = report.unseen.map { "Not seen: \($0)." }

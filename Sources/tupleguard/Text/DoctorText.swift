@@ -24,6 +24,7 @@ struct DoctorText {
     var lines: [String] {
         var lines: [String] = []
         for finding in examination.findings { lines += self.lines(of: finding) + [""] }
+        let folkRemedies = folkRemedies
         for (index, advice) in folkRemedies.enumerated() {
             lines += index == 0 ? Self.wrap("do not    ", advice) : indented(advice)
         }

@@ -161,7 +161,7 @@ extension IntegrationTests {
         @Test func execTidiesUpWhoeverStartsIt() throws {
             try Sandbox.run { sandbox in
                 let script = """
-                    import os, signal, subprocess, sys
+                    import os, signal, sys
                     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
                     unread, written = os.pipe()
                     os.close(unread)
